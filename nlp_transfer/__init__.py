@@ -1,0 +1,95 @@
+"""Domain adaptation and transfer learning for BERT-family models.
+
+    from nlp_transfer import load_predictor, load_recipe, run
+
+    result = run(load_recipe("recipes/quickstart.yaml"))
+    print(load_predictor(result.model)("Crashes whenever I rotate the phone."))
+
+Names are loaded when they are first used: importing the package takes no torch.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from . import errors
+    from .checking import check
+    from .inference import Predictor, evaluate, load_predictor
+    from .methods.base import Method
+    from .methods.dann import Dann
+    from .objectives import TaskObjective
+    from .parts import METHODS, load_recipe, recipe_from
+    from .recipe import Recipe, resolve
+    from .run import RunResult, run
+    from .streaming import predict_file
+    from .tasks.classification import Classification, MultiLabel
+    from .tasks.ner import Ner
+    from .trainer import TransferTrainer
+    from .tuning import Frozen, Full, Lora, TopLayers
+    from .units import Sizes, Step
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "METHODS",
+    "Classification",
+    "Dann",
+    "Frozen",
+    "Full",
+    "Lora",
+    "Method",
+    "MultiLabel",
+    "Ner",
+    "Predictor",
+    "Recipe",
+    "RunResult",
+    "Sizes",
+    "Step",
+    "TaskObjective",
+    "TopLayers",
+    "TransferTrainer",
+    "check",
+    "errors",
+    "evaluate",
+    "load_predictor",
+    "load_recipe",
+    "predict_file",
+    "recipe_from",
+    "resolve",
+    "run",
+]
+
+_HOMES = {
+    "checking": ("check",),
+    "inference": ("Predictor", "evaluate", "load_predictor"),
+    "methods.base": ("Method",),
+    "methods.dann": ("Dann",),
+    "objectives": ("TaskObjective",),
+    "parts": ("METHODS", "load_recipe", "recipe_from"),
+    "recipe": ("Recipe", "resolve"),
+    "run": ("RunResult", "run"),
+    "streaming": ("predict_file",),
+    "tasks.classification": ("Classification", "MultiLabel"),
+    "tasks.ner": ("Ner",),
+    "trainer": ("TransferTrainer",),
+    "tuning": ("Frozen", "Full", "Lora", "TopLayers"),
+    "units": ("Sizes", "Step"),
+}
+_HOME = {name: home for home, names in _HOMES.items() for name in names}
+
+
+def __getattr__(name: str) -> Any:
+    """Load a public name on its first use (PEP 562)."""
+    if name == "errors":
+        return importlib.import_module(".errors", __name__)
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(f".{_HOME[name]}", __name__), name)
+    globals()[name] = value  # also wins over the submodule of the same name, which the import has just bound
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

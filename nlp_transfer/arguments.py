@@ -1,0 +1,79 @@
+"""From a recipe's ``train`` settings to ``transformers.TrainingArguments``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+import transformers
+
+from .errors import Problem, RecipeError
+from .hardware import Precision, world_size
+from .recipe.schema import Recipe, TrainSpec
+
+
+def training_arguments(
+    train: TrainSpec, folder: Path, recipe: Recipe, precision: Precision, headline: str | None
+) -> transformers.TrainingArguments:
+    """Translate settings; what is not optional for correct numbers is fixed here.
+
+    Args:
+        train: Resolved settings of a stage.
+        folder: Where checkpoints go.
+        recipe: The recipe, for seed and loggers.
+        precision: Number format.
+        headline: Metric on source dev that selects the checkpoint; None for stages without evaluation.
+
+    Raises:
+        RecipeError: The global batch cannot be divided over processes and accumulation steps.
+    """
+    share, rest = divmod(int(train.batch_size or 0), world_size() * train.accumulation)
+    if rest or not share:
+        raise RecipeError([Problem(_division(train), "train.batch_size")])
+    steps = None if train.evaluate_every == "epoch" else int(train.evaluate_every)
+    args = transformers.TrainingArguments(
+        output_dir=str(folder),
+        num_train_epochs=float(train.epochs or 1),
+        max_steps=-1 if train.max_steps is None else train.max_steps,
+        per_device_train_batch_size=share,
+        gradient_accumulation_steps=train.accumulation,
+        learning_rate=float(train.learning_rate or 0),
+        weight_decay=train.weight_decay,
+        warmup_steps=train.warmup,
+        lr_scheduler_type=train.schedule,
+        max_grad_norm=train.max_grad_norm,
+        bf16=precision.bf16,
+        use_cpu=not torch.cuda.is_available(),
+        eval_strategy="no" if headline is None else "epoch" if steps is None else "steps",
+        eval_steps=steps,
+        save_strategy="epoch" if steps is None else "steps",
+        save_steps=500 if steps is None else steps,
+        save_total_limit=train.keep_checkpoints,
+        load_best_model_at_end=headline is not None,
+        metric_for_best_model=None if headline is None else f"eval_{headline}",
+        greater_is_better=None if headline is None else True,
+        logging_steps=10,
+        logging_first_step=True,
+        seed=recipe.seed,
+        report_to=list(recipe.report_to) if recipe.report_to else "none",
+        run_name=recipe.name,
+        disable_tqdm=True,
+        dataloader_pin_memory=torch.cuda.is_available(),
+        # Batches hold columns that the model's forward does not know (domain, units, weight).
+        remove_unused_columns=False,
+        # The default fails as soon as a method runs after DDP's forward; every trained parameter is used in each step.
+        ddp_find_unused_parameters=False,
+        # Otherwise the patience of early stopping begins anew after a resume.
+        restore_callback_states_from_checkpoint=True,
+    )
+    # Several visible GPUs would silently become nn.DataParallel; a launcher is the supported way to use them.
+    if args.n_gpu > 1:
+        args._n_gpu = 1
+    return args
+
+
+def _division(train: TrainSpec) -> str:
+    return (
+        f"a batch of {train.batch_size} cannot be divided evenly over {world_size()} process(es) × "
+        f"{train.accumulation} accumulation step(s). Choose a multiple of {world_size() * train.accumulation}."
+    )

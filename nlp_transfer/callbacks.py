@@ -1,0 +1,70 @@
+"""Observers of training: the progress bar and ``log.jsonl``. They never change anything."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import transformers
+
+from .reporter import Reporter
+
+
+class LogFile(transformers.TrainerCallback):
+    """Append everything that is logged to a JSON-lines file.
+
+    Args:
+        path: The file.
+        stage: Name of the stage, written on every line.
+    """
+
+    def __init__(self, path: Path, stage: str):
+        self.path = path
+        self.stage = stage
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, float] | None = None, **kwargs: Any) -> None:
+        """Write one line."""
+        line = {"stage": self.stage, "step": state.global_step, "time": round(time.time(), 3)} | dict(logs or {})
+        with self.path.open("a", encoding="utf8") as file:
+            file.write(json.dumps(line) + "\n")
+
+
+class Bar(transformers.TrainerCallback):
+    """Show optimizer steps on a progress bar, and each evaluation as a line.
+
+    Args:
+        title: Text beside the bar.
+        reporter: Where to show it.
+    """
+
+    def __init__(self, title: str, reporter: Reporter):
+        self.title = title
+        self.reporter = reporter
+        self.context: Any = None
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Open the bar."""
+        self.context = self.reporter.bar(self.title, state.max_steps)
+        self.advance = self.context.__enter__()
+        self.advance(state.global_step)
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Advance by one step."""
+        self.advance(1)
+
+    def on_evaluate(
+        self, args: Any, state: Any, control: Any, metrics: dict[str, float] | None = None, **kwargs: Any
+    ) -> None:
+        """Say the source-dev score that selects the checkpoint."""
+        name = args.metric_for_best_model
+        if metrics is not None and name in metrics:
+            score = f"source dev {name.removeprefix('eval_')} {metrics[name]:.4f}"
+            self.reporter.say(f"{self.title}: step {state.global_step}, {score}")
+
+    def close(self) -> None:
+        """Close the bar, also after an error or Ctrl-C."""
+        if self.context is not None:
+            self.context.__exit__(None, None, None)
+            self.context = None

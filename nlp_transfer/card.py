@@ -1,0 +1,89 @@
+"""The README of a run folder: a first model card, written from the run's record."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from . import parts
+from .prepare import Splits
+from .recipe.schema import PretrainStage, Recipe
+
+PRETRAIN_CITATION = "Gururangan et al. 2020, Don't Stop Pretraining, arXiv 2004.10964"
+
+
+def card_text(recipe: Recipe, splits: Splits, metrics: dict[str, Any], record: dict[str, Any], results: Any) -> str:
+    """Return the card as Markdown.
+
+    Args:
+        recipe: The resolved recipe.
+        splits: The data.
+        metrics: Content of ``metrics.json``.
+        record: Content of ``environment.json``.
+        results: Stage results by name.
+    """
+    lines = [
+        f"# {recipe.name}",
+        "",
+        f"{_what(recipe)} Base model: `{record['model']['id']}`. Labels: {', '.join(splits.labels)}.",
+        "",
+        "## Scores",
+        "",
+        *score_rows(metrics),
+        "",
+        f"{metrics['headline']} with {metrics['confidence']:.0%} bootstrap intervals over rows. The checkpoint was "
+        f"selected on {metrics['selection']}; target labels were used for the final scores only.",
+        "",
+        "## How it was made",
+        "",
+        f"- tuning: {_part(recipe.tuning)}",
+        f"- stages: {', '.join(stage.name for stage in recipe.stages)}",
+        *[f"- method: {_part(part)} — {parts.METHODS[part.name].citation}" for part in recipe.methods],
+        *([f"- pretraining: {PRETRAIN_CITATION}"] if any(isinstance(s, PretrainStage) for s in recipe.stages) else []),
+        *[f"- {name}: {r.facts.get('steps')} steps, {r.facts.get('seconds')} s" for name, r in results.items()],
+        *[f"- {role}: sha256 of the rows {value[:16]}…" for role, value in record["data"].items()],
+        f"- versions: {', '.join(f'{name} {version}' for name, version in record['versions'].items())}",
+        "",
+        "## Use",
+        "",
+        "```python",
+        "from nlp_transfer import load_predictor",
+        "",
+        'predictor = load_predictor("path/to/this/run")',
+        'print(predictor(["a text"]))',
+        "```",
+        "",
+        "`model/` is plain Hugging Face: it also loads without nlp_transfer.",
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def score_rows(metrics: dict[str, Any]) -> list[str]:
+    """Return the scores as a Markdown table: one line a split, one column a model, and the gain."""
+    roles = list(metrics["scores"])
+    splits = list(metrics["scores"][roles[0]])
+    gain = metrics.get("gain")
+    header = ["split", *roles, *(["gain"] if gain else [])]
+    rows = [f"| {' | '.join(header)} |", f"|{'---|' * len(header)}"]
+    for split in splits:
+        cells = [interval_text(metrics["scores"][role][split]["interval"]) for role in roles]
+        if gain:
+            cells.append(interval_text(gain[split], signed=True))
+        rows.append(f"| {split} | {' | '.join(cells)} |")
+    return rows
+
+
+def interval_text(interval: dict[str, float], signed: bool = False) -> str:
+    """Return ``0.912 [0.893, 0.930]``."""
+    sign = "+" if signed else ""
+    return f"{interval['value']:{sign}.3f} [{interval['low']:{sign}.3f}, {interval['high']:{sign}.3f}]"
+
+
+def _what(recipe: Recipe) -> str:
+    kind = {"ner": "Named-entity tagger", "sentiment": "Sentiment classifier"}.get(recipe.task.name, "Text classifier")
+    return f"{kind}, {'adapted to a target domain' if recipe.adapts else 'trained on the source domain only'}."
+
+
+def _part(part: Any) -> str:
+    settings = ", ".join(f"{key}={value}" for key, value in part.settings.items())
+    return f"{part.name} ({settings})" if settings else part.name

@@ -1,0 +1,56 @@
+"""Look at a recipe, and on request at its data and model files, before anything is trained."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from .data.inspect import describe
+from .prepare import Splits, load_splits
+from .recipe.defaults import resolve
+from .recipe.schema import Recipe
+from .reporter import Reporter
+from .run import workspace
+from .stages import Workspace
+
+
+def check(recipe: Recipe, data: bool = False, given: dict[str, Any] | None = None) -> dict[str, Any]:
+    """Say what a recipe will do; with ``data``, read the data as a run would and describe what is there.
+
+    Names, settings and combinations were checked when the recipe was loaded. No weights are loaded here.
+
+    Args:
+        recipe: From :func:`nlp_transfer.load_recipe`.
+        data: Read the data, and the model's configuration and tokenizer, too.
+        given: ``datasets.Dataset`` objects that stand in for files, by role: ``source.train``, ``target.test``, ….
+
+    Returns:
+        Plain values for JSON: ``recipe``, with every default filled in; ``data``, None or a description as
+        :func:`nlp_transfer.data.inspect.describe` returns it, with the ``notes`` of the reading and the ``model``.
+
+    Raises:
+        UserError: What a run would stop at before training.
+    """
+    recipe = resolve(recipe)
+    result: dict[str, Any] = {"recipe": recipe.model_dump(), "data": None}
+    if data:
+        splits = load_splits(recipe, given)
+        result["data"] = _described(recipe, splits)
+    return result
+
+
+def _described(recipe: Recipe, splits: Splits) -> dict[str, Any]:
+    # A run's own workspace, so that nothing passes here that a run refuses.
+    space = workspace(recipe, splits, Path(str(recipe.output)), Reporter())
+    named = {"source.train": splits.train, "source.dev": splits.dev}
+    if splits.unlabelled is not None:
+        named["target.unlabelled"] = splits.unlabelled
+    described = describe(named | splits.scored, lambda texts: _lengths(space, texts), space.limits.max_length)
+    model = {"id": space.base.id, "note": space.base.note}
+    return described | {"notes": splits.notes, "model": model, "truncates": space.limits.truncate}
+
+
+def _lengths(space: Workspace, texts: list[str]) -> list[int]:
+    """Count subword tokens, special ones included."""
+    encoded = space.tokenizer(texts, return_attention_mask=False, return_token_type_ids=False, verbose=False)
+    return [len(ids) for ids in encoded["input_ids"]]

@@ -1,0 +1,93 @@
+"""Padding rows into tensors, and cutting a set of rows into batches of a bounded number of tokens."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+
+from ..units import UNKNOWN
+
+
+def pad_tokens(rows: Sequence[Sequence[int]], pad_id: int) -> dict[str, torch.Tensor]:
+    """Pad token ids on the right to the longest row.
+
+    Args:
+        rows: N rows of token ids.
+        pad_id: Id of the padding token.
+
+    Returns:
+        ``input_ids`` and ``attention_mask``, both (N, T).
+    """
+    lengths = np.fromiter((len(row) for row in rows), dtype=np.int64, count=len(rows))
+    mask_NT = np.arange(lengths.max()) < lengths[:, None]
+    ids_NT = np.full(mask_NT.shape, pad_id, dtype=np.int64)
+    ids_NT[mask_NT] = np.concatenate([np.asarray(row, dtype=np.int64) for row in rows])
+    return {
+        "input_ids": torch.from_numpy(ids_NT),
+        "attention_mask": torch.from_numpy(mask_NT.astype(np.int64)),
+    }
+
+
+class PairCollator:
+    """Stack source and target rows into one padded batch.
+
+    Args:
+        pad_id: Id of the padding token.
+    """
+
+    def __init__(self, pad_id: int):
+        self.pad_id = pad_id
+
+    def __call__(self, items: Sequence[dict[str, Any]]) -> dict[str, torch.Tensor]:
+        """Return a batch: sources first, then targets.
+
+        Args:
+            items: Mappings with ``source`` and, where there is one, ``target``; each holds ``input_ids``, and
+                ``label`` and ``weight`` (text tasks) or ``units`` and ``unit_labels`` (token tasks, masked LM).
+
+        Returns:
+            ``input_ids``, ``attention_mask`` (N, T), ``domain`` (N,), and ``labels`` with ``weight`` (N,) for text
+            tasks, or ``labels`` and ``units`` (N, T) for token tasks. Labels of target rows are ``UNKNOWN``.
+        """
+        rows = [item["source"] for item in items] + [item["target"] for item in items if "target" in item]
+        batch = pad_tokens([row["input_ids"] for row in rows], self.pad_id)
+        batch["domain"] = torch.tensor([0] * len(items) + [1] * (len(rows) - len(items)))
+        if "units" in rows[0]:
+            batch.update(_token_labels(rows, batch["input_ids"].shape))
+        elif "weight" in rows[0]:
+            batch["labels"] = torch.from_numpy(np.stack([row["label"] for row in rows]))
+            batch["weight"] = torch.tensor([row["weight"] for row in rows], dtype=torch.float32)
+        return batch
+
+
+def _token_labels(rows: Sequence[dict[str, Any]], shape: torch.Size) -> dict[str, torch.Tensor]:
+    labels_NT = torch.full(shape, UNKNOWN, dtype=torch.int64)
+    units_NT = torch.zeros(shape, dtype=torch.bool)
+    for number, row in enumerate(rows):
+        positions = torch.as_tensor(row["units"])
+        labels_NT[number, positions] = torch.as_tensor(row["unit_labels"])
+        units_NT[number, positions] = True
+    return {"labels": labels_NT, "units": units_NT}
+
+
+def token_batches(lengths: Sequence[int], tokens: int) -> list[np.ndarray]:
+    """Cut rows into batches of like length whose padded size stays within ``tokens``.
+
+    Args:
+        lengths: Tokens of each row.
+        tokens: Largest rows × longest row of a batch; a longer single row makes a batch of its own.
+
+    Returns:
+        Arrays of row indices, longest rows first (so that a lack of memory shows at once).
+    """
+    order = np.argsort(-np.asarray(lengths, dtype=np.int64), kind="stable")
+    batches: list[np.ndarray] = []
+    begin = 0
+    while begin < len(order):
+        size = max(1, tokens // max(1, int(lengths[order[begin]])))
+        batches.append(order[begin : begin + size])
+        begin += size
+    return batches

@@ -1,0 +1,228 @@
+"""What the data look like: sizes, labels, lengths, repeated texts, shared vocabulary and label gaps."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from itertools import combinations
+from typing import TYPE_CHECKING, Any
+
+import numpy
+
+from nlp_transfer.data import spans
+from nlp_transfer.data.load import Split
+from nlp_transfer.data.split import distinct_labels, normalise
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+_LABELLED = ("classification", "multi_label", "ner")
+_PERCENTILES = (5, 50, 95)
+
+
+def describe(
+    splits: Mapping[str, Split],
+    lengths: Callable[[list[str]], list[int]] | None = None,
+    max_length: int | None = None,
+) -> dict[str, Any]:
+    """Describe splits, one by one and against each other.
+
+    Args:
+        splits: Splits by role, such as ``source.train`` and ``target.test``. Roles that hold ``source`` or
+            ``target`` as a part of the key are compared with each other.
+        lengths: Number of subword tokens of each text, special tokens included; words alone are counted
+            without.
+        max_length: Longest input in those tokens.
+
+    Returns:
+        Plain values for JSON: ``splits`` by role (``rows``, ``labels``: rows or entities by label, ``words``
+        and ``tokens``: 5th, 50th and 95th percentile and maximum, ``longer``: share of rows longer than
+        ``max_length``, ``duplicates``: rows whose text occurred before in the split, …), ``shared_texts``
+        (pairs of splits with texts in common), ``vocabulary`` (share of each target split's words, counted
+        with repetition, that occur in the source) and ``label_gaps`` (against ``source.train``).
+    """
+    words = {role: _words(split) for role, split in splits.items()}
+    texts = {role: _texts(split) for role, split in splits.items()}
+    return {
+        "max_length": max_length,
+        "splits": {role: _describe_one(split, words[role], lengths, max_length) for role, split in splits.items()},
+        "shared_texts": _shared_texts(splits, texts),
+        "vocabulary": _vocabulary(words),
+        "label_gaps": _label_gaps(splits),
+    }
+
+
+def _words(split: Split) -> list[list[str]]:
+    if "words" in split.rows.column_names:
+        return list(split.rows["words"][:])
+    return [[text[start:end] for start, end in spans.words(text)] for text in split.rows["text"][:]]
+
+
+def _texts(split: Split) -> dict[str, int]:
+    """Return the first row of each normalised text."""
+    first: dict[str, int] = {}
+    for row, text in enumerate(split.rows["text"][:]):
+        first.setdefault(normalise(text), row)
+    return first
+
+
+def _describe_one(
+    split: Split,
+    words: Sequence[Sequence[str]],
+    lengths: Callable[[list[str]], list[int]] | None,
+    max_length: int | None,
+) -> dict[str, Any]:
+    tokens = None if lengths is None else lengths(list(split.rows["text"][:]))
+    longer = None
+    if tokens is not None and max_length is not None:
+        longer = sum(length > max_length for length in tokens) / len(tokens)
+    return {
+        "name": split.name,
+        "origin": split.origin,
+        "fingerprint": split.fingerprint,
+        "kind": split.kind,
+        "rows": len(split),
+        "labels": _label_counts(split),
+        "words": _percentiles([len(row) for row in words]),
+        "tokens": None if tokens is None else _percentiles(tokens),
+        "longer": longer,
+        "duplicates": len(split) - len(_texts(split)),
+        "skipped_blank": split.skipped_blank,
+        "repaired": split.repaired,
+        "dropped_labels": split.dropped_labels,
+        "scheme": split.scheme,
+    }
+
+
+def _label_counts(split: Split) -> dict[str, int] | None:
+    """Count rows by label, for NER entities by type; ``None`` where the rows have no labels."""
+    if split.kind not in _LABELLED:
+        return None
+    if split.kind == "classification":
+        counts = Counter(split.rows["label"][:])
+    elif split.kind == "multi_label":
+        counts = Counter(label for labels in split.rows["labels"][:] for label in labels)
+    else:
+        counts = Counter(tag[2:] for tags in split.rows["tags"][:] for tag in tags if tag.startswith("B-"))
+    return {label: counts[label] for label in sorted(counts)}
+
+
+def _percentiles(values: Sequence[int]) -> dict[str, int]:
+    cuts = numpy.percentile(numpy.asarray(values), _PERCENTILES, method="inverted_cdf")
+    return {**{f"p{q}": int(cut) for q, cut in zip(_PERCENTILES, cuts, strict=True)}, "max": int(max(values))}
+
+
+def _shared_texts(splits: Mapping[str, Split], texts: Mapping[str, dict[str, int]]) -> list[dict[str, Any]]:
+    found = []
+    for one, two in combinations(splits, 2):
+        shared = [text for text in texts[one] if text in texts[two]]
+        if shared:
+            example = [splits[role].locate(texts[role][shared[0]]) for role in (one, two)]
+            found.append({"splits": [one, two], "texts": len(shared), "example": example})
+    return found
+
+
+def _vocabulary(words: Mapping[str, Sequence[Sequence[str]]]) -> list[dict[str, Any]]:
+    """Compare case-folded words that hold a letter or digit; punctuation would raise every share."""
+    counts = {
+        role: Counter(word.casefold() for row in rows for word in row if any(map(str.isalnum, word)))
+        for role, rows in words.items()
+    }
+    source = {word for role in counts if "source" in role.split(".") for word in counts[role]}
+    found = []
+    for role, counter in counts.items():
+        total = sum(counter.values())
+        if "target" in role.split(".") and source and total:
+            seen = sum(count for word, count in counter.items() if word in source)
+            found.append({"split": role, "words_seen_in_source": seen / total})
+    return found
+
+
+def _label_gaps(splits: Mapping[str, Split]) -> list[dict[str, Any]]:
+    train = next((role for role in splits if role.endswith("source.train")), None)
+    if train is None or splits[train].kind not in _LABELLED:
+        return []
+    known = set(distinct_labels(splits[train]))
+    found = []
+    for role, split in splits.items():
+        if role != train and split.kind in _LABELLED:
+            labels = set(distinct_labels(split))
+            if labels != known:
+                gap = {
+                    "split": role,
+                    "not_in_training": sorted(labels - known),
+                    "missing": sorted(known - labels),
+                }
+                found.append(gap)
+    return found
+
+
+def render(description: Mapping[str, Any]) -> list[Table]:
+    """Draw a description as tables for the terminal.
+
+    Args:
+        description: From :func:`describe`.
+
+    Returns:
+        Tables of the splits, their labels and, where there is something to show, of vocabulary, texts in
+        common and label gaps.
+    """
+    tables = [_split_table(description)]
+    labelled = {role: one["labels"] for role, one in description["splits"].items() if one["labels"] is not None}
+    if labelled:
+        names = sorted({label for counts in labelled.values() for label in counts})
+        rows = [[name, *(f"{counts.get(name, 0):,}" for counts in labelled.values())] for name in names]
+        tables.append(_table("Labels", ["label", *labelled], rows))
+    if description["vocabulary"]:
+        rows = [[gap["split"], f"{gap['words_seen_in_source']:.1%}"] for gap in description["vocabulary"]]
+        tables.append(_table("Vocabulary", ["split", "words seen in the source"], rows))
+    if description["shared_texts"]:
+        rows = [
+            [" & ".join(pair["splits"]), f"{pair['texts']:,}", " = ".join(pair["example"])]
+            for pair in description["shared_texts"]
+        ]
+        tables.append(_table("Texts that two splits share", ["splits", "texts", "for example"], rows))
+    if description["label_gaps"]:
+        rows = [
+            [gap["split"], ", ".join(gap["not_in_training"]), ", ".join(gap["missing"])]
+            for gap in description["label_gaps"]
+        ]
+        tables.append(_table("Label gaps", ["split", "not in training", "in training only"], rows))
+    return tables
+
+
+def _split_table(description: Mapping[str, Any]) -> Table:
+    longer = f"> {description['max_length']}"
+    rows = []
+    for role, one in description["splits"].items():
+        share = "–" if one["longer"] is None else f"{one['longer']:.1%}"
+        rows.append(
+            [
+                role,
+                f"{one['rows']:,}",
+                _span(one["words"]),
+                _span(one["tokens"]),
+                share,
+                str(one["duplicates"]),
+            ]
+        )
+    header = ["split", "rows", "words 5·50·95 % max", "tokens 5·50·95 % max", longer, "duplicates"]
+    if description["max_length"] is None:
+        header, rows = [*header[:4], header[5]], [[*row[:4], row[5]] for row in rows]
+    return _table("Splits", header, rows)
+
+
+def _span(lengths: Mapping[str, int] | None) -> str:
+    return "–" if lengths is None else " · ".join(str(value) for value in lengths.values())
+
+
+def _table(title: str, header: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(title=title, title_justify="left")
+    for index, name in enumerate(header):
+        table.add_column(Text(name), justify="left" if index == 0 else "right")
+    for row in rows:
+        table.add_row(*(Text(cell) for cell in row))  # Text: a label such as [b] is no markup
+    return table

@@ -1,0 +1,66 @@
+"""Logits of many windows: length-sorted batches of a bounded number of tokens, shared out over processes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+
+from .data.batching import pad_tokens, token_batches
+from .data.windows import Window
+
+
+@torch.inference_mode()
+def window_logits(
+    model: Any,
+    windows: Sequence[Window],
+    pad_id: int,
+    batch_tokens: int = 4096,
+    on_batch: Callable[[int], None] | None = None,
+    autocast: bool = False,
+) -> list[np.ndarray]:
+    """Run a model over windows.
+
+    Under several processes each one computes a share, and all of them get everything.
+
+    Args:
+        model: A model with a task head.
+        windows: W windows in any order.
+        pad_id: Id of the padding token.
+        batch_tokens: Most padded tokens in one forward pass.
+        on_batch: Called with the number of windows done after each pass, for progress bars.
+        autocast: Compute in bf16.
+
+    Returns:
+        For each window its logits in fp32: (C,) for text tasks, (T, C) for token tasks (without padding).
+    """
+    was_training = model.training
+    model.eval()
+    device = next(model.parameters()).device
+    lengths = [len(window.input_ids) for window in windows]
+    rank, world = _place()
+    results: dict[int, np.ndarray] = {}
+    for indices in token_batches(lengths, batch_tokens)[rank::world]:
+        batch = pad_tokens([windows[index].input_ids for index in indices], pad_id)
+        with torch.autocast(device.type, dtype=torch.bfloat16, enabled=autocast):
+            logits = model(**{key: value.to(device) for key, value in batch.items()}).logits
+        values = logits.float().cpu().numpy()
+        for number, index in enumerate(indices):
+            row = values[number]
+            results[int(index)] = row[: lengths[index]].copy() if row.ndim == 2 else row
+        if on_batch is not None:
+            on_batch(len(indices))
+    if world > 1:
+        shares: list[Any] = [None] * world
+        torch.distributed.all_gather_object(shares, results)
+        results = {index: row for share in shares for index, row in share.items()}
+    model.train(was_training)
+    return [results[index] for index in range(len(windows))]
+
+
+def _place() -> tuple[int, int]:
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        return torch.distributed.get_rank(), torch.distributed.get_world_size()
+    return 0, 1

@@ -1,0 +1,249 @@
+"""From names in a recipe to objects: the dictionaries of parts, their settings, and which combinations work.
+
+The constructor of a part is its schema: keyword-only arguments are the recipe's keys, with their types and ranges.
+To add a part, write its file and add its line here.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Sequence
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, get_type_hints
+
+from pydantic import BaseModel, ConfigDict, ValidationError, create_model
+
+from . import recipe as recipes
+from .data.canonical import Kind
+from .errors import Problem, RecipeError, nearest
+from .methods.base import Method
+from .methods.dann import Dann
+from .recipe.messages import describe
+from .recipe.schema import Part, Recipe, TaskSpec
+from .tasks.base import Task
+from .tasks.classification import Classification, MultiLabel
+from .tasks.ner import Ner, tag_set
+from .tuning import Frozen, Full, Lora, TopLayers, Tuning
+from .units import Sizes
+
+TUNINGS: dict[str, type[Tuning]] = {"full": Full, "lora": Lora, "frozen": Frozen, "top_layers": TopLayers}
+METHODS: dict[str, type[Method]] = {"dann": Dann}
+
+
+def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
+    """Read a recipe and check everything that can be checked without data or a model.
+
+    Args:
+        path: YAML file.
+        overrides: ``a.b=value`` strings that win over the file.
+
+    Returns:
+        The recipe as written; :func:`nlp_transfer.recipe.load.resolve` fills in the defaults.
+
+    Raises:
+        RecipeError: With all problems at once, each by file, line and key path.
+    """
+    return _checked(*recipes.load(path, overrides, check=findings))
+
+
+def recipe_from(data: dict[str, Any], overrides: Sequence[str] = ()) -> Recipe:
+    """Check a recipe given as a dictionary, as a notebook would; see :func:`load_recipe`."""
+    return _checked(*recipes.parse(data, overrides=overrides, check=findings))
+
+
+def _checked(recipe: Recipe | None, problems: list[Problem]) -> Recipe:
+    if problems or recipe is None:
+        raise RecipeError(problems)
+    return recipe
+
+
+Finding = tuple[tuple[str | int, ...], str]
+
+
+def findings(data: dict[str, Any]) -> list[Finding]:
+    """Check names and settings of parts, and whether they go together.
+
+    Works on a recipe's plain data, so that these problems show together with those of its shape.
+
+    Args:
+        data: Keys and values of a recipe, of any shape.
+
+    Returns:
+        Key paths with messages.
+    """
+    found: list[Finding] = []
+    tuning, methods = data.get("tuning"), data.get("methods")
+    if isinstance(tuning, dict):
+        found += _settings_findings(tuning, ("tuning",), TUNINGS, "tuning")
+    parts = [part for part in methods if isinstance(part, dict)] if isinstance(methods, list) else []
+    names = [str(part.get("name")) for part in parts]
+    for number, part in enumerate(parts):
+        found += _settings_findings(part, ("methods", number), METHODS, "method")
+        if names.index(names[number]) < number:
+            found.append((("methods", number), f"method '{names[number]}' is named twice."))
+    return found + _combination_findings(data, names)
+
+
+def _settings_findings(
+    part: dict[str, Any], path: tuple[str | int, ...], known: dict[str, Any], kind: str
+) -> list[Finding]:
+    name = part.get("name")
+    if not isinstance(name, str):
+        return []
+    if name not in known:
+        text = f"there is no {kind} '{name}'. Allowed: {', '.join(known)}.{nearest(name, known)}"
+        return [((*path, "name"), text)]
+    model = settings_model(known[name])
+    settings = {key: value for key, value in part.items() if key != "name"}
+    try:
+        model.model_validate(settings)
+    except ValidationError as error:
+        worst = {detail["loc"][0]: detail for detail in reversed(error.errors(include_url=False))}
+        return [((*path, str(key)), _message(str(key), detail, model, name)) for key, detail in worst.items()]
+    return []
+
+
+def _message(key: str, detail: Any, model: type[BaseModel], name: str) -> str:
+    allowed = list(model.model_fields)
+    if detail["type"] == "extra_forbidden":
+        listing = f"Allowed: {', '.join(allowed)}." if allowed else "It has none."
+        return f"'{name}' has no setting '{key}'. {listing}{nearest(key, allowed)}"
+    schema = model.model_json_schema()
+    return f"expected {describe(schema['properties'][key])}, but this is {detail['input']!r}."
+
+
+def _combination_findings(data: dict[str, Any], methods: list[str]) -> list[Finding]:
+    found: list[Finding] = []
+    tuning = _name(data.get("tuning"))
+    moves = TUNINGS[tuning].moves_features if tuning in TUNINGS else True
+    has_target = bool(_at(data, "data", "target", "unlabelled"))
+    for number, name in enumerate(methods):
+        method = METHODS.get(name)
+        if method is not None and method.moves_features and not moves:
+            text = (
+                f"'{name}' aligns features, but tuning '{tuning}' never changes them. Use tuning full, lora or "
+                "top_layers, or remove the method."
+            )
+            found.append((("methods", number), text))
+        if method is not None and method.needs_target and not has_target:
+            text = f"'{name}' needs unlabelled target text. Set data.target.unlabelled, or remove the method."
+            found.append((("methods", number), text))
+    stages = data.get("stages")
+    return found + (_stage_findings(stages, moves, has_target) if isinstance(stages, list) else [])
+
+
+def _stage_findings(stages: list[Any], moves: bool, has_target: bool) -> list[Finding]:
+    found: list[Finding] = []
+    names = [_name(stage) for stage in stages]
+    if names.count("finetune") != 1 or names[-1] != "finetune":
+        found.append((("stages",), f"stages must end with 'finetune' and hold it once; here they are {names}."))
+    for number, stage in enumerate(stages):
+        if names[number] != "pretrain":
+            continue
+        if not moves:
+            text = (
+                "'pretrain' changes the encoder, but tuning 'frozen' never does. Use another tuning, or drop the stage."
+            )
+            found.append((("stages", number), text))
+        text_of = stage.get("text", "target") if isinstance(stage, dict) else "target"
+        if text_of != "source" and not has_target:
+            found.append((("stages", number), f"'pretrain' on {text_of} text needs data.target.unlabelled."))
+    return found
+
+
+def _name(part: Any) -> str | None:
+    name = part.get("name") if isinstance(part, dict) else part
+    return name if isinstance(name, str) else None
+
+
+def _at(data: Any, *path: str) -> Any:
+    for key in path:
+        data = data.get(key) if isinstance(data, dict) else None
+    return data
+
+
+@lru_cache(maxsize=64)
+def settings_model(part: type) -> type[BaseModel]:
+    """Make a pydantic model of a part's keyword-only constructor arguments.
+
+    Args:
+        part: A tuning or a method.
+
+    Returns:
+        A model that refuses unknown keys and wrong types.
+    """
+    hints = get_type_hints(part.__dict__["__init__"], include_extras=True)
+    fields: dict[str, Any] = {
+        name: (hints[name], parameter.default)
+        for name, parameter in inspect.signature(part).parameters.items()
+        if parameter.kind is inspect.Parameter.KEYWORD_ONLY
+    }
+    config = ConfigDict(extra="forbid", strict=True)
+    return create_model(part.__name__, __config__=config, __doc__=inspect.getdoc(part), **fields)
+
+
+def build_tuning(part: Part) -> Tuning:
+    """Return the tuning that a recipe names."""
+    return TUNINGS[part.name](**part.settings)
+
+
+def build_methods(parts: Sequence[Part], sizes: Sizes) -> dict[str, Method]:
+    """Return the methods that a recipe names, by name.
+
+    Args:
+        parts: Names with settings.
+        sizes: Feature sizes of the model.
+    """
+    return {part.name: METHODS[part.name](sizes, **part.settings) for part in parts}  # type: ignore[arg-type]
+
+
+def build_task(spec: TaskSpec, labels: Sequence[str]) -> Task:
+    """Return the task that a recipe names.
+
+    Args:
+        spec: The ``task`` section.
+        labels: Label names; for NER the tags.
+    """
+    if spec.name == "ner":
+        return Ner(labels)
+    if spec.multi_label:
+        return MultiLabel(labels)
+    return Classification(labels, class_weights=spec.class_weights)
+
+
+def row_kind(spec: TaskSpec) -> Kind:
+    """Return what labelled rows look like: classification, multi_label or ner."""
+    return "ner" if spec.name == "ner" else "multi_label" if spec.multi_label else "classification"
+
+
+def label_names(spec: TaskSpec, found: Sequence[str]) -> list[str]:
+    """Return the labels in the order of the logits: those of the recipe, or the sorted ones of the training data.
+
+    Args:
+        spec: The ``task`` section.
+        found: Labels of the training rows (entity types for NER).
+    """
+    names = sorted(found) if spec.labels is None else spec.labels
+    return tag_set(names) if spec.name == "ner" else list(names)
+
+
+def json_schema() -> dict[str, Any]:
+    """Return the JSON Schema of a recipe, with the settings of every tuning and method, for editors to complete."""
+    schema = recipes.json_schema()
+    definitions = schema.setdefault("$defs", {})
+    properties = schema["properties"]
+    properties["tuning"] = _any_part(TUNINGS, definitions)
+    properties["methods"] = {"type": "array", "items": _any_part(METHODS, definitions)}
+    return schema
+
+
+def _any_part(known: dict[str, Any], definitions: dict[str, Any]) -> dict[str, Any]:
+    choices: list[dict[str, Any]] = [{"enum": list(known)}]
+    for name, part in known.items():
+        own = settings_model(part).model_json_schema()
+        definitions |= own.pop("$defs", {})
+        own["properties"] = {"name": {"const": name}} | own.get("properties", {})
+        own["required"] = ["name", *own.get("required", [])]
+        choices.append(own)
+    return {"anyOf": choices}

@@ -1,0 +1,165 @@
+"""From the ``data`` section to checked splits and a task: everything a run reads before it builds a model."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from . import parts
+from .data.canonical import Kind
+from .data.load import Split, load_split
+from .data.split import distinct_labels, label_problems, one_class_problem, stratified_split
+from .errors import DataError, Problem, nearest
+from .recipe.schema import DataFile, Recipe
+from .recipe.shipped import resolve_path
+from .reporter import Reporter
+from .tasks.base import Task
+from .tasks.sentiment import map_polarity
+
+
+@dataclass(frozen=True)
+class Splits:
+    """The data of a run, with target labels held apart.
+
+    Training code is only ever handed ``train``, ``dev`` and ``unlabelled``.
+
+    Args:
+        train: Labelled source rows.
+        dev: Labelled source rows that select the checkpoint.
+        unlabelled: Target text, without labels whatever the file holds.
+        scored: Labelled target splits by name (``target.dev``, ``target.test``), for the final scores only.
+        labels: Labels of the task in the order of the logits.
+        notes: What the user should know about the data.
+    """
+
+    train: Split
+    dev: Split
+    unlabelled: Split | None
+    scored: dict[str, Split]
+    labels: list[str]
+    notes: list[str] = field(default_factory=list)
+
+    def fingerprints(self) -> dict[str, str]:
+        """Return the sha256 of each split's rows."""
+        named = {"source.train": self.train, "source.dev": self.dev, **self.scored}
+        if self.unlabelled is not None:
+            named["target.unlabelled"] = self.unlabelled
+        return {name: split.fingerprint for name, split in named.items()}
+
+
+def load_splits(recipe: Recipe, given: dict[str, Any] | None = None) -> Splits:
+    """Read and check all data of a recipe.
+
+    Args:
+        recipe: A resolved recipe.
+        given: ``datasets.Dataset`` objects that stand in for files, by key: ``source.train``, ``target.test``, …
+
+    Raises:
+        DataError: With every bad row, by file and line.
+    """
+    kind = parts.row_kind(recipe.task)
+    text_kind: Kind = "words" if kind == "ner" else "text"
+    notes: list[str] = []
+    reader = _Reader(recipe, {} if given is None else given, notes)
+    source, target = recipe.data.source, recipe.data.target
+    train = reader.labelled(source.train, "source.train", kind)
+    dev = reader.labelled(source.dev, "source.dev", kind)
+    unlabelled = reader.read(target.unlabelled, "target.unlabelled", text_kind)
+    scored = {
+        name: split
+        for name, file in (("target.dev", target.dev), ("target.test", target.test))
+        if (split := reader.labelled(file, name, kind)) is not None
+    }
+    assert train is not None
+    found = distinct_labels(train, kind)
+    problems = _label_name_problems(recipe, found, train)
+    for split in [dev, *scored.values()]:
+        problems += [] if split is None else label_problems(_known(recipe, found), split)
+    single = one_class_problem(train)
+    if problems or single is not None:
+        raise DataError([*problems, *([] if single is None else [single])])
+    if dev is None:
+        train, dev = stratified_split(train, recipe.data.dev_share, recipe.seed, kind)
+        notes.append(f"source.dev: {len(dev.rows)} rows held out of source.train (data.dev_share).")
+    return Splits(train, dev, unlabelled, scored, parts.label_names(recipe.task, found), notes)
+
+
+def build_task(recipe: Recipe, splits: Splits) -> Task:
+    """Return the task with its labels, fitted to the training rows."""
+    task = parts.build_task(recipe.task, splits.labels)
+    task.fit(splits.train.rows)
+    return task
+
+
+def _known(recipe: Recipe, found: list[str]) -> list[str]:
+    return found if recipe.task.labels is None else recipe.task.labels
+
+
+def _label_name_problems(recipe: Recipe, found: list[str], train: Split) -> list[Problem]:
+    named = recipe.task.labels
+    if named is None:
+        return []
+    unknown = sorted(set(found) - set(named))
+    missing = sorted(set(named) - set(found))
+    problems = [
+        Problem(f"label '{label}' is not one of task.labels {named}.{nearest(label, named)}", train.origin)
+        for label in unknown
+    ]
+    if missing:
+        problems.append(Problem(f"no training row has the label(s) {missing} that task.labels names.", train.origin))
+    return problems
+
+
+@dataclass(frozen=True)
+class _Reader:
+    recipe: Recipe
+    given: dict[str, Any]
+    notes: list[str]
+
+    def read(self, file: DataFile | None, name: str, kind: Kind) -> Split | None:
+        """Read one split of any kind."""
+        source = self.given.get(name)
+        if source is None and file is None:
+            return None
+        data = self.recipe.data
+        options: dict[str, Any] = {"columns": data.columns}
+        if source is None:
+            assert file is not None
+            source = resolve_path(data, file.path)
+            options = {
+                "columns": data.columns if file.columns is None else file.columns,
+                "format": file.format,
+                "hub_split": file.split,
+                "config": file.config,
+                "revision": file.revision,
+            }
+        split = load_split(source, name=name, kind=kind, repair_tags=data.repair_tags, **options)
+        if split.dropped_labels:
+            self.notes.append(f"{name}: the file holds labels; they were dropped and are not used.")
+        if split.skipped_blank:
+            self.notes.append(f"{name}: {split.skipped_blank} blank lines were skipped.")
+        if split.repaired:
+            self.notes.append(f"{name}: {split.repaired} tags were repaired (data.repair_tags).")
+        return split
+
+    def labelled(self, file: DataFile | None, name: str, kind: Kind) -> Split | None:
+        """Read a labelled split, with stars mapped to polarities where the recipe says so."""
+        split = self.read(file, name, kind)
+        polarity = self.recipe.task.polarity
+        if split is None or polarity is None:
+            return split
+        unknown = sorted(set(split.rows["label"][:]) - set(polarity))
+        if unknown:
+            text = f"labels {unknown} are not in task.polarity, which maps {sorted(polarity)}."
+            raise DataError([Problem(text, split.origin)])
+        rows, kept, dropped = map_polarity(split.rows, polarity)
+        if dropped:
+            self.notes.append(f"{name}: {dropped} rows dropped, as task.polarity maps their label to null.")
+        lines = None if split.lines is None else [split.lines[number] for number in kept]
+        return replace(split, rows=rows, lines=lines)
+
+
+def say_notes(splits: Splits, reporter: Reporter) -> None:
+    """Tell what was noticed while reading."""
+    for note in splits.notes:
+        reporter.say(note)

@@ -1,0 +1,64 @@
+"""Defaults that depend on other settings, filled in: a resolved recipe shows every number it trains with."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from .schema import Recipe, TrainSpec
+
+# Adapters and heads start from nothing and bear (and need) higher rates than pretrained weights.
+LEARNING_RATES = {"full": 5e-5, "lora": 5e-4, "frozen": 1e-3, "top_layers": 1e-4}
+PRETRAIN_RATES = {"lora": 5e-4}
+PRETRAIN_RATE = 1e-4
+EPOCHS = 3.0
+BATCH_SIZE = 16
+# Only the head learns under a frozen encoder: many cheap passes, larger batches.
+FROZEN_EPOCHS = 20.0
+FROZEN_BATCH_SIZE = 64
+PACKED_BLOCK = 128
+
+
+def resolve(recipe: Recipe) -> Recipe:
+    """Fill in every default that follows from the recipe alone.
+
+    A stage's ``train`` becomes its complete settings: the recipe's ``train`` with the stage's own over it,
+    and the defaults of the stage and tuning for what neither says. Resolving twice changes nothing. What
+    depends on data or model (``max_length``, ``head_steps``) stays open.
+
+    Args:
+        recipe: A valid recipe; it is left as it is.
+
+    Returns:
+        The resolved recipe; dumped and loaded again, it is the same.
+    """
+    data = recipe.model_dump()
+    if data["output"] is None:
+        data["output"] = f"runs/{recipe.name}"
+    tuning = recipe.tuning.name
+    for stage in data["stages"]:
+        stage["train"] = _filled({**data["train"], **stage["train"]}, stage["name"], tuning)
+        longest = data["data"]["max_length"]
+        if stage["name"] == "pretrain" and stage["block_length"] is None and longest is not None:
+            stage["block_length"] = max(16, min(longest, PACKED_BLOCK))
+    data["train"] = _filled(data["train"], "finetune", tuning)
+    return Recipe.model_validate(data)
+
+
+def _filled(train: dict[str, Any], stage: str, tuning: str) -> dict[str, Any]:
+    """Return complete training settings of a stage."""
+    frozen = stage == "finetune" and tuning == "frozen"
+    defaults = {
+        "epochs": FROZEN_EPOCHS if frozen else EPOCHS,
+        "batch_size": FROZEN_BATCH_SIZE if frozen else BATCH_SIZE,
+        "learning_rate": _learning_rate(stage, tuning),
+    }
+    filled = {key: defaults.get(key) if value is None else value for key, value in train.items()}
+    if filled["head_learning_rate"] is None:
+        filled["head_learning_rate"] = filled["learning_rate"]
+    return TrainSpec.model_validate(filled).model_dump()
+
+
+def _learning_rate(stage: str, tuning: str) -> float:
+    if stage == "pretrain":
+        return PRETRAIN_RATES.get(tuning, PRETRAIN_RATE)
+    return LEARNING_RATES.get(tuning, LEARNING_RATES["full"])

@@ -1,0 +1,376 @@
+"""What a recipe may say: one class a section, validated with pydantic.
+
+Names and settings of tunings, methods and task heads that live in their own constructors (see
+:mod:`nlp_transfer.parts`) are kept here as a name plus a mapping of settings; everything else is typed here.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    GetCoreSchemaHandler,
+    GetJsonSchemaHandler,
+    model_validator,
+)
+from pydantic_core import CoreSchema, core_schema
+
+Rate = Annotated[float, Field(gt=0, le=1)]
+Share = Annotated[float, Field(ge=0, lt=1)]
+Positive = Annotated[int, Field(ge=1)]
+
+TASKS = ("classification", "sentiment", "ner")
+
+
+class Section(BaseModel):
+    """Base of all sections: unknown keys are errors, numbers are not made from strings, and back.
+
+    Attributes:
+        shorthand: The key that a plain string stands for: ``model: x`` is ``model: {id: x}``.
+    """
+
+    # Built when first used: importing the package stays quick.
+    model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False, defer_build=True)
+    shorthand: ClassVar[str | None] = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _expand(cls, value: Any) -> Any:
+        return {cls.shorthand: value} if cls.shorthand and isinstance(value, str) else value
+
+    @classmethod
+    def __get_pydantic_json_schema__(
+        cls, core: core_schema.CoreSchema, handler: GetJsonSchemaHandler
+    ) -> dict[str, Any]:
+        """Name the shorthand in the JSON schema, from which messages and overrides take what they know."""
+        schema = handler(core)
+        if cls.shorthand:
+            handler.resolve_ref_schema(schema)["x-shorthand"] = cls.shorthand
+        return schema
+
+
+@dataclass(frozen=True)
+class SomeOf:
+    """Marks a mapping that may hold any of a section's keys; those left out stay left out.
+
+    Args:
+        section: The section whose keys, types and ranges apply.
+    """
+
+    section: type[Section]
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        """Validate as the section, then keep the keys that were given."""
+        return core_schema.no_info_after_validator_function(
+            lambda value: value.model_dump(exclude_unset=True),
+            handler.generate_schema(self.section),
+            serialization=core_schema.plain_serializer_function_ser_schema(dict),
+        )
+
+
+class ModelSpec(Section):
+    """Where the weights come from.
+
+    Attributes:
+        id: Hub id (``owner/name``), local folder, or the folder of an earlier run.
+        revision: Branch, tag or commit of a hub id.
+        trust_remote_code: Never allowed to be true here: models that bring their own code are refused.
+    """
+
+    shorthand = "id"
+
+    id: str = Field(min_length=1)
+    revision: str | None = None
+    trust_remote_code: Annotated[
+        Literal[False], Field(description="false (models that bring their own code are refused)")
+    ] = False
+
+
+class Columns(Section):
+    """Names (or, for CoNLL files, zero-based indexes) of the columns; ``None`` stands for the usual name."""
+
+    text: str | None = None
+    label: str | None = None
+    labels: str | None = None
+    words: str | int | None = None
+    tags: str | int | None = None
+    entities: str | None = None
+
+
+class DataFile(Section):
+    """One file, or one split of a hub data set.
+
+    Attributes:
+        path: File (relative to ``data.folder``), ``hub:owner/name``, or ``demo:…`` for the data shipped here.
+        format: csv, tsv, jsonl, parquet, txt or conll; by default from the file's suffix.
+        split: Split of a hub data set.
+        config: Configuration of a hub data set.
+        revision: Revision of a hub data set.
+        columns: Column names of this file; ``data.columns`` otherwise.
+    """
+
+    shorthand = "path"
+
+    path: str = Field(min_length=1)
+    format: Literal["csv", "tsv", "jsonl", "parquet", "txt", "conll"] | None = None
+    split: str | None = None
+    config: str | None = None
+    revision: str | None = None
+    columns: Columns | None = None
+
+
+class SourceData(Section):
+    """The labelled domain."""
+
+    train: DataFile
+    dev: DataFile | None = None
+
+
+class TargetData(Section):
+    """The domain the model must work in. Labels in ``dev`` and ``test`` are scored, never learned from."""
+
+    unlabelled: DataFile | None = None
+    dev: DataFile | None = None
+    test: DataFile | None = None
+
+
+class DataSpec(Section):
+    """All data of a recipe.
+
+    Attributes:
+        folder: Folder that relative paths start from; ``demo:`` is the folder of the shipped demonstrations.
+        dev_share: Share of the source rows held out when no ``source.dev`` is given.
+        max_length: Longest window in subword tokens; by default what the model can read (at most 512).
+        stride: Tokens that two neighbouring windows of one text share; by default 32, at most a quarter of the window.
+        long_texts: ``windows`` reads texts of any length in overlapping windows; ``truncate`` keeps the first
+            window only, and the run reports how many texts lost words.
+        repair_tags: Repair IOB2 violations (an inside tag without a beginning) instead of refusing the file.
+    """
+
+    folder: str = "."
+    source: SourceData
+    target: TargetData = Field(default_factory=TargetData)
+    columns: Columns = Field(default_factory=Columns)
+    dev_share: Annotated[float, Field(gt=0, lt=1)] = 0.1
+    max_length: Annotated[int, Field(ge=8, le=65536)] | None = None
+    stride: Annotated[int, Field(ge=0)] | None = None
+    long_texts: Literal["windows", "truncate"] = "windows"
+    repair_tags: bool = False
+
+    @model_validator(mode="after")
+    def _stride_fits(self) -> DataSpec:
+        if self.max_length is not None and self.stride is not None and self.stride > self.max_length // 2:
+            raise ValueError(
+                f"stride {self.stride} is more than half of max_length {self.max_length}; "
+                "windows would hardly advance. Lower data.stride or raise data.max_length"
+            )
+        return self
+
+
+class TaskSpec(Section):
+    """What is predicted.
+
+    Attributes:
+        name: classification, sentiment or ner.
+        labels: Label names in order; by default the sorted labels of the training data.
+        multi_label: Classification with any number of labels a text; thresholds are tuned on source dev.
+        class_weights: ``balanced`` weighs rows by inverse label frequency; or a weight for each label.
+        polarity: Sentiment only: how raw labels become polarities, for instance
+            ``{"1": negative, "2": negative, "4": positive, "5": positive}``. A label mapped to ``null`` drops
+            its rows (their number is reported).
+    """
+
+    shorthand = "name"
+
+    name: Literal["classification", "sentiment", "ner"]
+    labels: Annotated[list[str], Field(min_length=2)] | None = None
+    multi_label: bool = False
+    class_weights: Literal["balanced"] | dict[str, Annotated[float, Field(gt=0)]] | None = None
+    polarity: dict[str, str | None] | None = None
+
+    @model_validator(mode="after")
+    def _settings_fit_task(self) -> TaskSpec:
+        if self.multi_label and self.name != "classification":
+            raise ValueError(f"multi_label works with task 'classification' only, not with '{self.name}'")
+        if self.polarity is not None and self.name != "sentiment":
+            raise ValueError(f"polarity works with task 'sentiment' only, not with '{self.name}'")
+        if self.class_weights is not None and (self.name == "ner" or self.multi_label):
+            raise ValueError("class_weights works with single-label classification and sentiment only")
+        if self.labels is not None and len(set(self.labels)) < len(self.labels):
+            raise ValueError(f"labels holds a name twice: {self.labels}")
+        return self
+
+
+class Part(Section):
+    """A part by its name and its constructor's settings: ``{name: lora, rank: 8}``, or just ``lora``."""
+
+    model_config = ConfigDict(extra="allow", strict=True)
+    shorthand = "name"
+
+    name: str = Field(min_length=1)
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """The settings without the name."""
+        return dict(self.model_extra or {})
+
+
+class TrainSpec(Section):
+    """How long and how fast a stage trains; ``None`` is the default of the tuning or stage, see ``resolve``.
+
+    Attributes:
+        epochs: Passes over the source rows (for ``pretrain``: over the blocks of text).
+        max_steps: Optimizer steps; wins over ``epochs``.
+        batch_size: Rows in one optimizer step over all processes (the global batch).
+        accumulation: Forward passes that one optimizer step is divided into, in each process.
+        learning_rate: Peak rate of the encoder (under LoRA: of the adapters).
+        head_learning_rate: Peak rate of the task head; by default ``learning_rate``.
+        layer_decay: Factor on the rate from each encoder layer to the one below it; 1 is off.
+        weight_decay: Decoupled weight decay (AdamW).
+        warmup: Share of the steps over which the rate rises from 0.
+        schedule: Shape of the rate after the warm-up.
+        max_grad_norm: Gradients are clipped to this norm; 0 is off.
+        precision: ``auto`` takes bf16 where the hardware computes it natively, else fp32.
+        dropout: Dropout of hidden states; ``null`` keeps the model's own.
+        attention_dropout: Dropout of attention weights; 0 allows fused attention kernels.
+        group_by_length: Batches of rows of like length (little padding).
+        evaluate_every: ``epoch`` or a number of steps; source dev is scored then, and a checkpoint written.
+        early_stopping: Evaluations without a better source-dev score after which training stops; 0 is off.
+        keep_checkpoints: Checkpoints kept in the stage's folder, the best one included.
+    """
+
+    epochs: Annotated[float, Field(gt=0)] | None = None
+    max_steps: Positive | None = None
+    batch_size: Positive | None = None
+    accumulation: Positive = 1
+    learning_rate: Rate | None = None
+    head_learning_rate: Rate | None = None
+    layer_decay: Annotated[float, Field(gt=0, le=1)] = 1.0
+    weight_decay: Annotated[float, Field(ge=0, lt=1)] = 0.01
+    warmup: Share = 0.1
+    schedule: Literal["linear", "cosine", "constant"] = "linear"
+    max_grad_norm: Annotated[float, Field(ge=0)] = 1.0
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    dropout: Share | None = None
+    attention_dropout: Share | None = 0.0
+    group_by_length: bool = True
+    evaluate_every: Literal["epoch"] | Positive = "epoch"
+    early_stopping: Annotated[int, Field(ge=0)] = 0
+    keep_checkpoints: Positive = 2
+
+
+Changes = Annotated[dict[str, Any], SomeOf(TrainSpec)]
+
+
+class FinetuneStage(Section):
+    """Train the task on source rows, with the recipe's methods.
+
+    Attributes:
+        train: Settings that differ from the recipe's ``train`` section.
+    """
+
+    shorthand = "name"
+
+    name: Literal["finetune"] = "finetune"
+    train: Changes = Field(default_factory=dict)
+
+
+class PretrainStage(Section):
+    """Continue the encoder's pretraining by masked language modelling (Gururangan et al. 2020).
+
+    Attributes:
+        text: Whose text: ``target`` (unlabelled rows), ``source`` or ``both``.
+        mask_rate: Share of the words that are masked.
+        whole_words: Mask all pieces of a word together.
+        block_length: Tokens in one packed block; by default ``data.max_length``, at most 128.
+        head_steps: Optimizer steps in which a fresh masked-LM head is fitted with the encoder frozen before
+            both train together; by default 200 when the checkpoint has no such head, else 0.
+        train: Settings that differ from the recipe's ``train`` section.
+    """
+
+    shorthand = "name"
+
+    name: Literal["pretrain"] = "pretrain"
+    text: Literal["target", "source", "both"] = "target"
+    mask_rate: Annotated[float, Field(gt=0, lt=1)] = 0.15
+    whole_words: bool = True
+    block_length: Annotated[int, Field(ge=16, le=8192)] | None = None
+    head_steps: Annotated[int, Field(ge=0)] | None = None
+    train: Changes = Field(default_factory=dict)
+
+
+def _name_only(value: Any) -> Any:
+    """Expand a stage's name before pydantic picks the stage's class by it."""
+    return {"name": value} if isinstance(value, str) else value
+
+
+Stage = Annotated[Annotated[FinetuneStage | PretrainStage, Field(discriminator="name")], BeforeValidator(_name_only)]
+
+
+def _finetune_only() -> list[FinetuneStage | PretrainStage]:
+    return [FinetuneStage()]
+
+
+class EvaluateSpec(Section):
+    """How the final scores are made.
+
+    Attributes:
+        confidence: Level of the bootstrap intervals.
+        resamples: Bootstrap resamples.
+        batch_tokens: Tokens in one forward pass of prediction.
+    """
+
+    confidence: Annotated[float, Field(gt=0.5, lt=1)] = 0.95
+    resamples: Annotated[int, Field(ge=100, le=100_000)] = 2000
+    batch_tokens: Annotated[int, Field(ge=64)] = 4096
+
+
+class Recipe(Section):
+    """Everything that determines a run.
+
+    Attributes:
+        name: Short name of the run.
+        output: Run folder; by default ``runs/<name>``.
+        seed: Seed of every random choice (data order, pairing, splits and dropout each derive their own).
+        model: The pretrained encoder.
+        task: What is predicted.
+        data: Where rows come from.
+        tuning: Which weights move: full, lora, frozen or top_layers.
+        methods: Extra loss terms of the finetune stage, such as dann.
+        stages: In which order; by default ``[finetune]``.
+        train: Settings of every stage, unless the stage says otherwise.
+        source_only: Train and score the source-only twin (no methods, no pretraining, equal steps) beside an
+            adapted model. Without it nobody can say whether adaptation helped.
+        evaluate: How the final scores are made.
+        report_to: Loggers beside ``log.jsonl``.
+    """
+
+    name: Annotated[
+        str,
+        Field(
+            pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$",
+            description="a name of letters, digits, '.', '_' and '-' that starts with a letter or digit",
+        ),
+    ]
+    output: str | None = None
+    seed: Annotated[int, Field(ge=0, lt=2**31)] = 13
+    model: ModelSpec
+    task: TaskSpec
+    data: DataSpec
+    tuning: Part = Field(default_factory=lambda: Part(name="full"))
+    methods: list[Part] = Field(default_factory=list)
+    stages: Annotated[list[Stage], Field(min_length=1)] = Field(default_factory=_finetune_only)
+    train: TrainSpec = Field(default_factory=TrainSpec)
+    source_only: bool = True
+    evaluate: EvaluateSpec = Field(default_factory=EvaluateSpec)
+    report_to: list[Literal["tensorboard", "wandb", "mlflow", "trackio"]] = Field(default_factory=list)
+
+    @property
+    def adapts(self) -> bool:
+        """Whether anything here uses target text, so that a source-only twin says something."""
+        return bool(self.methods) or any(isinstance(stage, PretrainStage) for stage in self.stages)

@@ -1,0 +1,270 @@
+"""A whole run: from a recipe to an adapted, evaluated, usable model in a run folder."""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from . import models, runfolder
+from .card import card_text
+from .data.load import Split
+from .data.windows import Limits
+from .errors import Problem, RecipeError
+from .hardware import choose_precision, idle_gpus, is_main_process
+from .inference import Predictor, load_resolved, text_answer, token_answer, write_settings
+from .metrics import paired_difference
+from .prepare import Splits, build_task, load_splits, say_notes
+from .recipe.defaults import resolve
+from .recipe.schema import PretrainStage, Recipe, TrainSpec
+from .reporter import Reporter
+from .stages import StageResult, Workspace, finetune, pretrain
+from .tasks.base import Score
+from .tasks.ner import Ner
+
+ADAPTED, TWIN = "adapted", "source-only"
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """What a run left behind.
+
+    Args:
+        folder: The run folder.
+        metrics: What ``metrics.json`` holds: scores by model and split, and the gain over the source-only twin.
+    """
+
+    folder: Path
+    metrics: dict[str, Any]
+
+    @property
+    def model(self) -> Path:
+        """Folder of the final model."""
+        return self.folder / "model"
+
+
+def run(
+    recipe: Recipe,
+    *,
+    fresh: bool = False,
+    data: dict[str, Any] | None = None,
+    reporter: Reporter | None = None,
+) -> RunResult:
+    """Run a recipe: train its stages (and the source-only twin), evaluate, write the run folder.
+
+    Running the same recipe again resumes where the last run stopped, or returns its result when it is done.
+
+    Args:
+        recipe: From :func:`nlp_transfer.load_recipe`.
+        fresh: Delete an earlier run in the same folder first.
+        data: ``datasets.Dataset`` objects that stand in for files, by role: ``source.train``, ``target.test``, ….
+        reporter: Where progress is told; silent by default.
+
+    Returns:
+        The run's folder and metrics.
+
+    Raises:
+        UserError: Anything the user can mend, before training starts where possible.
+    """
+    reporter = Reporter() if reporter is None or not is_main_process() else reporter
+    recipe = resolve(recipe)
+    folder = _claimed(recipe, fresh)
+    done = folder / "metrics.json"
+    if done.is_file():
+        reporter.say(f"{folder} holds this run already, finished. Give --fresh to run it again.")
+        return RunResult(folder, json.loads(done.read_text(encoding="utf8")))
+    if not is_main_process():
+        return _run_claimed(recipe, folder, data, reporter)
+    with runfolder.locked(folder):
+        return _run_claimed(recipe, folder, data, reporter)
+
+
+def _claimed(recipe: Recipe, fresh: bool) -> Path:
+    assert recipe.output is not None
+    return runfolder.claim(recipe, fresh) if is_main_process() else Path(recipe.output)
+
+
+def _run_claimed(recipe: Recipe, folder: Path, data: dict[str, Any] | None, reporter: Reporter) -> RunResult:
+    begun = time.time()
+    splits = load_splits(recipe, data)
+    say_notes(splits, reporter)
+    space = workspace(recipe, splits, folder, reporter)
+    spare = idle_gpus()
+    if spare:
+        reporter.warn(
+            f"{spare + 1} GPUs are visible, but one is used. To use all: accelerate launch --multi_gpu "
+            f"--num_processes {spare + 1} -m nlp_transfer run {folder / 'recipe.yaml'}"
+        )
+    fingerprints = splits.fingerprints()
+    base = {
+        "id": space.base.id,
+        "revision": space.base.revision,
+        "commit": space.base.commit,
+        "files": space.base.note,
+    }
+    record = runfolder.environment(recipe, fingerprints, base)
+    results = train_stages(space, folder, fingerprints)
+    if is_main_process():
+        with_settings(space, results)
+        metrics = evaluate_models(space, results, folder)
+        record["seconds"] = {"total": round(time.time() - begun, 1)} | {
+            name: result.facts.get("seconds") for name, result in results.items()
+        }
+        runfolder.copy_folder(results["finetune"].model, folder / "model")
+        runfolder.write_json(folder / "environment.json", record)
+        runfolder.write_lines(folder / "stages.jsonl", [{"stage": name} | r.facts for name, r in results.items()])
+        (folder / "README.md").write_text(card_text(recipe, splits, metrics, record, results), encoding="utf8")
+        runfolder.write_json(folder / "metrics.json", metrics)
+    _barrier()
+    return RunResult(folder, json.loads((folder / "metrics.json").read_text(encoding="utf8")))
+
+
+def workspace(recipe: Recipe, splits: Splits, folder: Path, reporter: Reporter) -> Workspace:
+    """Find the model, and gather what the stages share.
+
+    Raises:
+        ModelError: The model is not found, or is not an encoder.
+        RecipeError: ``data.max_length`` is more than the model can read.
+    """
+    base = models.resolve(recipe.model.id, recipe.model.revision)
+    config = models.read_config(base)
+    tokenizer = models.load_tokenizer(base)
+    longest = models.longest_input(config, tokenizer)
+    wanted = recipe.data.max_length
+    if wanted is not None and wanted > longest:
+        text = f"{wanted} is more than the {longest} tokens that '{base.id}' can read."
+        raise RecipeError([Problem(text, "data.max_length")])
+    window = min(512, longest) if wanted is None else wanted
+    stride = min(32, window // 4) if recipe.data.stride is None else recipe.data.stride
+    limits = Limits(window, stride, recipe.data.long_texts == "truncate")
+    precision = choose_precision(recipe.train.precision)
+    reporter.say(f"model: {base.id} ({base.note})")
+    reporter.say(f"precision: {precision.reason}")
+    task = build_task(recipe, splits)
+    return Workspace(recipe, splits, task, base, tokenizer, limits, precision, reporter, folder / "log.jsonl")
+
+
+def train_stages(space: Workspace, folder: Path, fingerprints: dict[str, str]) -> dict[str, StageResult]:
+    """Run the stages in order, then the source-only twin where the recipe adapts.
+
+    Args:
+        space: The workspace.
+        folder: The run folder.
+        fingerprints: Of the data, by split.
+
+    Returns:
+        Results by stage: ``pretrain…``, ``finetune``, and ``source-only``.
+    """
+    recipe = space.recipe
+    results: dict[str, StageResult] = {}
+    encoder: Path | None = None
+    before = ""
+    for number, stage in enumerate(recipe.stages, start=1):
+        place = folder / "stages" / f"{number}-{stage.name}"
+        settings = [stage.model_dump(), [part.model_dump() for part in recipe.methods]]
+        before = runfolder.stage_fingerprint(recipe, settings, fingerprints, before)
+        if isinstance(stage, PretrainStage):
+            result = pretrain(space, stage, place, before)
+            encoder = result.model
+            results["pretrain" if "pretrain" not in results else f"pretrain-{number}"] = result
+        else:
+            train = TrainSpec.model_validate(stage.train)
+            result = finetune(space, train, place, before, encoder=encoder, adapt=True)
+            results["finetune"] = result
+    if recipe.adapts and recipe.source_only:
+        train = TrainSpec.model_validate(recipe.stages[-1].train)
+        settings = [recipe.stages[-1].model_dump(), []]
+        own = runfolder.stage_fingerprint(recipe, settings, fingerprints, "")
+        results[TWIN] = finetune(space, train, folder / "stages" / TWIN, own, encoder=None, adapt=False)
+    return results
+
+
+def with_settings(space: Workspace, results: dict[str, StageResult]) -> None:
+    """Write the prediction settings beside each task model."""
+    for name in ("finetune", TWIN):
+        if name in results:
+            # Thresholds belong to the model that they were tuned for.
+            space.task.restore(results[name].facts["task"])
+            write_settings(results[name].model, space.task, space.limits)
+
+
+def evaluate_models(space: Workspace, results: dict[str, StageResult], folder: Path) -> dict[str, Any]:
+    """Score the selected checkpoints on source dev and on the labelled target splits, each once.
+
+    Args:
+        space: The workspace.
+        results: Results by stage.
+        folder: The run folder; predictions go to ``predictions/``.
+
+    Returns:
+        The content of ``metrics.json``.
+    """
+    recipe = space.recipe
+    splits: dict[str, Split] = {"source.dev": space.splits.dev, **space.splits.scored}
+    roles = {ADAPTED if recipe.adapts else TWIN: results["finetune"]}
+    if TWIN in results:
+        roles[TWIN] = results[TWIN]
+    scores: dict[str, dict[str, Score]] = {}
+    for role, result in roles.items():
+        adapter = (result.model / "adapter_config.json").is_file()
+        source = models.ResolvedModel(
+            space.base.id,
+            space.base.revision,
+            folder=space.base.folder if adapter else result.model,
+            adapter=result.model if adapter else None,
+        )
+        predictor = load_resolved(source, batch_tokens=recipe.evaluate.batch_tokens, precision=recipe.train.precision)
+        scores[role] = {}
+        for name, split in splits.items():
+            score, rows = _score(predictor, split, recipe)
+            scores[role][name] = score
+            runfolder.write_lines(folder / "predictions" / f"{role}.{name}.jsonl", rows)
+    return _metrics(recipe, space.task.headline, scores)
+
+
+def _score(predictor: Predictor, split: Split, recipe: Recipe) -> tuple[Score, list[dict[str, Any]]]:
+    task = predictor.task
+    logits = predictor.logits(split.rows)
+    answers, gold = task.answer(logits), task.gold(split.rows)
+    score = task.score(gold, answers, recipe.evaluate.confidence, recipe.evaluate.resamples)
+    rows = []
+    for number, row in enumerate(split.rows):
+        if isinstance(task, Ner):
+            given = token_answer(task, row["text"], row["words"], row["starts"], answers[number], logits[number])
+        else:
+            given = text_answer(task, row["text"], answers[number], logits[number])
+        rows.append({"row": number, "gold": gold[number], **given})
+    return score, rows
+
+
+def _metrics(recipe: Recipe, headline: str, scores: dict[str, dict[str, Score]]) -> dict[str, Any]:
+    metrics: dict[str, Any] = {
+        "headline": headline,
+        "confidence": recipe.evaluate.confidence,
+        "selection": "source dev",
+        "scores": {
+            role: {name: {"interval": score.interval.to_dict(), **score.metrics} for name, score in by_split.items()}
+            for role, by_split in scores.items()
+        },
+    }
+    if {ADAPTED, TWIN} <= set(scores):
+        metrics["gain"] = {
+            name: paired_difference(
+                scores[ADAPTED][name].counts_NK,
+                scores[TWIN][name].counts_NK,
+                scores[TWIN][name].statistic,
+                confidence=recipe.evaluate.confidence,
+                resamples=recipe.evaluate.resamples,
+            ).to_dict()
+            for name in scores[TWIN]
+        }
+    return metrics
+
+
+def _barrier() -> None:
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        torch.distributed.barrier()

@@ -1,0 +1,152 @@
+"""The run folder: whose it is, what lies in it, and that nothing in it is ever half written."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import importlib.metadata
+import json
+import shutil
+import subprocess
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from . import recipe as recipes
+from .checkpoints import write_text
+from .errors import RunError
+from .hardware import describe
+from .recipe.schema import Recipe
+
+PACKAGES = (
+    "nlp-transfer",
+    "torch",
+    "transformers",
+    "datasets",
+    "peft",
+    "accelerate",
+    "evaluate",
+    "tokenizers",
+)
+
+
+def claim(recipe: Recipe, fresh: bool) -> Path:
+    """Make the run folder, or find it again.
+
+    Args:
+        recipe: The resolved recipe.
+        fresh: Delete an earlier run in the same folder first.
+
+    Returns:
+        The folder, which now holds ``recipe.yaml``.
+
+    Raises:
+        RunError: The folder belongs to another recipe, or is not a run folder.
+    """
+    assert recipe.output is not None
+    folder = Path(recipe.output)
+    path = folder / "recipe.yaml"
+    text = recipes.dump(recipe)
+    if folder.exists() and not folder.is_dir():
+        raise RunError(f"output '{folder}' is a file. Set another `output:`.")
+    if fresh and path.is_file():
+        shutil.rmtree(folder)
+    if folder.is_dir() and any(folder.iterdir()):
+        if not path.is_file():
+            raise RunError(f"output '{folder}' is not empty and holds no run. Set another `output:`, or empty it.")
+        if path.read_text(encoding="utf8") != text:
+            raise RunError(_other_recipe(folder, path.read_text(encoding="utf8"), text))
+    folder.mkdir(parents=True, exist_ok=True)
+    if not path.is_file():
+        write_text(path, text)
+    return folder
+
+
+def _other_recipe(folder: Path, old: str, new: str) -> str:
+    before, after = old.splitlines(), new.splitlines()
+    changed = [line.strip() for line in after if line not in before][:3]
+    gone = [line.strip() for line in before if line not in after][:3]
+    difference = f" There: {'; '.join(gone) or '-'}. Here: {'; '.join(changed) or '-'}."
+    return (
+        f"run folder '{folder}' belongs to another recipe.{difference} Set another `output:` (or name), or give "
+        "--fresh to delete that run and begin anew."
+    )
+
+
+@contextlib.contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Keep two runs from writing one folder at the same time.
+
+    Raises:
+        RunError: Another live process holds the folder.
+    """
+    import fcntl
+
+    with (folder / ".lock").open("a+") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise RunError(f"run folder '{folder}' is in use by another process.") from error
+        yield
+
+
+def environment(recipe: Recipe, fingerprints: dict[str, str], model: dict[str, Any]) -> dict[str, Any]:
+    """Return what a reader needs to judge or repeat the run: versions, hardware, seed, data, model."""
+    versions = {}
+    for name in PACKAGES:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            versions[name] = importlib.metadata.version(name)
+    return {
+        "started": datetime.now(UTC).isoformat(timespec="seconds"),
+        "versions": versions,
+        "hardware": describe(),
+        "commit": _commit(),
+        "seed": recipe.seed,
+        "data": fingerprints,
+        "model": model,
+    }
+
+
+def _commit() -> str | None:
+    command = ["git", "-C", str(Path(__file__).parent), "rev-parse", "HEAD"]
+    try:
+        answer = subprocess.run(command, capture_output=True, text=True, timeout=5, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return answer.stdout.strip()
+
+
+def stage_fingerprint(recipe: Recipe, settings: Any, fingerprints: dict[str, str], before: str) -> str:
+    """Hash everything that determines a stage's result: settings, data, seed, tuning and the stages before it."""
+    values = {
+        "model": recipe.model.model_dump(),
+        "task": recipe.task.model_dump(),
+        "tuning": recipe.tuning.model_dump(),
+        "limits": [recipe.data.max_length, recipe.data.stride, recipe.data.long_texts],
+        "seed": recipe.seed,
+        "settings": settings,
+        "data": fingerprints,
+        "before": before,
+    }
+    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
+
+
+def write_json(path: Path, values: Any) -> None:
+    """Write JSON atomically."""
+    write_text(path, json.dumps(values, indent=2, ensure_ascii=False) + "\n")
+
+
+def write_lines(path: Path, rows: list[dict[str, Any]]) -> None:
+    """Write JSON lines atomically."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_text(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
+
+
+def copy_folder(source: Path, target: Path) -> None:
+    """Copy a folder so that the target is either whole or absent."""
+    part = target.with_name(target.name + ".part")
+    shutil.rmtree(part, ignore_errors=True)
+    shutil.copytree(source, part)
+    shutil.rmtree(target, ignore_errors=True)
+    part.replace(target)

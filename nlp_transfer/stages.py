@@ -1,0 +1,417 @@
+"""The stages of a run: settings and an input model become a folder with an output model.
+
+A stage's folder holds checkpoints while it runs, and ``model/`` and ``done.json`` when it is finished. Finished stages
+are skipped, unfinished ones resume from their newest complete checkpoint.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import shutil
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+from safetensors.torch import load_file
+from transformers.trainer_utils import set_seed
+
+from . import models, parts
+from .arguments import training_arguments
+from .caching import as_cached_rows, cached_encoder, hidden_states
+from .callbacks import Bar, LogFile
+from .checkpoints import ManifestCallback, newest_complete, write_text
+from .data.masking import MaskedBlocks, pack
+from .data.pairs import EpochSampler, PairedDomains
+from .data.windows import Limits, Window
+from .errors import ModelError
+from .forward import window_logits
+from .hardware import Precision, is_main_process
+from .objectives import MaskedLMObjective, Objective, TaskObjective
+from .prepare import Splits
+from .recipe.schema import PretrainStage, Recipe, TrainSpec
+from .reporter import Reporter
+from .tasks.base import Encoded, Task
+from .trainer import TransferTrainer
+from .units import Sizes
+
+DONE = "done.json"
+FRESH_HEAD_STEPS = 200
+DEFAULT_BLOCK = 128
+
+
+@dataclass(frozen=True)
+class Workspace:
+    """What every stage of a run shares.
+
+    Args:
+        recipe: The resolved recipe.
+        splits: Checked data, target labels apart.
+        task: The task.
+        base: The resolved base model.
+        tokenizer: Its tokenizer.
+        limits: How texts are cut into windows.
+        precision: Number format of training.
+        reporter: Where facts are told.
+        log: File that every logged number is appended to.
+    """
+
+    recipe: Recipe
+    splits: Splits
+    task: Task
+    base: models.ResolvedModel
+    tokenizer: Any
+    limits: Limits
+    precision: Precision
+    reporter: Reporter
+    log: Path
+
+
+@dataclass(frozen=True)
+class StageResult:
+    """What a finished stage left.
+
+    Args:
+        folder: The stage's folder.
+        facts: Steps, seconds, scores on source dev and the like.
+    """
+
+    folder: Path
+    facts: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def model(self) -> Path:
+        """Folder of the stage's output model."""
+        return self.folder / "model"
+
+
+def finished(folder: Path, fingerprint: str) -> StageResult | None:
+    """Return the result of a stage that is already done with these very settings, else None."""
+    path = folder / DONE
+    if not path.is_file():
+        return None
+    facts = json.loads(path.read_text(encoding="utf8"))
+    return StageResult(folder, facts) if facts.get("fingerprint") == fingerprint else None
+
+
+def pretrain(space: Workspace, stage: PretrainStage, folder: Path, fingerprint: str) -> StageResult:
+    """Continue masked-LM training of the encoder on unlabelled text.
+
+    Args:
+        space: The run's workspace.
+        stage: The stage's settings, resolved.
+        folder: The stage's folder.
+        fingerprint: Hash of everything that determines the result.
+
+    Returns:
+        The result; ``model/`` is a masked-LM checkpoint (or adapter) whose encoder the next stage adopts.
+    """
+    done = finished(folder, fingerprint)
+    if done is not None:
+        return done
+    train = TrainSpec.model_validate(stage.train)
+    texts = _texts(space.splits, stage.text)
+    if space.tokenizer.mask_token_id is None:
+        raise ModelError(f"model '{space.base.id}': its tokenizer has no mask token, which stage 'pretrain' needs.")
+    set_seed(space.recipe.seed)
+    config = models.read_config(space.base, **dropouts(train, models.read_config(space.base)))
+    loaded = models.load_model("AutoModelForMaskedLM", space.base, config)
+    fresh_head = any(not name.startswith(models.encoder_prefix(loaded.model)) for name in loaded.fresh)
+    block = min(DEFAULT_BLOCK, space.limits.max_length) if stage.block_length is None else stage.block_length
+    blocks = pack(space.tokenizer, texts, block, stage.whole_words)
+    data = MaskedBlocks(blocks, stage.mask_rate, space.tokenizer.mask_token_id, len(space.tokenizer), space.recipe.seed)
+    space.reporter.say(f"pretrain: {len(texts)} texts packed into {len(blocks)} blocks of up to {block} tokens.")
+    tuned = parts.build_tuning(space.recipe.tuning).apply(loaded, None)
+    head_steps = (FRESH_HEAD_STEPS if fresh_head else 0) if stage.head_steps is None else stage.head_steps
+    lengths = [len(item.input_ids) for item in blocks]
+    with MaskedLMObjective(tuned) as objective:
+        job = _Job(space, train, folder, "pretrain", objective, data, lengths)
+        if head_steps:
+            which = "the checkpoint has no masked-LM head: a fresh one" if fresh_head else "the masked-LM head"
+            why = " (a random head would damage the encoder)" if fresh_head else ""
+            space.reporter.say(f"pretrain: {which} is fitted for {head_steps} steps, encoder frozen, first{why}.")
+            _fit_head(job, tuned, head_steps)
+        facts = _train(job, tuned)
+    facts |= {
+        "blocks": len(blocks),
+        "block_length": block,
+        "head_steps": head_steps,
+        "fresh_head": fresh_head,
+    }
+    return _finish(space, folder, fingerprint, tuned, facts)
+
+
+def finetune(
+    space: Workspace, train: TrainSpec, folder: Path, fingerprint: str, *, encoder: Path | None, adapt: bool
+) -> StageResult:
+    """Train the task on source rows.
+
+    Args:
+        space: The run's workspace.
+        train: Training settings, resolved.
+        folder: The stage's folder.
+        fingerprint: Hash of everything that determines the result.
+        encoder: Output model of a pretrain stage, or None to start from the base model.
+        adapt: Use the recipe's methods. The source-only twin does not.
+
+    Returns:
+        The result; ``model/`` loads with plain ``transformers`` or ``peft``.
+    """
+    done = finished(folder, fingerprint)
+    if done is not None:
+        return done
+    recipe, task = space.recipe, space.task
+    set_seed(recipe.seed)
+    loaded = models.load_model(task.auto_class, space.base, task_config(space, train))
+    tuning = parts.build_tuning(recipe.tuning)
+    model = tuning.apply(loaded, task.peft_type)
+    if encoder is not None:
+        adopt_encoder(model, encoder)
+    sizes = Sizes(hidden=model.config.hidden_size, labels=len(task.labels))
+    methods = parts.build_methods(recipe.methods, sizes) if adapt else {}
+    source = task.encode(space.splits.train.rows, space.tokenizer, space.limits, labelled=True)
+    dev = task.encode(space.splits.dev.rows, space.tokenizer, space.limits, labelled=False)
+    target = None
+    if methods and space.splits.unlabelled is not None:
+        target = task.encode(space.splits.unlabelled.rows, space.tokenizer, space.limits, labelled=False)
+    with contextlib.ExitStack() as stack:
+        if not tuning.moves_features:
+            source, dev = stack.enter_context(_cached(space, model, source, dev))
+        data = PairedDomains(source.features, None if target is None else target.features)
+        job = _Job(
+            space,
+            train,
+            folder,
+            folder.name,
+            TaskObjective(task, methods),
+            data,
+            [len(row["input_ids"]) for row in source.features],
+            None if target is None else target.lengths,
+            dev,
+        )
+        facts = _train(job, model)
+        task.tune(space.splits.dev.rows, _logits(space, model, dev))
+    if methods:
+        del model.adaptation
+    facts |= {"source_rows": source.rows, "rows_over_window": source.truncated, "task": task.settings()}
+    return _finish(space, folder, fingerprint, model, facts)
+
+
+def task_config(space: Workspace, train: TrainSpec) -> Any:
+    """Return the model configuration for the task: label names, problem type, dropout."""
+    task = space.task
+    changes: dict[str, Any] = {
+        "num_labels": len(task.labels),
+        "id2label": dict(enumerate(task.labels)),
+        "label2id": {label: number for number, label in enumerate(task.labels)},
+    }
+    if task.problem_type is not None:
+        changes["problem_type"] = task.problem_type
+    return models.read_config(space.base, **changes, **dropouts(train, models.read_config(space.base)))
+
+
+def dropouts(train: TrainSpec, config: Any) -> dict[str, float]:
+    """Return the configuration values that set dropout, by the names the architecture uses."""
+    wanted = (
+        (train.dropout, ("hidden_dropout_prob", "dropout", "mlp_dropout", "embedding_dropout")),
+        (train.attention_dropout, ("attention_probs_dropout_prob", "attention_dropout")),
+    )
+    return {key: rate for rate, keys in wanted if rate is not None for key in keys if hasattr(config, key)}
+
+
+def adopt_encoder(model: Any, folder: Path) -> None:
+    """Give a model the encoder (or the adapters) that a pretrain stage has trained.
+
+    The rest of the model stays as its base checkpoint has it: a masked-LM checkpoint holds no pooler, and reading the
+    whole model from it would replace a trained pooler by a random one.
+
+    Args:
+        model: A model with a task head, after tuning.
+        folder: Output model of the stage.
+
+    Raises:
+        ModelError: The folder's weights do not belong to this encoder.
+    """
+    adapter = (folder / "adapter_config.json").is_file()
+    weights = load_file(folder / ("adapter_model.safetensors" if adapter else "model.safetensors"))
+    if adapter:
+        # PEFT leaves the adapter's name out of the keys that it saves.
+        own = {
+            name.replace(".default", ""): parameter for name, parameter in model.named_parameters() if "lora_" in name
+        }
+        wanted = {key: value for key, value in weights.items() if "lora_" in key}
+    else:
+        prefix = models.encoder_prefix(model)
+        own = {name: parameter for name, parameter in model.named_parameters() if name.startswith(prefix)}
+        wanted = {key: value for key, value in weights.items() if key.startswith(prefix)}
+    missing = [name for name in own if name not in wanted and ".pooler." not in name]
+    if missing or not wanted:
+        raise ModelError(f"{folder} does not hold the weights of this encoder: {missing[:3]} …")
+    with torch.no_grad():
+        for key, value in wanted.items():
+            if key in own:
+                own[key].copy_(value)
+
+
+@dataclass(frozen=True)
+class _Job:
+    """One training: what is trained on what."""
+
+    space: Workspace
+    train: TrainSpec
+    folder: Path
+    title: str
+    objective: Objective
+    data: Any
+    lengths: list[int]
+    target_lengths: list[int] | None = None
+    dev: Encoded | None = None
+
+
+def _train(job: _Job, model: Any) -> dict[str, Any]:
+    space, train = job.space, job.train
+    args = training_arguments(train, job.folder, space.recipe, space.precision, _headline(job))
+    sampler = EpochSampler(
+        job.lengths, train.batch_size or 1, space.recipe.seed, job.target_lengths, train.group_by_length
+    )
+    bar = Bar(job.title, space.reporter)
+    callbacks: list[Any] = [ManifestCallback(), bar]
+    if is_main_process():
+        callbacks.append(LogFile(space.log, job.title))
+    if train.early_stopping and job.dev is not None:
+        callbacks.append(transformers.EarlyStoppingCallback(train.early_stopping))
+    head_rate = train.learning_rate if train.head_learning_rate is None else train.head_learning_rate
+    trainer = TransferTrainer(
+        model, args, job.objective, job.data, sampler,
+        pad_id=space.tokenizer.pad_token_id,
+        tokenizer=space.tokenizer,
+        score_dev=None if job.dev is None else lambda current: _dev_scores(job, current),
+        rates={"head": float(head_rate or 0), "layer_decay": train.layer_decay},
+        callbacks=callbacks,
+    )  # fmt: skip
+    checkpoint, said = newest_complete(job.folder) if is_main_process() else (None, [])
+    checkpoint = _agree(checkpoint)
+    for line in said:
+        space.reporter.warn(line)
+    if checkpoint is not None:
+        space.reporter.say(f"{job.title}: resuming from {checkpoint}.")
+    try:
+        with models.quiet():
+            result = trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
+    finally:
+        bar.close()
+    facts = {
+        "steps": trainer.state.global_step,
+        "seconds": round(result.metrics.get("train_runtime", 0.0), 2),
+        "loss": result.training_loss,
+        "best_dev": trainer.state.best_metric,
+        "selected_step": trainer.state.best_global_step or trainer.state.global_step,
+        "world_size": args.world_size,
+    }
+    trainer.accelerator.free_memory()
+    return facts
+
+
+def _agree(checkpoint: Path | None) -> Path | None:
+    """Let all processes resume from the checkpoint that the first one chose."""
+    if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
+        return checkpoint
+    box = [checkpoint]
+    torch.distributed.broadcast_object_list(box, src=0)
+    return box[0]
+
+
+def _headline(job: _Job) -> str | None:
+    return None if job.dev is None else job.space.task.headline
+
+
+def _dev_scores(job: _Job, model: Any) -> dict[str, float]:
+    space = job.space
+    assert job.dev is not None
+    logits = _logits(space, model, job.dev)
+    space.task.tune(space.splits.dev.rows, logits)
+    score = space.task.score(space.task.gold(space.splits.dev.rows), space.task.answer(logits), 0.95, 100)
+    return {key: value for key, value in score.metrics.items() if isinstance(value, float)}
+
+
+def _logits(space: Workspace, model: Any, encoded: Encoded) -> list[Any]:
+    tokens = space.recipe.evaluate.batch_tokens
+    values = window_logits(model, encoded.windows, space.tokenizer.pad_token_id, tokens, autocast=space.precision.bf16)
+    return space.task.combine(encoded, values)
+
+
+@contextlib.contextmanager
+def _cached(space: Workspace, model: Any, source: Encoded, dev: Encoded) -> Any:
+    windows = source.windows + dev.windows
+    with space.reporter.bar("frozen features", len(windows)) as advance:
+        states = hidden_states(
+            model, windows, space.tokenizer.pad_token_id, space.recipe.evaluate.batch_tokens, advance
+        )
+    first = len(source.windows)
+    cached_dev = [
+        Window(w.row, [first + number] * len(states[first + number]), w.weight, w.positions, w.words)
+        for number, w in enumerate(dev.windows)
+    ]
+    with cached_encoder(model, states):
+        yield (
+            Encoded(source.windows, source.rows, as_cached_rows(source.features)),
+            Encoded(cached_dev, dev.rows, []),
+        )
+
+
+def _fit_head(job: _Job, model: Any, steps: int) -> None:
+    """Train what is outside the encoder for some steps; nothing is checkpointed, as it is short."""
+    moving = [parameter for parameter in models.encoder_of(model).parameters() if parameter.requires_grad]
+    head_folder = job.folder / "head"
+    if not any(job.folder.glob("checkpoint-*")):
+        for parameter in moving:
+            parameter.requires_grad = False
+        train = job.train.model_copy(update={"max_steps": steps, "learning_rate": 1e-3, "head_learning_rate": 1e-3})
+        _train(_Job(job.space, train, head_folder, "pretrain head", job.objective, job.data, job.lengths), model)
+        for parameter in moving:
+            parameter.requires_grad = True
+        if is_main_process():
+            shutil.rmtree(head_folder, ignore_errors=True)
+
+
+def _texts(splits: Splits, wanted: str) -> list[str]:
+    texts = [] if wanted == "target" else list(splits.train.rows["text"])
+    if wanted != "source":
+        assert splits.unlabelled is not None
+        texts += list(splits.unlabelled.rows["text"])
+    return texts
+
+
+def _finish(space: Workspace, folder: Path, fingerprint: str, model: Any, facts: dict[str, Any]) -> StageResult:
+    """Write the model, then ``done.json``; drop the checkpoints, which only a stopped stage needs."""
+    facts = {"fingerprint": fingerprint} | facts
+    if is_main_process():
+        part = folder / "model.part"
+        shutil.rmtree(part, ignore_errors=True)
+        save_model(model, space, part)
+        shutil.rmtree(folder / "model", ignore_errors=True)
+        part.rename(folder / "model")
+        write_text(folder / DONE, json.dumps(facts, indent=2) + "\n")
+        for path in folder.glob("*checkpoint-*"):
+            shutil.rmtree(path)
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        torch.distributed.barrier()
+    return StageResult(folder, facts)
+
+
+def save_model(model: Any, space: Workspace, folder: Path) -> None:
+    """Write a model as plain Hugging Face or PEFT files, with label names and the base model's true id."""
+    with models.quiet():
+        config = model.config
+        if hasattr(model, "peft_config"):
+            for peft in model.peft_config.values():
+                peft.base_model_name_or_path = space.base.id
+                peft.revision = space.base.revision
+            model.save_pretrained(folder)
+            config.save_pretrained(folder)
+            (folder / "README.md").unlink(missing_ok=True)
+        else:
+            model.save_pretrained(folder)
+        space.tokenizer.save_pretrained(folder)

@@ -1,0 +1,1 @@
+"""Tasks: how rows become units, and how logits become answers and scores."""

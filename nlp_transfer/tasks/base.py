@@ -1,0 +1,129 @@
+"""What a task is. The trainer and prediction know tasks only through this class."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import datasets
+import numpy as np
+import torch
+
+from ..data.canonical import Kind
+from ..data.windows import Limits, Window
+from ..metrics import Interval
+from ..units import Step
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """Rows of one split, cut into windows.
+
+    Args:
+        windows: Windows in the order of the rows.
+        rows: Number of rows.
+        features: For training: one mapping a window, as :class:`~nlp_transfer.data.batching.PairCollator` takes it.
+    """
+
+    windows: list[Window]
+    rows: int
+    features: list[dict[str, Any]]
+
+    @property
+    def lengths(self) -> list[int]:
+        """Tokens of each window."""
+        return [len(window.input_ids) for window in self.windows]
+
+    @property
+    def truncated(self) -> int:
+        """Number of rows with more than one window."""
+        return self.rows - sum(1 for window in self.windows if window.weight == 1.0)
+
+
+@dataclass(frozen=True)
+class Score:
+    """Scores of one split.
+
+    Args:
+        metrics: Everything that was measured, JSON-able.
+        headline: Name of the number that is compared.
+        interval: That number with its bootstrap interval.
+        counts_NK: Count vectors of each row, from which the headline of any resample follows.
+        statistic: Turns summed count vectors into the headline number.
+    """
+
+    metrics: dict[str, Any]
+    headline: str
+    interval: Interval
+    counts_NK: np.ndarray
+    statistic: Callable[[np.ndarray], np.ndarray]
+
+
+class Task(ABC):
+    """A kind of prediction with its labels.
+
+    Args:
+        labels: Label names in the order of the logits.
+    """
+
+    name: ClassVar[str]
+    auto_class: ClassVar[str]
+    peft_type: ClassVar[str]
+    headline: str
+    row_kind: Kind
+    text_kind: ClassVar[str] = "text"
+    problem_type: str | None = None
+
+    def __init__(self, labels: Sequence[str]):
+        self.labels = list(labels)
+        self.index = {label: number for number, label in enumerate(self.labels)}
+
+    @abstractmethod
+    def encode(self, rows: datasets.Dataset, tokenizer: Any, limits: Limits, labelled: bool) -> Encoded:
+        """Cut rows into windows; with ``labelled``, attach labels."""
+
+    @abstractmethod
+    def units(self, hidden_NTH: torch.Tensor, logits: torch.Tensor, batch: dict[str, torch.Tensor]) -> dict[str, Any]:
+        """Reduce a batch to the tensors of a :class:`~nlp_transfer.units.Step` (all but progress and model)."""
+
+    @abstractmethod
+    def loss_sum(self, step: Step) -> torch.Tensor:
+        """Return the task loss summed over labelled units; the trainer divides by :meth:`count` of the global batch."""
+
+    @abstractmethod
+    def count(self, batch: dict[str, torch.Tensor]) -> torch.Tensor:
+        """Return the (weighted) number of labelled units of a batch, which its summed loss is divided by."""
+
+    @abstractmethod
+    def combine(self, encoded: Encoded, logits: list[np.ndarray]) -> list[np.ndarray]:
+        """Join the logits of the windows of each row: (C,) a text, or (words, C) for token tasks."""
+
+    @abstractmethod
+    def answer(self, logits: list[np.ndarray]) -> list[Any]:
+        """Turn combined logits into label names: a label, a list of labels, or a tag for each word."""
+
+    @abstractmethod
+    def gold(self, rows: datasets.Dataset) -> list[Any]:
+        """Return the gold labels of labelled rows, in the form of :meth:`answer`."""
+
+    @abstractmethod
+    def score(self, gold: Sequence[Any], answers: Sequence[Any], confidence: float, resamples: int) -> Score:
+        """Compare answers with gold labels."""
+
+    def fit(self, rows: datasets.Dataset) -> None:
+        """Learn what the loss needs from the training rows, such as class weights. Most tasks need nothing."""
+        return
+
+    def tune(self, rows: datasets.Dataset, logits: list[np.ndarray]) -> None:
+        """Tune decision rules on source dev, such as thresholds. Most tasks have none."""
+        return
+
+    def restore(self, settings: dict[str, Any]) -> None:
+        """Take back what :meth:`settings` gave."""
+        return
+
+    def settings(self) -> dict[str, Any]:
+        """Return what prediction needs beside the labels, JSON-able."""
+        return {}

@@ -1,0 +1,200 @@
+"""Text classification: one label a text, or any number of labels."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+import datasets
+import numpy as np
+import torch
+
+from ..data.canonical import Kind
+from ..data.windows import Limits, windows_of_texts
+from ..metrics import (
+    accuracy_counts,
+    bootstrap_interval,
+    classification_metrics,
+    f1_from_counts,
+    multi_label_counts,
+    multi_label_metrics,
+    ratio,
+    tune_thresholds,
+)
+from ..units import UNKNOWN, Step, first_token
+from .base import Encoded, Score, Task
+
+
+def _window_means(encoded: Encoded, logits: list[np.ndarray]) -> list[np.ndarray]:
+    sums = np.zeros((encoded.rows, logits[0].shape[-1]), dtype=np.float64) if logits else np.zeros((0, 0))
+    for window, values in zip(encoded.windows, logits, strict=True):
+        sums[window.row] += window.weight * values
+    return list(sums)
+
+
+class Classification(Task):
+    """One label a text. The logits of a long text are the mean over its windows.
+
+    Args:
+        labels: Label names.
+        class_weights: None; ``balanced`` (n / (classes · n of the class), as in scikit-learn); or weights by label.
+    """
+
+    name = "classification"
+    auto_class = "AutoModelForSequenceClassification"
+    peft_type = "SEQ_CLS"
+    row_kind: Kind = "classification"
+    headline = "accuracy"
+    problem_type: str | None = "single_label_classification"
+
+    def __init__(self, labels: Sequence[str], class_weights: str | dict[str, float] | None = None):
+        super().__init__(labels)
+        self.class_weights = class_weights
+        self.weights_C = torch.ones(len(self.labels))
+
+    def fit(self, rows: datasets.Dataset) -> None:
+        """Set class weights from the training rows."""
+        if self.class_weights == "balanced":
+            counts = Counter(list(rows["label"]))
+            self.weights_C = torch.tensor(
+                [len(rows) / (len(counts) * counts[label]) if counts[label] else 0.0 for label in self.labels]
+            )
+        elif isinstance(self.class_weights, dict):
+            self.weights_C = torch.tensor([self.class_weights.get(label, 1.0) for label in self.labels])
+
+    def encode(self, rows: datasets.Dataset, tokenizer: Any, limits: Limits, labelled: bool) -> Encoded:
+        """Cut texts into windows; every window carries the label of its text with weight 1/k."""
+        windows = windows_of_texts(tokenizer, list(rows["text"]), limits)
+        targets = self._targets(rows) if labelled else self._unknown(len(rows))
+        features = [
+            {"input_ids": window.input_ids, "label": targets[window.row], "weight": window.weight} for window in windows
+        ]
+        return Encoded(windows, len(rows), features)
+
+    def _targets(self, rows: datasets.Dataset) -> np.ndarray:
+        return np.asarray([self.index[label] for label in rows["label"]], dtype=np.int64)
+
+    def _unknown(self, count: int) -> np.ndarray:
+        return np.full(count, UNKNOWN, dtype=np.int64)
+
+    def units(self, hidden_NTH: torch.Tensor, logits: torch.Tensor, batch: dict[str, torch.Tensor]) -> dict[str, Any]:
+        """One unit a window; its features are the vector of the first token, which the head reads."""
+        return {
+            "features_UH": first_token(hidden_NTH).float(),
+            "logits_UC": logits.float(),
+            "labels_U": batch["labels"],
+            "weight_U": batch["weight"],
+            "domain_U": batch["domain"],
+        }
+
+    def loss_sum(self, step: Step) -> torch.Tensor:
+        """Cross-entropy, times the window's weight and the weight of the class."""
+        known = step.labelled_U
+        losses = torch.nn.functional.cross_entropy(step.logits_UC[known], step.labels_U[known], reduction="none")
+        weights = step.weight_U[known] * self.weights_C.to(losses.device)[step.labels_U[known]]
+        return (losses * weights).sum()
+
+    def count(self, batch: dict[str, torch.Tensor]) -> torch.Tensor:
+        """Sum of the weights of the labelled windows."""
+        known = batch["labels"] != UNKNOWN
+        classes = self.weights_C.to(batch["labels"].device)[batch["labels"].clamp(min=0)]
+        return (batch["weight"] * classes * known).sum()
+
+    def combine(self, encoded: Encoded, logits: list[np.ndarray]) -> list[np.ndarray]:
+        """Mean over the windows of each text."""
+        return _window_means(encoded, logits)
+
+    def probabilities(self, logits_C: np.ndarray) -> np.ndarray:
+        """Softmax over the labels."""
+        exponents = np.exp(logits_C - logits_C.max())
+        return np.asarray(exponents / exponents.sum())
+
+    def answer(self, logits: list[np.ndarray]) -> list[Any]:
+        """The label of the largest logit."""
+        return [self.labels[int(row.argmax())] for row in logits]
+
+    def gold(self, rows: datasets.Dataset) -> list[Any]:
+        """The labels."""
+        return list(rows["label"])
+
+    def score(self, gold: Sequence[Any], answers: Sequence[Any], confidence: float, resamples: int) -> Score:
+        """Accuracy (headline), macro and weighted F1, per class, confusion matrix."""
+        metrics = classification_metrics(gold, answers, self.labels)
+        counts = accuracy_counts(gold, answers)
+        interval = bootstrap_interval(counts, ratio, confidence=confidence, resamples=resamples)
+        return Score(metrics, self.headline, interval, counts, ratio)
+
+
+class MultiLabel(Classification):
+    """Any number of labels a text, each with its own threshold, tuned on source dev.
+
+    Args:
+        labels: Label names.
+        thresholds: Probability above which a label is given; 0.5 each by default.
+    """
+
+    row_kind: Kind = "multi_label"
+    headline = "micro_f1"
+    problem_type = "multi_label_classification"
+
+    def __init__(self, labels: Sequence[str], thresholds: Sequence[float] | None = None):
+        super().__init__(labels)
+        self.thresholds_C = (
+            np.full(len(self.labels), 0.5) if thresholds is None else np.asarray(thresholds, dtype=float)
+        )
+
+    def _targets(self, rows: datasets.Dataset) -> np.ndarray:
+        return np.asarray(
+            [[float(label in given) for label in self.labels] for given in rows["labels"]], dtype=np.float32
+        )
+
+    def _unknown(self, count: int) -> np.ndarray:
+        return np.full((count, len(self.labels)), UNKNOWN, dtype=np.float32)
+
+    def loss_sum(self, step: Step) -> torch.Tensor:
+        """Binary cross-entropy, mean over labels, times the window's weight."""
+        known = step.labelled_U
+        losses = torch.nn.functional.binary_cross_entropy_with_logits(
+            step.logits_UC[known], step.labels_U[known], reduction="none"
+        )
+        return (losses.mean(-1) * step.weight_U[known]).sum()
+
+    def count(self, batch: dict[str, torch.Tensor]) -> torch.Tensor:
+        """Sum of the weights of the labelled windows."""
+        return (batch["weight"] * (batch["labels"][:, 0] != UNKNOWN)).sum()
+
+    def probabilities(self, logits_C: np.ndarray) -> np.ndarray:
+        """A sigmoid for each label."""
+        return np.asarray(1.0 / (1.0 + np.exp(-logits_C)))
+
+    def answer(self, logits: list[np.ndarray]) -> list[Any]:
+        """The labels above their thresholds, in the order of the label list."""
+        return [
+            [self.labels[number] for number in np.flatnonzero(self.probabilities(row) > self.thresholds_C)]
+            for row in logits
+        ]
+
+    def gold(self, rows: datasets.Dataset) -> list[Any]:
+        """The lists of labels."""
+        return list(rows["labels"])
+
+    def tune(self, rows: datasets.Dataset, logits: list[np.ndarray]) -> None:
+        """Choose the thresholds that maximise each label's F1 on these rows."""
+        probabilities = np.stack([self.probabilities(row) for row in logits])
+        self.thresholds_C = tune_thresholds(self._targets(rows), probabilities)
+
+    def score(self, gold: Sequence[Any], answers: Sequence[Any], confidence: float, resamples: int) -> Score:
+        """Micro F1 (headline), macro F1, exact match, per label."""
+        metrics = multi_label_metrics(gold, answers, self.labels)
+        counts = multi_label_counts(gold, answers, self.labels)
+        interval = bootstrap_interval(counts, f1_from_counts, confidence=confidence, resamples=resamples)
+        return Score(metrics, self.headline, interval, counts, f1_from_counts)
+
+    def settings(self) -> dict[str, Any]:
+        """The thresholds by label."""
+        return {"thresholds": dict(zip(self.labels, self.thresholds_C.tolist(), strict=True))}
+
+    def restore(self, settings: dict[str, Any]) -> None:
+        """Take the thresholds back."""
+        self.thresholds_C = np.asarray([settings["thresholds"][label] for label in self.labels])
