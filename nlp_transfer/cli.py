@@ -1,0 +1,212 @@
+"""The command line: each command calls one library function and prints what came of it."""
+
+from __future__ import annotations
+
+import errno
+import functools
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from . import __version__
+from .errors import UserError
+
+# Plain help and plain tracebacks: both are read in logs as often as on a terminal, and quicker to load.
+app = typer.Typer(
+    name="nlp-transfer",
+    help="Domain adaptation and transfer learning for BERT-family models: one recipe, one command, an honest report.",
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    no_args_is_help=True,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+Overrides = Annotated[
+    list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a setting, such as train.epochs=2.")
+]
+RecipeFile = Annotated[str, typer.Argument(metavar="RECIPE", help="Recipe file (YAML).")]
+Model = Annotated[str, typer.Argument(metavar="MODEL", help="Run folder, model folder or hub id.")]
+TextColumn = Annotated[str | None, typer.Option(help="Column of the text; 'text' by default.")]
+
+
+def _plain(resumes: bool = False) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Turn what a user can mend into a line on standard error and an exit code, without a traceback.
+
+    Args:
+        resumes: The same command, given again, goes on where it was stopped.
+    """
+    again = " Run the same command again to resume where it stopped." if resumes else ""
+
+    def decorate(command: Callable[..., None]) -> Callable[..., None]:
+        @functools.wraps(command)
+        def guarded(*args: Any, **settings: Any) -> None:
+            try:
+                command(*args, **settings)
+            except UserError as error:
+                raise _stop(str(error), 2) from None
+            except KeyboardInterrupt:
+                raise _stop(f"\nStopped.{again}", 130) from None
+            except BrokenPipeError:
+                # The reader, such as `head`, has seen enough. Nothing may be flushed into the pipe at exit.
+                os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+                raise typer.Exit(141) from None
+            except (PermissionError, OSError) as error:
+                message = _disk_message(error)
+                if message is None:
+                    raise
+                raise _stop(message + again, 2) from None
+
+        return guarded
+
+    return decorate
+
+
+def _stop(message: str, code: int) -> typer.Exit:
+    if _talks():
+        print(message, file=sys.stderr)
+    return typer.Exit(code)
+
+
+def _talks() -> bool:
+    """Whether this process prints: of several that train together, the first one only."""
+    return os.environ.get("RANK", "0") == "0"
+
+
+def _disk_message(error: OSError) -> str | None:
+    """Word the errors of the file system that a user can mend; None for any other."""
+    place = f" ({error.filename})" if error.filename else ""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return f"The disk is full{place}. What was complete is kept; free some space."
+    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        return f"No permission{place}: {error.strerror}."
+    return None
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        print(f"nlp-transfer {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")] = False,
+) -> None:
+    """Options of the command itself."""
+
+
+@app.command("run")
+@_plain(resumes=True)
+def run_command(
+    recipe: RecipeFile,
+    overrides: Overrides = None,
+    fresh: Annotated[bool, typer.Option("--fresh", help="Delete an earlier run in the same folder first.")] = False,
+) -> None:
+    """Train, evaluate and write the run folder; the same command again resumes a stopped run."""
+    from .parts import load_recipe
+    from .reporter import ConsoleReporter
+    from .run import run
+    from .screen import show_run
+
+    loaded = load_recipe(recipe, overrides or ())
+    result = run(loaded, fresh=fresh, reporter=ConsoleReporter())
+    if _talks():
+        show_run(result, loaded)
+
+
+@app.command("check")
+@_plain()
+def check_command(
+    recipe: RecipeFile,
+    overrides: Overrides = None,
+    data: Annotated[bool, typer.Option("--data", help="Read the data too, and report what is there.")] = False,
+) -> None:
+    """Validate a recipe; with --data, describe its data: sizes, labels, lengths, duplicates, gaps."""
+    from .checking import check
+    from .parts import load_recipe
+    from .screen import show_check
+
+    show_check(check(load_recipe(recipe, overrides or ()), data=data))
+
+
+@app.command("predict")
+@_plain()
+def predict_command(
+    model: Model,
+    input: Annotated[str, typer.Option(metavar="FILE", help="txt, jsonl, csv or tsv file; - is standard input.")],
+    output: Annotated[str, typer.Option(metavar="FILE", help="JSON Lines to write; - is standard output.")],
+    text_column: TextColumn = None,
+    format: Annotated[str | None, typer.Option(help="Format of the input, where its suffix does not tell.")] = None,
+    batch_tokens: Annotated[int, typer.Option(min=64, help="Most padded tokens in one forward pass.")] = 4096,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an output file that exists.")] = False,
+) -> None:
+    """Predict for every text of a file of any size; exit code 1 if some rows could not be read."""
+    from .screen import show_predicted
+    from .streaming import predict_file
+
+    options: dict[str, Any] = {} if text_column is None else {"text_column": text_column}
+    summary = predict_file(
+        model, input, output, format=format, batch_tokens=batch_tokens, overwrite=overwrite, **options
+    )
+    show_predicted(summary, output)
+    raise typer.Exit(1 if summary["errors"] else 0)
+
+
+@app.command("evaluate")
+@_plain()
+def evaluate_command(
+    model: Model,
+    data: Annotated[str, typer.Option(metavar="FILE", help="Labelled rows: csv, tsv, jsonl, parquet or conll.")],
+    text_column: TextColumn = None,
+    label_column: Annotated[str | None, typer.Option(help="Column of the label, labels or entities.")] = None,
+    format: Annotated[str | None, typer.Option(help="Format of the file, where its suffix does not tell.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")] = False,
+) -> None:
+    """Score a model on labelled rows, with a 95 % interval."""
+    from .inference import evaluate
+    from .recipe.schema import Columns
+    from .screen import show_score
+
+    columns = Columns(text=text_column, label=label_column, labels=label_column, entities=label_column)
+    show_score(evaluate(model, data, columns=columns, format=format), as_json)
+
+
+@app.command("schema")
+@_plain()
+def schema_command() -> None:
+    """Print the JSON Schema of a recipe, with which editors complete and check."""
+    from .parts import json_schema
+    from .screen import show_json
+
+    show_json(json_schema())
+
+
+@app.command("recipes")
+@_plain()
+def recipes_command() -> None:
+    """List the recipes that come with the package."""
+    from .recipe.shipped import list_recipes
+    from .screen import show_recipes
+
+    show_recipes(list_recipes())
+
+
+@app.command("copy")
+@_plain()
+def copy_command(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Name as 'nlp-transfer recipes' lists it.")],
+    destination: Annotated[Path, typer.Argument(metavar="[DEST]", help="New file, or an existing folder.")] = Path("."),
+) -> None:
+    """Copy a shipped recipe, to start from."""
+    from .recipe.shipped import copy_recipe
+
+    print(copy_recipe(name, destination))
+
+
+def main() -> None:
+    """Run the command line."""
+    app()

@@ -1,0 +1,161 @@
+"""What commands show when they are done: tables for people, on standard output; ``rich`` is loaded on use."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from .recipe.schema import Recipe
+from .recipe.shipped import HUB, resolve_path
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+    from rich.table import Table
+
+    from .run import RunResult
+    from .tasks.base import Score
+
+PIPED_WIDTH = 160
+"""Columns where standard output is no terminal: tables in a log or a file are not squeezed."""
+
+
+def show(*items: RenderableType) -> None:
+    """Print text and tables."""
+    from rich.console import Console
+
+    console = Console(highlight=False, markup=False, width=None if sys.stdout.isatty() else PIPED_WIDTH)
+    for item in items:
+        console.print(item, soft_wrap=isinstance(item, str))
+
+
+def show_json(values: Any) -> None:
+    """Print plain values as JSON."""
+    print(json.dumps(values, indent=2, ensure_ascii=False))
+
+
+def show_run(result: RunResult, recipe: Recipe) -> None:
+    """Print what a run gave: the scores, where it lies, and what can be done with it next."""
+    show("", score_table(result.metrics), "", f"Run folder: {result.folder}", "", "Next:", *next_commands(result, recipe))
+
+
+def score_table(metrics: Mapping[str, Any]) -> Table:
+    """Draw the scores of a run: a line for each split, a column for each model, and the gain.
+
+    Args:
+        metrics: Content of ``metrics.json``.
+    """
+    from .card import interval_text
+
+    title = f"{metrics['headline']} [{metrics['confidence']:.0%} interval]"
+    roles, gain = metrics["scores"], metrics.get("gain")
+    # The baseline first: the table reads "source-only against adapted".
+    names = sorted(roles, key=lambda role: role != "source-only")
+    rows = []
+    for split in next(iter(roles.values())):
+        cells = [interval_text(roles[role][split]["interval"]) for role in names]
+        rows.append([split, *cells, *([] if gain is None else [interval_text(gain[split], signed=True)])])
+    return _table(title, ["split", *names, *([] if gain is None else ["gain"])], rows)
+
+
+def next_commands(result: RunResult, recipe: Recipe) -> list[str]:
+    """Return the commands to try after a run, ready to paste.
+
+    Args:
+        result: The run.
+        recipe: Its recipe; its target test file, where there is one, is what ``evaluate`` is shown with.
+    """
+    folder = shlex.quote(str(result.folder))
+    test = recipe.data.target.test
+    file = "FILE"
+    if test is not None and test.columns is None and test.format is None and not test.path.startswith(HUB):
+        file = shlex.quote(resolve_path(recipe.data, test.path))
+    return [
+        f"  echo 'Some text.' | nlp-transfer predict {folder} --input - --output -",
+        f"  nlp-transfer predict {folder} --input texts.txt --output answers.jsonl",
+        f"  nlp-transfer evaluate {folder} --data {file}",
+    ]
+
+
+def show_score(score: Score, as_json: bool = False) -> None:
+    """Print the scores of one data set.
+
+    Args:
+        score: From :func:`nlp_transfer.evaluate`.
+        as_json: As one JSON object instead of tables.
+    """
+    if as_json:
+        show_json({"headline": score.headline, "interval": score.interval.to_dict(), **score.metrics})
+        return
+    from .card import interval_text
+
+    plain = [[name, f"{value:.4f}"] for name, value in score.metrics.items() if isinstance(value, float)]
+    parts = score.metrics.get("per_class", score.metrics.get("per_type", {}))
+    rows = [
+        [name, *(f"{part[key]:.4f}" for key in ("precision", "recall", "f1")), str(part["support"])]
+        for name, part in parts.items()
+    ]
+    show(
+        f"{score.headline} {interval_text(score.interval.to_dict())}",
+        _table("", ["metric", "value"], plain),
+        _table("", ["label", "precision", "recall", "f1", "support"], rows),
+    )
+
+
+def show_check(found: Mapping[str, Any]) -> None:
+    """Print what :func:`nlp_transfer.check` found."""
+    recipe, data = found["recipe"], found["data"]
+    methods = ", ".join(part["name"] for part in recipe["methods"])
+    show(
+        f"The recipe '{recipe['name']}' is valid.",
+        f"  task {recipe['task']['name']}, tuning {recipe['tuning']['name']}, methods {methods or 'none (source only)'}",
+        *(f"  stage {stage['name']}: {_training(stage['train'])}" for stage in recipe["stages"]),
+        f"  run folder {recipe['output']}" + (" (exists)" if Path(recipe["output"]).exists() else ""),
+    )
+    if data is None:
+        return
+    from .data.inspect import render
+
+    show(f"  model {data['model']['id']} ({data['model']['note']})", *data["notes"], "", *render(data))
+    longer = {role: one["longer"] for role, one in data["splits"].items() if one["longer"]}
+    if longer:
+        done = "lose what is beyond it" if data["truncates"] else "are read in overlapping windows"
+        shares = ", ".join(f"{role} {share:.1%}" for role, share in longer.items())
+        show(f"Texts longer than {data['max_length']} tokens {done}: {shares}.")
+
+
+def _training(train: Mapping[str, Any]) -> str:
+    long = f"{train['epochs']:g} epochs" if train["max_steps"] is None else f"{train['max_steps']} steps"
+    rates = f"learning rate {train['learning_rate']:g}"
+    if train["head_learning_rate"] != train["learning_rate"]:
+        rates += f" (head {train['head_learning_rate']:g})"
+    return f"{long}, {train['batch_size']} rows a step, {rates}"
+
+
+def show_recipes(recipes: Sequence[tuple[str, str, Path]]) -> None:
+    """Print the shipped recipes by name."""
+    width = max(len(name) for name, _, _ in recipes)
+    show(*(f"{name:<{width}}  {title}" for name, title, _ in recipes))
+
+
+def show_predicted(summary: Mapping[str, Any], output: str) -> None:
+    """Say on standard error what a prediction did, and whether rows could not be read."""
+    where = "standard output" if output == "-" else output
+    print(f"{summary['rows']} rows in {summary['seconds']} s -> {where}", file=sys.stderr)
+    if summary["errors"]:
+        print(f'{summary["errors"]} rows could not be read; their lines hold {{"error": …}}.', file=sys.stderr)
+
+
+def _table(title: str, header: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(title=Text(title) if title else None, title_justify="left")
+    for number, name in enumerate(header):
+        table.add_column(Text(name), justify="left" if number == 0 else "right", no_wrap=True)
+    for row in rows:
+        table.add_row(*(Text(cell) for cell in row))  # Text: a label such as [b] is no markup
+    return table
