@@ -4,27 +4,28 @@ from __future__ import annotations
 
 from typing import Any
 
-from . import parts
-from .prepare import Splits
 from .recipe.schema import PretrainStage, Recipe
+from .stages import StageResult, Workspace
 
 PRETRAIN_CITATION = "Gururangan et al. 2020, Don't Stop Pretraining, arXiv 2004.10964"
 
 
-def card_text(recipe: Recipe, splits: Splits, metrics: dict[str, Any], record: dict[str, Any], results: Any) -> str:
+def card_text(
+    space: Workspace, metrics: dict[str, Any], record: dict[str, Any], results: dict[str, StageResult]
+) -> str:
     """Return the card as Markdown.
 
     Args:
-        recipe: The resolved recipe.
-        splits: The data.
+        space: The run's workspace.
         metrics: Content of ``metrics.json``.
         record: Content of ``environment.json``.
         results: Stage results by name.
     """
+    recipe = space.recipe
     lines = [
         f"# {recipe.name}",
         "",
-        f"{_what(recipe)} Base model: `{record['model']['id']}`. Labels: {', '.join(splits.labels)}.",
+        f"{_what(recipe)} Base model: `{record['model']['id']}`. Labels: {', '.join(space.task.labels)}.",
         "",
         "## Scores",
         "",
@@ -37,7 +38,7 @@ def card_text(recipe: Recipe, splits: Splits, metrics: dict[str, Any], record: d
         "",
         f"- tuning: {_part(recipe.tuning)}",
         f"- stages: {', '.join(stage.name for stage in recipe.stages)}",
-        *[f"- method: {_part(part)} — {parts.METHODS[part.name].citation}" for part in recipe.methods],
+        *[f"- method: {_part(part)} — {space.methods[part.name].citation}" for part in recipe.methods],
         *([f"- pretraining: {PRETRAIN_CITATION}"] if any(isinstance(s, PretrainStage) for s in recipe.stages) else []),
         *[f"- {name}: {r.facts.get('steps')} steps, {r.facts.get('seconds')} s" for name, r in results.items()],
         *[f"- {role}: sha256 of the rows {value[:16]}…" for role, value in record["data"].items()],

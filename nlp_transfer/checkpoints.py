@@ -9,8 +9,9 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-import torch
 import transformers
+
+from .processes import wait_for_all
 
 MANIFEST = "manifest.json"
 
@@ -83,8 +84,7 @@ class ManifestCallback(transformers.TrainerCallback):
 
     def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Write the manifest of the checkpoint of this step; ``training_args.bin`` (a pickle) is removed first."""
-        if torch.distributed.is_available() and torch.distributed.is_initialized():
-            torch.distributed.barrier()
+        wait_for_all()
         if state.is_world_process_zero:
             folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
             (folder / "training_args.bin").unlink(missing_ok=True)

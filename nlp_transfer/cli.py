@@ -94,7 +94,9 @@ def _version(wanted: bool) -> None:
 
 @app.callback()
 def _options(
-    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
+    ] = False,
 ) -> None:
     """Options of the command itself."""
 
@@ -199,7 +201,7 @@ def recipes_command() -> None:
 @_plain()
 def copy_command(
     name: Annotated[str, typer.Argument(metavar="NAME", help="Name as 'nlp-transfer recipes' lists it.")],
-    destination: Annotated[Path, typer.Argument(metavar="[DEST]", help="New file, or an existing folder.")] = Path("."),
+    destination: Annotated[Path, typer.Argument(metavar="[DEST]", help="New file, or an existing folder.")] = Path(),
 ) -> None:
     """Copy a shipped recipe, to start from."""
     from .recipe.shipped import copy_recipe

@@ -10,6 +10,7 @@ import torch
 
 from .data.batching import pad_tokens, token_batches
 from .data.windows import Window
+from .processes import gather, place
 
 
 @torch.inference_mode()
@@ -40,7 +41,7 @@ def window_logits(
     model.eval()
     device = next(model.parameters()).device
     lengths = [len(window.input_ids) for window in windows]
-    rank, world = _place()
+    rank, world = place()
     results: dict[int, np.ndarray] = {}
     for indices in token_batches(lengths, batch_tokens)[rank::world]:
         batch = pad_tokens([windows[index].input_ids for index in indices], pad_id)
@@ -52,15 +53,6 @@ def window_logits(
             results[int(index)] = row[: lengths[index]].copy() if row.ndim == 2 else row
         if on_batch is not None:
             on_batch(len(indices))
-    if world > 1:
-        shares: list[Any] = [None] * world
-        torch.distributed.all_gather_object(shares, results)
-        results = {index: row for share in shares for index, row in share.items()}
+    results = {index: row for share in gather(results) for index, row in share.items()}
     model.train(was_training)
     return [results[index] for index in range(len(windows))]
-
-
-def _place() -> tuple[int, int]:
-    if torch.distributed.is_available() and torch.distributed.is_initialized():
-        return torch.distributed.get_rank(), torch.distributed.get_world_size()
-    return 0, 1

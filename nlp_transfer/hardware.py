@@ -62,6 +62,11 @@ def is_main_process() -> bool:
     return os.environ.get("RANK", "0") == "0"
 
 
+def default_device() -> str:
+    """Return the device of this process: its own GPU if there is one, else the CPU."""
+    return f"cuda:{os.environ.get('LOCAL_RANK', '0')}" if torch.cuda.is_available() else "cpu"
+
+
 def idle_gpus() -> int:
     """Number of visible GPUs that a run without a launcher would leave idle."""
     return max(0, torch.cuda.device_count() - 1) if world_size() == 1 else 0

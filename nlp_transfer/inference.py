@@ -15,7 +15,6 @@ from typing import Any
 
 import datasets
 import numpy as np
-import torch
 
 from . import models
 from .data.load import load_split
@@ -24,7 +23,7 @@ from .data.tags import to_spans
 from .data.windows import Limits
 from .errors import ModelError
 from .forward import window_logits
-from .hardware import choose_precision
+from .hardware import choose_precision, default_device
 from .recipe.schema import Columns
 from .tasks.base import Score, Task
 from .tasks.classification import Classification, MultiLabel
@@ -222,7 +221,7 @@ def load_resolved(
     )
     if max_length is not None:
         limits = Limits(max_length, limits.stride, limits.truncate)
-    place = device if device is not None else "cuda" if torch.cuda.is_available() else "cpu"
+    place = default_device() if device is None else device
     bf16 = choose_precision(precision).bf16
     return Predictor(loaded.model.to(place).eval(), tokenizer, task, limits, batch_tokens, bf16)
 

@@ -7,8 +7,8 @@ To add a part, write its file and add its line here.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Sequence
-from functools import lru_cache
+from collections.abc import Mapping, Sequence
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any, get_type_hints
 
@@ -31,12 +31,16 @@ TUNINGS: dict[str, type[Tuning]] = {"full": Full, "lora": Lora, "frozen": Frozen
 METHODS: dict[str, type[Method]] = {"dann": Dann}
 
 
-def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
+Known = Mapping[str, type[Method]]
+
+
+def load_recipe(path: str | Path, overrides: Sequence[str] = (), methods: Known = METHODS) -> Recipe:
     """Read a recipe and check everything that can be checked without data or a model.
 
     Args:
         path: YAML file.
         overrides: ``a.b=value`` strings that win over the file.
+        methods: The methods a recipe may name; ``METHODS | {"mine": Mine}`` adds one of your own.
 
     Returns:
         The recipe as written; :func:`nlp_transfer.recipe.load.resolve` fills in the defaults.
@@ -44,12 +48,12 @@ def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
     Raises:
         RecipeError: With all problems at once, each by file, line and key path.
     """
-    return _checked(*recipes.load(path, overrides, check=findings))
+    return _checked(*recipes.load(path, overrides, check=partial(findings, known=methods)))
 
 
-def recipe_from(data: dict[str, Any], overrides: Sequence[str] = ()) -> Recipe:
+def recipe_from(data: dict[str, Any], overrides: Sequence[str] = (), methods: Known = METHODS) -> Recipe:
     """Check a recipe given as a dictionary, as a notebook would; see :func:`load_recipe`."""
-    return _checked(*recipes.parse(data, overrides=overrides, check=findings))
+    return _checked(*recipes.parse(data, overrides=overrides, check=partial(findings, known=methods)))
 
 
 def _checked(recipe: Recipe | None, problems: list[Problem]) -> Recipe:
@@ -61,13 +65,14 @@ def _checked(recipe: Recipe | None, problems: list[Problem]) -> Recipe:
 Finding = tuple[tuple[str | int, ...], str]
 
 
-def findings(data: dict[str, Any]) -> list[Finding]:
+def findings(data: dict[str, Any], known: Known = METHODS) -> list[Finding]:
     """Check names and settings of parts, and whether they go together.
 
     Works on a recipe's plain data, so that these problems show together with those of its shape.
 
     Args:
         data: Keys and values of a recipe, of any shape.
+        known: The methods that may be named.
 
     Returns:
         Key paths with messages.
@@ -79,14 +84,14 @@ def findings(data: dict[str, Any]) -> list[Finding]:
     parts = [part for part in methods if isinstance(part, dict)] if isinstance(methods, list) else []
     names = [str(part.get("name")) for part in parts]
     for number, part in enumerate(parts):
-        found += _settings_findings(part, ("methods", number), METHODS, "method")
+        found += _settings_findings(part, ("methods", number), known, "method")
         if names.index(names[number]) < number:
             found.append((("methods", number), f"method '{names[number]}' is named twice."))
-    return found + _combination_findings(data, names)
+    return found + _combination_findings(data, [known.get(name) for name in names], names)
 
 
 def _settings_findings(
-    part: dict[str, Any], path: tuple[str | int, ...], known: dict[str, Any], kind: str
+    part: dict[str, Any], path: tuple[str | int, ...], known: Mapping[str, Any], kind: str
 ) -> list[Finding]:
     name = part.get("name")
     if not isinstance(name, str):
@@ -113,13 +118,15 @@ def _message(key: str, detail: Any, model: type[BaseModel], name: str) -> str:
     return f"expected {describe(schema['properties'][key])}, but this is {detail['input']!r}."
 
 
-def _combination_findings(data: dict[str, Any], methods: list[str]) -> list[Finding]:
+def _combination_findings(
+    data: dict[str, Any], methods: Sequence[type[Method] | None], names: Sequence[str]
+) -> list[Finding]:
     found: list[Finding] = []
     tuning = _name(data.get("tuning"))
     moves = TUNINGS[tuning].moves_features if tuning in TUNINGS else True
     has_target = bool(_at(data, "data", "target", "unlabelled"))
-    for number, name in enumerate(methods):
-        method = METHODS.get(name)
+    for number, name in enumerate(names):
+        method = methods[number]
         if method is not None and method.moves_features and not moves:
             text = (
                 f"'{name}' aligns features, but tuning '{tuning}' never changes them. Use tuning full, lora or "
@@ -188,14 +195,15 @@ def build_tuning(part: Part) -> Tuning:
     return TUNINGS[part.name](**part.settings)
 
 
-def build_methods(parts: Sequence[Part], sizes: Sizes) -> dict[str, Method]:
+def build_methods(parts: Sequence[Part], sizes: Sizes, known: Known = METHODS) -> dict[str, Method]:
     """Return the methods that a recipe names, by name.
 
     Args:
         parts: Names with settings.
         sizes: Feature sizes of the model.
+        known: Classes by name.
     """
-    return {part.name: METHODS[part.name](sizes, **part.settings) for part in parts}  # type: ignore[arg-type]
+    return {part.name: known[part.name](sizes, **part.settings) for part in parts}  # type: ignore[arg-type]
 
 
 def build_task(spec: TaskSpec, labels: Sequence[str]) -> Task:

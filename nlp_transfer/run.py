@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import json
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
-
-import torch
 
 from . import models, runfolder
 from .card import card_text
@@ -18,7 +16,9 @@ from .errors import Problem, RecipeError
 from .hardware import choose_precision, idle_gpus, is_main_process
 from .inference import Predictor, load_resolved, text_answer, token_answer, write_settings
 from .metrics import paired_difference
+from .parts import METHODS, Known
 from .prepare import Splits, build_task, load_splits, say_notes
+from .processes import first_process_first, wait_for_all
 from .recipe.defaults import resolve
 from .recipe.schema import PretrainStage, Recipe, TrainSpec
 from .reporter import Reporter
@@ -53,6 +53,7 @@ def run(
     fresh: bool = False,
     data: dict[str, Any] | None = None,
     reporter: Reporter | None = None,
+    methods: Known = METHODS,
 ) -> RunResult:
     """Run a recipe: train its stages (and the source-only twin), evaluate, write the run folder.
 
@@ -63,6 +64,7 @@ def run(
         fresh: Delete an earlier run in the same folder first.
         data: ``datasets.Dataset`` objects that stand in for files, by role: ``source.train``, ``target.test``, ….
         reporter: Where progress is told; silent by default.
+        methods: Classes of the methods that the recipe may name; ``METHODS | {"mine": Mine}`` adds one of your own.
 
     Returns:
         The run's folder and metrics.
@@ -72,15 +74,16 @@ def run(
     """
     reporter = Reporter() if reporter is None or not is_main_process() else reporter
     recipe = resolve(recipe)
-    folder = _claimed(recipe, fresh)
+    with first_process_first():
+        folder = _claimed(recipe, fresh)
     done = folder / "metrics.json"
     if done.is_file():
         reporter.say(f"{folder} holds this run already, finished. Give --fresh to run it again.")
         return RunResult(folder, json.loads(done.read_text(encoding="utf8")))
     if not is_main_process():
-        return _run_claimed(recipe, folder, data, reporter)
+        return _run_claimed(recipe, folder, data, reporter, methods)
     with runfolder.locked(folder):
-        return _run_claimed(recipe, folder, data, reporter)
+        return _run_claimed(recipe, folder, data, reporter, methods)
 
 
 def _claimed(recipe: Recipe, fresh: bool) -> Path:
@@ -88,11 +91,13 @@ def _claimed(recipe: Recipe, fresh: bool) -> Path:
     return runfolder.claim(recipe, fresh) if is_main_process() else Path(recipe.output)
 
 
-def _run_claimed(recipe: Recipe, folder: Path, data: dict[str, Any] | None, reporter: Reporter) -> RunResult:
+def _run_claimed(
+    recipe: Recipe, folder: Path, data: dict[str, Any] | None, reporter: Reporter, methods: Known
+) -> RunResult:
     begun = time.time()
     splits = load_splits(recipe, data)
     say_notes(splits, reporter)
-    space = workspace(recipe, splits, folder, reporter)
+    space = replace(workspace(recipe, splits, folder, reporter), methods=methods)
     spare = idle_gpus()
     if spare:
         reporter.warn(
@@ -110,16 +115,18 @@ def _run_claimed(recipe: Recipe, folder: Path, data: dict[str, Any] | None, repo
     results = train_stages(space, folder, fingerprints)
     if is_main_process():
         with_settings(space, results)
-        metrics = evaluate_models(space, results, folder)
+    wait_for_all()
+    metrics = evaluate_models(space, results, folder)
+    if is_main_process():
         record["seconds"] = {"total": round(time.time() - begun, 1)} | {
             name: result.facts.get("seconds") for name, result in results.items()
         }
         runfolder.copy_folder(results["finetune"].model, folder / "model")
         runfolder.write_json(folder / "environment.json", record)
         runfolder.write_lines(folder / "stages.jsonl", [{"stage": name} | r.facts for name, r in results.items()])
-        (folder / "README.md").write_text(card_text(recipe, splits, metrics, record, results), encoding="utf8")
+        (folder / "README.md").write_text(card_text(space, metrics, record, results), encoding="utf8")
         runfolder.write_json(folder / "metrics.json", metrics)
-    _barrier()
+    wait_for_all()
     return RunResult(folder, json.loads((folder / "metrics.json").read_text(encoding="utf8")))
 
 
@@ -222,7 +229,8 @@ def evaluate_models(space: Workspace, results: dict[str, StageResult], folder: P
         for name, split in splits.items():
             score, rows = _score(predictor, split, recipe)
             scores[role][name] = score
-            runfolder.write_lines(folder / "predictions" / f"{role}.{name}.jsonl", rows)
+            if is_main_process():
+                runfolder.write_lines(folder / "predictions" / f"{role}.{name}.jsonl", rows)
     return _metrics(recipe, space.task.headline, scores)
 
 
@@ -263,8 +271,3 @@ def _metrics(recipe: Recipe, headline: str, scores: dict[str, dict[str, Score]])
             for name in scores[TWIN]
         }
     return metrics
-
-
-def _barrier() -> None:
-    if torch.distributed.is_available() and torch.distributed.is_initialized():
-        torch.distributed.barrier()

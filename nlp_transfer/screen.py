@@ -39,7 +39,9 @@ def show_json(values: Any) -> None:
 
 def show_run(result: RunResult, recipe: Recipe) -> None:
     """Print what a run gave: the scores, where it lies, and what can be done with it next."""
-    show("", score_table(result.metrics), "", f"Run folder: {result.folder}", "", "Next:", *next_commands(result, recipe))
+    show(
+        "", score_table(result.metrics), "", f"Run folder: {result.folder}", "", "Next:", *next_commands(result, recipe)
+    )
 
 
 def score_table(metrics: Mapping[str, Any]) -> Table:

@@ -31,6 +31,7 @@ from .forward import window_logits
 from .hardware import Precision, is_main_process
 from .objectives import MaskedLMObjective, Objective, TaskObjective
 from .prepare import Splits
+from .processes import agree, wait_for_all
 from .recipe.schema import PretrainStage, Recipe, TrainSpec
 from .reporter import Reporter
 from .tasks.base import Encoded, Task
@@ -56,6 +57,7 @@ class Workspace:
         precision: Number format of training.
         reporter: Where facts are told.
         log: File that every logged number is appended to.
+        methods: Classes of the methods that the recipe may name.
     """
 
     recipe: Recipe
@@ -67,6 +69,7 @@ class Workspace:
     precision: Precision
     reporter: Reporter
     log: Path
+    methods: parts.Known = field(default_factory=lambda: parts.METHODS)
 
 
 @dataclass(frozen=True)
@@ -170,9 +173,16 @@ def finetune(
     if encoder is not None:
         adopt_encoder(model, encoder)
     sizes = Sizes(hidden=model.config.hidden_size, labels=len(task.labels))
-    methods = parts.build_methods(recipe.methods, sizes) if adapt else {}
+    methods = parts.build_methods(recipe.methods, sizes, space.methods) if adapt else {}
     source = task.encode(space.splits.train.rows, space.tokenizer, space.limits, labelled=True)
     dev = task.encode(space.splits.dev.rows, space.tokenizer, space.limits, labelled=False)
+    long_rows = source.long_rows
+    if long_rows:
+        fate = "cut off there (data.long_texts)" if space.limits.truncate else "read in overlapping windows"
+        space.reporter.say(
+            f"{folder.name}: {long_rows} of {source.rows} source texts are longer than {space.limits.max_length} "
+            f"tokens: {fate}."
+        )
     target = None
     if methods and space.splits.unlabelled is not None:
         target = task.encode(space.splits.unlabelled.rows, space.tokenizer, space.limits, labelled=False)
@@ -195,7 +205,7 @@ def finetune(
         task.tune(space.splits.dev.rows, _logits(space, model, dev))
     if methods:
         del model.adaptation
-    facts |= {"source_rows": source.rows, "rows_over_window": source.truncated, "task": task.settings()}
+    facts |= {"source_rows": source.rows, "long_rows": long_rows, "task": task.settings()}
     return _finish(space, folder, fingerprint, model, facts)
 
 
@@ -292,7 +302,7 @@ def _train(job: _Job, model: Any) -> dict[str, Any]:
         callbacks=callbacks,
     )  # fmt: skip
     checkpoint, said = newest_complete(job.folder) if is_main_process() else (None, [])
-    checkpoint = _agree(checkpoint)
+    checkpoint = agree(checkpoint)
     for line in said:
         space.reporter.warn(line)
     if checkpoint is not None:
@@ -312,15 +322,6 @@ def _train(job: _Job, model: Any) -> dict[str, Any]:
     }
     trainer.accelerator.free_memory()
     return facts
-
-
-def _agree(checkpoint: Path | None) -> Path | None:
-    """Let all processes resume from the checkpoint that the first one chose."""
-    if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
-        return checkpoint
-    box = [checkpoint]
-    torch.distributed.broadcast_object_list(box, src=0)
-    return box[0]
 
 
 def _headline(job: _Job) -> str | None:
@@ -396,8 +397,7 @@ def _finish(space: Workspace, folder: Path, fingerprint: str, model: Any, facts:
         write_text(folder / DONE, json.dumps(facts, indent=2) + "\n")
         for path in folder.glob("*checkpoint-*"):
             shutil.rmtree(path)
-    if torch.distributed.is_available() and torch.distributed.is_initialized():
-        torch.distributed.barrier()
+    wait_for_all()
     return StageResult(folder, facts)
 
 

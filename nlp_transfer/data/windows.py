@@ -39,6 +39,7 @@ class Window:
         weight: 1/k where the text has k windows.
         positions: Token positions of the units of this window (NER: first subword of each word it answers for).
         words: Word index of each unit in its text.
+        cut: The text goes on behind this window, and nobody reads it (``Limits.truncate``).
     """
 
     row: int
@@ -46,6 +47,7 @@ class Window:
     weight: float
     positions: np.ndarray
     words: np.ndarray
+    cut: bool = False
 
 
 EMPTY = np.zeros(0, dtype=np.int64)
@@ -62,11 +64,11 @@ def windows_of_texts(tokenizer: Any, texts: Sequence[str], limits: Limits) -> li
     Returns:
         At least one window a text, in the order of the texts.
     """
-    encoded, rows = _encode(tokenizer, texts, limits, offsets=False)
-    counts = np.bincount(rows, minlength=len(texts))
+    raw = _encode(tokenizer, texts, limits, offsets=False)
     return [
-        Window(int(row), ids, 1.0 / counts[row], EMPTY, EMPTY)
-        for row, ids in zip(rows, encoded["input_ids"], strict=True)
+        Window(row, window.input_ids, window.weight, EMPTY, EMPTY, window.cut)
+        for row, of_row in enumerate(raw)
+        for window in of_row
     ]
 
 
@@ -80,7 +82,8 @@ def windows_of_words(
     """Cut texts into windows and find the first subword of every word.
 
     A word in the overlap of two windows belongs to the one in which it stands further from the cut, and to that one
-    only: it is one unit, however many windows show it.
+    only: it is one unit, however many windows show it. Words that share a token (``北京`` may be one token of two words)
+    share its position.
 
     Args:
         tokenizer: A fast tokenizer.
@@ -93,40 +96,49 @@ def windows_of_words(
         Windows in the order of the texts. A word that the tokenizer drops altogether (a lone control character, say)
         has no unit.
     """
-    encoded, rows = _encode(tokenizer, texts, limits, offsets=True)
     windows: list[Window] = []
-    bounds = np.searchsorted(rows, np.arange(len(texts) + 1))
-    for row, text in enumerate(texts):
-        indices = range(bounds[row], bounds[row + 1])
-        candidates = [
-            _first_pieces(encoded["offset_mapping"][index], text, np.asarray(starts[row]), np.asarray(ends[row]))
-            for index in indices
-        ]
-        owners = _owners(candidates, [len(encoded["input_ids"][index]) for index in indices])
-        for number, index in enumerate(indices):
+    for row, of_row in enumerate(_encode(tokenizer, texts, limits, offsets=True)):
+        bounds = np.asarray(starts[row]), np.asarray(ends[row])
+        candidates = [_first_pieces(window.offsets, texts[row], *bounds) for window in of_row]
+        owners = _owners(candidates, [len(window.input_ids) for window in of_row])
+        for number, window in enumerate(of_row):
             chosen = [(at, word) for at, word, _ in candidates[number] if owners[word] == number]
-            at, words = (
-                (np.array(column, dtype=np.int64) for column in zip(*chosen, strict=True)) if chosen else (EMPTY, EMPTY)
-            )
-            windows.append(Window(row, encoded["input_ids"][index], 1.0 / len(indices), at, words))
+            at_words = np.array(chosen, dtype=np.int64).reshape(-1, 2)
+            windows.append(Window(row, window.input_ids, window.weight, at_words[:, 0], at_words[:, 1], window.cut))
     return windows
 
 
-def _encode(tokenizer: Any, texts: Sequence[str], limits: Limits, offsets: bool) -> tuple[Any, np.ndarray]:
+@dataclass(frozen=True)
+class _Raw:
+    input_ids: list[int]
+    offsets: list[tuple[int, int]]
+    weight: float
+    cut: bool
+
+
+def _encode(tokenizer: Any, texts: Sequence[str], limits: Limits, offsets: bool) -> list[list[_Raw]]:
+    """Return the windows of each text."""
     special = tokenizer.num_special_tokens_to_add(pair=False)
-    stride = min(limits.stride, (limits.max_length - special) // 2)
     encoded = tokenizer(
         list(texts),
         truncation=True,
         max_length=limits.max_length,
-        stride=0 if limits.truncate else stride,
-        return_overflowing_tokens=not limits.truncate,
+        stride=min(limits.stride, (limits.max_length - special) // 2),
+        return_overflowing_tokens=True,
         return_offsets_mapping=offsets,
         return_attention_mask=False,
         return_token_type_ids=False,
     )
-    rows = encoded.get("overflow_to_sample_mapping", range(len(texts)))
-    return encoded, np.asarray(rows, dtype=np.int64)
+    indices: list[list[int]] = [[] for _ in texts]
+    for index, row in enumerate(encoded["overflow_to_sample_mapping"]):
+        indices[row].append(index)
+    places = encoded["offset_mapping"] if offsets else [[]] * len(encoded["input_ids"])
+    windows = []
+    for of_row in indices:
+        kept = of_row[:1] if limits.truncate else of_row
+        weight, cut = 1.0 / len(kept), len(kept) < len(of_row)
+        windows.append([_Raw(encoded["input_ids"][index], places[index], weight, cut) for index in kept])
+    return windows
 
 
 def _first_pieces(
@@ -140,9 +152,13 @@ def _first_pieces(
             begin += 1
         if begin == end or not len(starts):
             continue
-        word = int(np.searchsorted(starts, begin, side="right")) - 1
-        if word >= 0 and begin < ends[word] and word not in found:
-            found[word] = (at, word, begin)
+        first = int(np.searchsorted(starts, begin, side="right")) - 1
+        after = int(np.searchsorted(starts, end, side="left"))
+        # SentencePiece may cover several words by one token, above all in scripts without spaces.
+        for word in range(max(0, first), after):
+            start = max(begin, int(starts[word]))
+            if start < ends[word] and word not in found:
+                found[word] = (at, word, start)
     return list(found.values())
 
 

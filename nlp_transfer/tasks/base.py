@@ -37,9 +37,9 @@ class Encoded:
         return [len(window.input_ids) for window in self.windows]
 
     @property
-    def truncated(self) -> int:
-        """Number of rows with more than one window."""
-        return self.rows - sum(1 for window in self.windows if window.weight == 1.0)
+    def long_rows(self) -> int:
+        """Number of rows that do not fit into one window."""
+        return len({window.row for window in self.windows if window.cut or window.weight < 1.0})
 
 
 @dataclass(frozen=True)

@@ -46,25 +46,26 @@ class Ner(Task):
         self.first_C = np.array([not label.startswith("I-") for label in labels])
 
     def encode(self, rows: datasets.Dataset, tokenizer: Any, limits: Limits, labelled: bool) -> Encoded:
-        """Cut texts into windows; each word is labelled at its first subword, in one window only."""
+        """Cut texts into windows; each word is labelled at its first subword, in one window only.
+
+        A token that covers several words is trained on the first one's tag; see :meth:`combine` for the others.
+        """
         starts = list(rows["starts"])
         ends = [
             [start + len(word) for start, word in zip(begin, words, strict=True)]
             for begin, words in zip(starts, rows["words"], strict=True)
         ]
         windows = windows_of_words(tokenizer, list(rows["text"]), starts, ends, limits)
-        targets = [np.asarray([self.index[tag] for tag in tags]) for tags in rows["tags"]] if labelled else None
-        features = [
-            {
-                "input_ids": window.input_ids,
-                "units": window.positions,
-                "unit_labels": np.full(len(window.words), UNKNOWN)
-                if targets is None
-                else targets[window.row][window.words],
-            }
-            for window in windows
-        ]
+        tags = rows["tags"][:] if labelled else None
+        features = []
+        for window in windows:
+            units, first = np.unique(window.positions, return_index=True)
+            labels = np.full(len(units), UNKNOWN) if tags is None else self._ids(tags[window.row])[window.words[first]]
+            features.append({"input_ids": window.input_ids, "units": units, "unit_labels": labels})
         return Encoded(windows, len(rows), features)
+
+    def _ids(self, tags: Sequence[str]) -> np.ndarray:
+        return np.asarray([self.index[tag] for tag in tags], dtype=np.int64)
 
     def units(self, hidden_NTH: torch.Tensor, logits: torch.Tensor, batch: dict[str, torch.Tensor]) -> dict[str, Any]:
         """One unit a word: the hidden state and the logits of its first subword."""
@@ -87,7 +88,10 @@ class Ner(Task):
         return (batch["labels"] != UNKNOWN).sum().float()
 
     def combine(self, encoded: Encoded, logits: list[np.ndarray]) -> list[np.ndarray]:
-        """Logits of the words in order; a word without a token gets the tag ``O`` (zero logits but for ``O``)."""
+        """Logits of the words in order; a word without a token gets the tag ``O`` (zero logits but for ``O``).
+
+        Where one token covers several words, an entity that begins with the first goes on in the others.
+        """
         words = np.zeros(encoded.rows, dtype=np.int64)
         for window in encoded.windows:
             if len(window.words):
@@ -97,7 +101,19 @@ class Ner(Task):
             row[:, self.index["O"]] = 1.0
         for window, values_TC in zip(encoded.windows, logits, strict=True):
             joined[window.row][window.words] = values_TC[window.positions]
+            inside = window.words[1:][np.diff(window.positions) == 0]
+            joined[window.row][inside] = self._continued(joined[window.row][inside])
         return joined
+
+    def _continued(self, logits_UC: np.ndarray) -> np.ndarray:
+        """Give the probability of each ``B-`` tag to its ``I-`` tag: nothing begins inside a token."""
+        continued_UC = logits_UC.copy()
+        for label, number in self.index.items():
+            if label.startswith("B-") and f"I-{label[2:]}" in self.index:
+                inside = self.index[f"I-{label[2:]}"]
+                continued_UC[:, inside] = np.logaddexp(logits_UC[:, inside], logits_UC[:, number])
+                continued_UC[:, number] = -1e9
+        return continued_UC
 
     def probabilities(self, logits_UC: np.ndarray) -> np.ndarray:
         """Softmax over the tags of each word."""

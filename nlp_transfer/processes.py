@@ -1,0 +1,58 @@
+"""Several processes that train together: waiting for each other, and agreeing on what one of them decided."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+
+from .hardware import is_main_process, world_size
+
+
+def place() -> tuple[int, int]:
+    """Return this process's number and how many there are; (0, 1) while there is no process group."""
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        return torch.distributed.get_rank(), torch.distributed.get_world_size()
+    return 0, 1
+
+
+def wait_for_all() -> None:
+    """Wait until every process is here."""
+    if place()[1] > 1:
+        torch.distributed.barrier()
+
+
+def agree(value: Any) -> Any:
+    """Return what the first process holds, in all processes."""
+    if place()[1] == 1:
+        return value
+    box = [value]
+    torch.distributed.broadcast_object_list(box, src=0)
+    return box[0]
+
+
+def gather(value: Any) -> list[Any]:
+    """Return what every process holds, in order, in all processes."""
+    _, world = place()
+    shares: list[Any] = [value]
+    if world > 1:
+        shares = [None] * world
+        torch.distributed.all_gather_object(shares, value)
+    return shares
+
+
+@contextlib.contextmanager
+def first_process_first() -> Iterator[None]:
+    """Let the first process run the block before the others, so that they find what it made or deleted."""
+    if world_size() > 1:
+        # Starts the process group that a launcher (accelerate launch, torchrun) has prepared.
+        from accelerate import PartialState
+
+        PartialState(cpu=not torch.cuda.is_available())
+    if not is_main_process():
+        wait_for_all()
+    yield
+    if is_main_process():
+        wait_for_all()
