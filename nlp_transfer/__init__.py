@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from .objectives import TaskObjective
     from .parts import METHODS, load_recipe, recipe_from
     from .recipe import Recipe, resolve
-    from .run import RunResult, run
+    from .running import RunResult, run
     from .streaming import predict_file
     from .tasks.classification import Classification, MultiLabel
     from .tasks.ner import Ner
@@ -69,7 +69,7 @@ _HOMES = {
     "objectives": ("TaskObjective",),
     "parts": ("METHODS", "load_recipe", "recipe_from"),
     "recipe": ("Recipe", "resolve"),
-    "run": ("RunResult", "run"),
+    "running": ("RunResult", "run"),
     "streaming": ("predict_file",),
     "tasks.classification": ("Classification", "MultiLabel"),
     "tasks.ner": ("Ner",),
@@ -87,7 +87,7 @@ def __getattr__(name: str) -> Any:
     if name not in _HOME:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     value = getattr(importlib.import_module(f".{_HOME[name]}", __name__), name)
-    globals()[name] = value  # also wins over the submodule of the same name, which the import has just bound
+    globals()[name] = value
     return value
 
 

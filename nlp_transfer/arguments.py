@@ -27,8 +27,8 @@ def training_arguments(
     Raises:
         RecipeError: The global batch cannot be divided over processes and accumulation steps.
     """
-    share, rest = divmod(int(train.batch_size or 0), world_size() * train.accumulation)
-    if rest or not share:
+    share = _share(train)
+    if share is None:
         raise RecipeError([Problem(_division(train), "train.batch_size")])
     steps = None if train.evaluate_every == "epoch" else int(train.evaluate_every)
     args = transformers.TrainingArguments(
@@ -48,7 +48,8 @@ def training_arguments(
         eval_steps=steps,
         save_strategy="epoch" if steps is None else "steps",
         save_steps=500 if steps is None else steps,
-        save_total_limit=train.keep_checkpoints,
+        # Older checkpoints are deleted by ManifestCallback, when the new one is complete.
+        save_total_limit=None,
         load_best_model_at_end=headline is not None,
         metric_for_best_model=None if headline is None else f"eval_{headline}",
         greater_is_better=None if headline is None else True,
@@ -70,6 +71,31 @@ def training_arguments(
     if args.n_gpu > 1:
         args._n_gpu = 1
     return args
+
+
+def check_batches(recipe: Recipe) -> None:
+    """Make sure that the batches of all stages can be divided, before the first stage trains.
+
+    Args:
+        recipe: A resolved recipe.
+
+    Raises:
+        RecipeError: Naming every stage whose batch cannot.
+    """
+    trains = [TrainSpec.model_validate(stage.train) for stage in recipe.stages]
+    problems = [
+        Problem(_division(train), f"stages.{number}.train.batch_size")
+        for number, train in enumerate(trains)
+        if _share(train) is None
+    ]
+    if problems:
+        raise RecipeError(problems)
+
+
+def _share(train: TrainSpec) -> int | None:
+    """Rows of one forward pass in one process; None where the batch cannot be divided evenly."""
+    share, rest = divmod(int(train.batch_size or 0), world_size() * train.accumulation)
+    return None if rest or not share else share
 
 
 def _division(train: TrainSpec) -> str:

@@ -18,7 +18,7 @@ from transformers.modeling_outputs import BaseModelOutput, BaseModelOutputWithPo
 from .data.batching import pad_tokens, token_batches
 from .data.windows import Window
 from .models import encoder_of
-from .units import mean_of_tokens
+from .units import first_token, mean_of_tokens
 
 
 class CachedEncoder(torch.nn.Module):
@@ -35,6 +35,7 @@ class CachedEncoder(torch.nn.Module):
         super().__init__()
         self.states = states
         self.pooler = getattr(encoder, "pooler", None)
+        self.pooler_activation = getattr(encoder, "pooler_activation", None)
         self.config = encoder.config
 
     def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor | None = None, **kwargs: Any) -> Any:
@@ -44,7 +45,11 @@ class CachedEncoder(torch.nn.Module):
         states = (hidden_NTH,) if kwargs.get("output_hidden_states") else None
         if self.pooler is None:
             return BaseModelOutput(last_hidden_state=hidden_NTH, hidden_states=states)
-        pooled_NH = self.pooler(hidden_NTH)
+        if self.pooler_activation is None:
+            pooled_NH = self.pooler(hidden_NTH)
+        else:
+            # ALBERT's pooler is a bare linear layer, which its encoder applies to the first token.
+            pooled_NH = self.pooler_activation(self.pooler(first_token(hidden_NTH)))
         return BaseModelOutputWithPooling(last_hidden_state=hidden_NTH, pooler_output=pooled_NH, hidden_states=states)
 
 

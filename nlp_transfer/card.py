@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from .recipe.schema import PretrainStage, Recipe
-from .stages import StageResult, Workspace
+from .stages import StageResult
+from .workspace import Workspace
 
 PRETRAIN_CITATION = "Gururangan et al. 2020, Don't Stop Pretraining, arXiv 2004.10964"
 
@@ -25,7 +27,7 @@ def card_text(
     lines = [
         f"# {recipe.name}",
         "",
-        f"{_what(recipe)} Base model: `{record['model']['id']}`. Labels: {', '.join(space.task.labels)}.",
+        f"{_what(recipe)} Base model: {_base(space)}. Labels: {', '.join(space.task.labels)}.",
         "",
         "## Scores",
         "",
@@ -83,6 +85,13 @@ def interval_text(interval: dict[str, float], signed: bool = False) -> str:
 def _what(recipe: Recipe) -> str:
     kind = {"ner": "Named-entity tagger", "sentiment": "Sentiment classifier"}.get(recipe.task.name, "Text classifier")
     return f"{kind}, {'adapted to a target domain' if recipe.adapts else 'trained on the source domain only'}."
+
+
+def _base(space: Workspace) -> str:
+    """Name the base model; of a local folder the last name only, as a card is published and its paths are private."""
+    if Path(space.base.id).expanduser().is_dir():
+        return f"the local folder `{Path(space.base.id).name}`"
+    return f"`{space.base.id}`"
 
 
 def _part(part: Any) -> str:

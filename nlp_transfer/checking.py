@@ -5,13 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from .arguments import check_batches
 from .data.inspect import describe
 from .prepare import Splits, load_splits
 from .recipe.defaults import resolve
 from .recipe.schema import Recipe
 from .reporter import Reporter
-from .run import workspace
-from .stages import Workspace
+from .running import workspace
+from .workspace import Workspace
 
 
 def check(recipe: Recipe, data: bool = False, given: dict[str, Any] | None = None) -> dict[str, Any]:
@@ -32,6 +33,7 @@ def check(recipe: Recipe, data: bool = False, given: dict[str, Any] | None = Non
         UserError: What a run would stop at before training.
     """
     recipe = resolve(recipe)
+    check_batches(recipe)
     result: dict[str, Any] = {"recipe": recipe.model_dump(), "data": None}
     if data:
         splits = load_splits(recipe, given)

@@ -10,10 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import transformers
+from transformers.trainer_utils import rotate_checkpoints
 
 from .processes import wait_for_all
 
 MANIFEST = "manifest.json"
+MARK = "fingerprint"
 
 
 def write_manifest(folder: Path) -> None:
@@ -30,19 +32,44 @@ def damage(folder: Path) -> str | None:
     """Say what is wrong with a checkpoint, or return None when it is complete."""
     try:
         files = json.loads((folder / MANIFEST).read_text(encoding="utf8"))
+        listed = [(name, entry["bytes"], entry["sha256"]) for name, entry in files.items()]
     except FileNotFoundError:
         return "it has no manifest: the run was stopped while it was being written"
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, AttributeError, KeyError, TypeError) as error:
         return f"its manifest cannot be read ({error})"
-    for name, entry in files.items():
+    for name, size, sha256 in listed:
         path = folder / name
         if not path.is_file():
             return f"{name} is missing"
-        if path.stat().st_size != entry["bytes"]:
-            return f"{name} has {path.stat().st_size} bytes instead of {entry['bytes']}"
-        if _sha256(path) != entry["sha256"]:
+        if path.stat().st_size != size:
+            return f"{name} has {path.stat().st_size} bytes instead of {size}"
+        if _sha256(path) != sha256:
             return f"{name} is not what was written (its sha256 differs)"
     return None
+
+
+def any_complete(folder: Path) -> bool:
+    """Whether a folder holds a checkpoint to resume from."""
+    return any(damage(path) is None for path in _checkpoints(folder))
+
+
+def discard_others(folder: Path, fingerprint: str) -> bool:
+    """Delete what a stage of other data or settings has left, and mark the folder as this stage's.
+
+    Args:
+        folder: Folder of a stage.
+        fingerprint: Hash of everything that determines the stage's result.
+
+    Returns:
+        Whether there was something else.
+    """
+    mark = folder / MARK
+    other = mark.is_file() and mark.read_text(encoding="utf8") != fingerprint
+    if other:
+        shutil.rmtree(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    write_text(mark, fingerprint)
+    return other
 
 
 def newest_complete(folder: Path) -> tuple[Path | None, list[str]]:
@@ -55,9 +82,8 @@ def newest_complete(folder: Path) -> tuple[Path | None, list[str]]:
         The newest complete checkpoint or None, and a line for each damaged one, which is renamed to
         ``damaged-checkpoint-N`` (the rotation of checkpoints would count it otherwise).
     """
-    found = sorted(folder.glob("checkpoint-*"), key=lambda path: int(path.name.rsplit("-", 1)[1]), reverse=True)
     said: list[str] = []
-    for path in found:
+    for path in _checkpoints(folder):
         fault = damage(path)
         if fault is None:
             return path, said
@@ -80,7 +106,16 @@ def write_text(path: Path, text: str) -> None:
 
 
 class ManifestCallback(transformers.TrainerCallback):
-    """Write the manifest when all processes have written their files."""
+    """Write the manifest when all processes have written their files, and only then delete older checkpoints.
+
+    The Trainer deletes them before: a run that is killed in between would have no complete checkpoint left.
+
+    Args:
+        keep: Checkpoints to keep; the newest and the best one always stay.
+    """
+
+    def __init__(self, keep: int):
+        self.keep = keep
 
     def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Write the manifest of the checkpoint of this step; ``training_args.bin`` (a pickle) is removed first."""
@@ -89,6 +124,14 @@ class ManifestCallback(transformers.TrainerCallback):
             folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
             (folder / "training_args.bin").unlink(missing_ok=True)
             write_manifest(folder)
+            rotate_checkpoints(args.output_dir, self.keep, state.best_model_checkpoint, use_mtime=True)
+
+
+def _checkpoints(folder: Path) -> list[Path]:
+    """Folders that the Trainer named ``checkpoint-N``, newest first."""
+    numbers = {path: path.name.removeprefix("checkpoint-") for path in folder.glob("checkpoint-*")}
+    found = [path for path, number in numbers.items() if number.isdecimal()]
+    return sorted(found, key=lambda path: int(numbers[path]), reverse=True)
 
 
 def _sha256(path: Path) -> str:

@@ -108,10 +108,13 @@ def run_command(
     overrides: Overrides = None,
     fresh: Annotated[bool, typer.Option("--fresh", help="Delete an earlier run in the same folder first.")] = False,
 ) -> None:
-    """Train, evaluate and write the run folder; the same command again resumes a stopped run."""
+    """Run a recipe, or resume its run.
+
+    Trains, evaluates and writes the run folder. The same command again resumes a stopped run.
+    """
     from .parts import load_recipe
     from .reporter import ConsoleReporter
-    from .run import run
+    from .running import run
     from .screen import show_run
 
     loaded = load_recipe(recipe, overrides or ())
@@ -127,7 +130,10 @@ def check_command(
     overrides: Overrides = None,
     data: Annotated[bool, typer.Option("--data", help="Read the data too, and report what is there.")] = False,
 ) -> None:
-    """Validate a recipe; with --data, describe its data: sizes, labels, lengths, duplicates, gaps."""
+    """Validate a recipe, and look at its data.
+
+    With --data, tells what the data are: sizes, labels, lengths, duplicates, gaps.
+    """
     from .checking import check
     from .parts import load_recipe
     from .screen import show_check
@@ -146,7 +152,10 @@ def predict_command(
     batch_tokens: Annotated[int, typer.Option(min=64, help="Most padded tokens in one forward pass.")] = 4096,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an output file that exists.")] = False,
 ) -> None:
-    """Predict for every text of a file of any size; exit code 1 if some rows could not be read."""
+    """Predict for every text of a file.
+
+    The file may be of any size. The exit code is 1 if some rows could not be read.
+    """
     from .screen import show_predicted
     from .streaming import predict_file
 
@@ -164,23 +173,34 @@ def evaluate_command(
     model: Model,
     data: Annotated[str, typer.Option(metavar="FILE", help="Labelled rows: csv, tsv, jsonl, parquet or conll.")],
     text_column: TextColumn = None,
-    label_column: Annotated[str | None, typer.Option(help="Column of the label, labels or entities.")] = None,
+    label_column: Annotated[str | None, typer.Option(help="Column of label, labels or entities.")] = None,
     format: Annotated[str | None, typer.Option(help="Format of the file, where its suffix does not tell.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")] = False,
 ) -> None:
-    """Score a model on labelled rows, with a 95 % interval."""
+    """Score a model on labelled rows."""
     from .inference import evaluate
     from .recipe.schema import Columns
     from .screen import show_score
 
-    columns = Columns(text=text_column, label=label_column, labels=label_column, entities=label_column)
+    words, tags = _index(text_column), _index(label_column)
+    columns = Columns(
+        text=text_column, label=label_column, labels=label_column, entities=label_column, words=words, tags=tags
+    )
     show_score(evaluate(model, data, columns=columns, format=format), as_json)
+
+
+def _index(column: str | None) -> int | None:
+    """Return the number of a CoNLL column (negative: from the last); None for a name."""
+    return int(column) if column is not None and column.removeprefix("-").isdecimal() else None
 
 
 @app.command("schema")
 @_plain()
 def schema_command() -> None:
-    """Print the JSON Schema of a recipe, with which editors complete and check."""
+    """Print the JSON Schema of recipes.
+
+    Editors complete and check with it.
+    """
     from .parts import json_schema
     from .screen import show_json
 
@@ -190,7 +210,7 @@ def schema_command() -> None:
 @app.command("recipes")
 @_plain()
 def recipes_command() -> None:
-    """List the recipes that come with the package."""
+    """List the recipes that come along."""
     from .recipe.shipped import list_recipes
     from .screen import show_recipes
 
@@ -203,7 +223,7 @@ def copy_command(
     name: Annotated[str, typer.Argument(metavar="NAME", help="Name as 'nlp-transfer recipes' lists it.")],
     destination: Annotated[Path, typer.Argument(metavar="[DEST]", help="New file, or an existing folder.")] = Path(),
 ) -> None:
-    """Copy a shipped recipe, to start from."""
+    """Copy a recipe, to start from."""
     from .recipe.shipped import copy_recipe
 
     print(copy_recipe(name, destination))

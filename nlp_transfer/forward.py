@@ -21,10 +21,9 @@ def window_logits(
     batch_tokens: int = 4096,
     on_batch: Callable[[int], None] | None = None,
     autocast: bool = False,
+    shared: bool = False,
 ) -> list[np.ndarray]:
     """Run a model over windows.
-
-    Under several processes each one computes a share, and all of them get everything.
 
     Args:
         model: A model with a task head.
@@ -33,6 +32,7 @@ def window_logits(
         batch_tokens: Most padded tokens in one forward pass.
         on_batch: Called with the number of windows done after each pass, for progress bars.
         autocast: Compute in bf16.
+        shared: Under several processes, let each compute a share and give all of them everything. All must call.
 
     Returns:
         For each window its logits in fp32: (C,) for text tasks, (T, C) for token tasks (without padding).
@@ -41,7 +41,7 @@ def window_logits(
     model.eval()
     device = next(model.parameters()).device
     lengths = [len(window.input_ids) for window in windows]
-    rank, world = place()
+    rank, world = place() if shared else (0, 1)
     results: dict[int, np.ndarray] = {}
     for indices in token_batches(lengths, batch_tokens)[rank::world]:
         batch = pad_tokens([windows[index].input_ids for index in indices], pad_id)
@@ -53,6 +53,7 @@ def window_logits(
             results[int(index)] = row[: lengths[index]].copy() if row.ndim == 2 else row
         if on_batch is not None:
             on_batch(len(indices))
-    results = {index: row for share in gather(results) for index, row in share.items()}
+    if shared:
+        results = {index: row for share in gather(results) for index, row in share.items()}
     model.train(was_training)
     return [results[index] for index in range(len(windows))]

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import itertools
 import json
+import re
+from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,6 +32,9 @@ from .tasks.classification import Classification, MultiLabel
 from .tasks.ner import Ner
 
 SETTINGS = "nlp_transfer.json"
+_SURROGATE = re.compile("[\ud800-\udfff]")
+"""Halves of UTF-16 pairs, which JSON escapes can bring in; no encoding can write them."""
+
 CHUNK = 4096
 """Texts that are sorted by length together: memory stays bounded while batches hold little padding."""
 
@@ -65,7 +70,7 @@ class Predictor:
             multi-label: ``labels`` and ``probabilities``. NER: ``words`` (``word``, ``start``, ``end``, ``tag``,
             ``score``) and ``entities`` (``text``, ``label``, ``start``, ``end``, ``score``), offsets in characters.
             Empty texts are answered too (with ``empty: true``): without words there are no entities, and a
-            classifier says what it says of nothing.
+            classifier says what it says of nothing. Lone surrogates are read (and given back) as U+FFFD.
 
         Raises:
             TypeError: Something is not a text.
@@ -79,13 +84,23 @@ class Predictor:
             for number, text in enumerate(batch):
                 if not isinstance(text, str):
                     raise TypeError(f"text {number} is a {type(text).__name__}, not a string: {text!r}")
-            yield from self._answer(batch)
+            yield from self._answer([_SURROGATE.sub("\ufffd", text) for text in batch])
 
-    def logits(self, rows: datasets.Dataset) -> list[np.ndarray]:
-        """Return combined logits of canonical rows; see :meth:`nlp_transfer.tasks.base.Task.combine`."""
+    def logits(self, rows: datasets.Dataset, shared: bool = False) -> list[np.ndarray]:
+        """Return combined logits of canonical rows; see :meth:`nlp_transfer.tasks.base.Task.combine`.
+
+        Args:
+            rows: Canonical rows.
+            shared: Under several processes, share the work; all of them must call then.
+        """
         encoded = self.task.encode(rows, self.tokenizer, self.limits, labelled=False)
         values = window_logits(
-            self.model, encoded.windows, self.tokenizer.pad_token_id, self.batch_tokens, autocast=self.bf16
+            self.model,
+            encoded.windows,
+            self.tokenizer.pad_token_id,
+            self.batch_tokens,
+            autocast=self.bf16,
+            shared=shared,
         )
         return self.task.combine(encoded, values)
 
@@ -149,7 +164,7 @@ def token_answer(
     ]
     entities = []
     for span in to_spans(words, starts, tags):
-        inside = [score for start, score in zip(starts, scores, strict=True) if span["start"] <= start < span["end"]]
+        inside = scores[bisect_left(starts, span["start"]) : bisect_left(starts, span["end"])]
         entities.append({"text": text[span["start"] : span["end"]], **span, "score": round(min(inside), 6)})
     result: dict[str, Any] = {"text": text, "words": listed, "entities": entities}
     return result if text.strip() else result | {"empty": True}
@@ -202,24 +217,27 @@ def load_resolved(
     """Load a resolved model for prediction; see :func:`load_predictor`."""
     folder = source.folder if source.adapter is None else source.adapter
     head = json.loads((folder / "config.json").read_text(encoding="utf8")) if (folder / "config.json").is_file() else {}
-    labels = [head.get("id2label", {})[key] for key in sorted(head.get("id2label", {}), key=int)]
+    # Two labels with the library's own names are left out of config.json.
+    names = head.get("id2label", {"0": "LABEL_0", "1": "LABEL_1"})
+    labels = [names[key] for key in sorted(names, key=int)]
     settings_file = folder / SETTINGS
     settings = json.loads(settings_file.read_text(encoding="utf8")) if settings_file.is_file() else _guess(source, head)
+    if settings["task"] == "ner":
+        _check_tags(source, labels)
     task = _task(settings, labels)
-    names = {"num_labels": len(labels), "id2label": dict(enumerate(labels)), "label2id": task.index}
-    config = models.read_config(source, **names)
+    changes = {"num_labels": len(labels), "id2label": dict(enumerate(labels)), "label2id": task.index}
+    config = models.read_config(source, **changes)
     loaded = models.load_model(task.auto_class, source, config)
     if source.adapter is None and loaded.fresh:
         raise ModelError(
             f"model '{source.id}' has no trained task head: {sorted(loaded.fresh)[:3]} are missing. Train it first."
         )
     tokenizer = models.load_tokenizer(source)
-    limits = (
-        Limits(**settings["limits"])
-        if "limits" in settings
-        else Limits(min(512, models.longest_input(config, tokenizer)))
-    )
+    longest = models.longest_input(config, tokenizer)
+    limits = Limits(**settings["limits"]) if "limits" in settings else Limits(min(512, longest))
     if max_length is not None:
+        if max_length > longest:
+            raise ModelError(f"max_length {max_length} is more than the {longest} tokens that '{source.id}' can read.")
         limits = Limits(max_length, limits.stride, limits.truncate)
     place = default_device() if device is None else device
     bf16 = choose_precision(precision).bf16
@@ -240,6 +258,16 @@ def _guess(source: models.ResolvedModel, head: dict[str, Any]) -> dict[str, Any]
         f"model '{source.id}' is a {architecture or 'model without a head'}: neither a text nor a token classifier. "
         "Fine-tune it with a recipe first."
     )
+
+
+def _check_tags(source: models.ResolvedModel, labels: list[str]) -> None:
+    """Refuse label names that are no IOB2 tags: decoding them as such would answer ``O`` everywhere."""
+    kinds = {label[2:] for label in labels if label != "O"}
+    if set(labels) != {"O", *(f"{side}-{kind}" for kind in kinds for side in "BI")}:
+        raise ModelError(
+            f"model '{source.id}' is a token classifier whose labels {labels[:6]} are no IOB2 tags ('O', and 'B-…' "
+            "with 'I-…' of each entity type), so its entities cannot be read off."
+        )
 
 
 def _task(settings: dict[str, Any], labels: list[str]) -> Task:

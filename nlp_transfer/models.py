@@ -11,6 +11,7 @@ import hashlib
 import importlib.metadata
 import importlib.util
 import json
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -191,7 +192,7 @@ def load_tokenizer(model: ResolvedModel) -> Any:
     """Load the tokenizer of a model.
 
     Raises:
-        ModelError: There is none, or it has no fast version (offsets and word borders need one).
+        ModelError: There is none, it has no fast version (offsets and word borders need one) or no padding token.
     """
     folder = (
         model.adapter if model.adapter is not None and (model.adapter / "tokenizer.json").is_file() else model.folder
@@ -206,6 +207,9 @@ def load_tokenizer(model: ResolvedModel) -> Any:
             f"model '{model.id}': its tokenizer has no fast version (tokenizer.json), which word borders and character "
             "offsets need. Convert it with `transformers` or choose another model."
         )
+    if len(tokenizer) <= len(tokenizer.all_special_ids):
+        # transformers makes an empty tokenizer where there are no files: every word would be unknown.
+        raise ModelError(f"model '{model.id}': {folder} holds no vocabulary for its tokenizer (tokenizer.json).")
     if tokenizer.pad_token_id is None:
         raise ModelError(f"model '{model.id}': its tokenizer has no padding token.")
     return tokenizer
@@ -287,7 +291,10 @@ def quiet() -> Iterator[None]:
     logging.set_verbosity_error()
     logging.disable_progress_bar()
     try:
-        yield
+        with warnings.catch_warnings():
+            # PEFT still asks transformers by an old name.
+            warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing", category=FutureWarning)
+            yield
     finally:
         logging.set_verbosity(level)
         if bars:

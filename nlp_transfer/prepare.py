@@ -16,6 +16,8 @@ from .reporter import Reporter
 from .tasks.base import Task
 from .tasks.sentiment import map_polarity
 
+ROLES = ("source.train", "source.dev", "target.unlabelled", "target.dev", "target.test")
+
 
 @dataclass(frozen=True)
 class Splits:
@@ -60,7 +62,9 @@ def load_splits(recipe: Recipe, given: dict[str, Any] | None = None) -> Splits:
     kind = parts.row_kind(recipe.task)
     text_kind: Kind = "words" if kind == "ner" else "text"
     notes: list[str] = []
-    reader = _Reader(recipe, {} if given is None else given, notes)
+    given = {} if given is None else given
+    _check_roles(given)
+    reader = _Reader(recipe, given, notes)
     source, target = recipe.data.source, recipe.data.target
     train = reader.labelled(source.train, "source.train", kind)
     dev = reader.labelled(source.dev, "source.dev", kind)
@@ -89,6 +93,16 @@ def build_task(recipe: Recipe, splits: Splits) -> Task:
     task = parts.build_task(recipe.task, splits.labels)
     task.fit(splits.train.rows)
     return task
+
+
+def _check_roles(given: dict[str, Any]) -> None:
+    problems = [
+        Problem(f"there is no role '{name}'. Allowed: {', '.join(ROLES)}.{nearest(name, ROLES)}", "data")
+        for name in given
+        if name not in ROLES
+    ]
+    if problems:
+        raise DataError(problems)
 
 
 def _known(recipe: Recipe, found: list[str]) -> list[str]:

@@ -37,11 +37,11 @@ class ConsoleReporter(Reporter):
 
     def say(self, text: str) -> None:
         """Print a line."""
-        self.console.print(text, markup=False)
+        self.console.print(text, markup=False, soft_wrap=True)
 
     def warn(self, text: str) -> None:
         """Print a line in yellow."""
-        self.console.print(f"Warning: {text}", style="yellow", markup=False)
+        self.console.print(f"Warning: {text}", style="yellow", markup=False, soft_wrap=True)
 
     @contextlib.contextmanager
     def bar(self, title: str, total: int) -> Iterator[Advance]:

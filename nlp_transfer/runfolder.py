@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import importlib.metadata
 import json
+import re
 import shutil
 import subprocess
 from collections.abc import Iterator
@@ -13,11 +15,16 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from safetensors import SafetensorError
+
 from . import recipe as recipes
 from .checkpoints import write_text
 from .errors import RunError
 from .hardware import describe
 from .recipe.schema import Recipe
+
+_FULL = re.compile(r"No space left|Disk quota|unexpected pos|basic_ios")
+"""What a failed write says in Rust, and in the two writers of torch."""
 
 PACKAGES = (
     "nlp-transfer",
@@ -42,7 +49,7 @@ def claim(recipe: Recipe, fresh: bool) -> Path:
         The folder, which now holds ``recipe.yaml``.
 
     Raises:
-        RunError: The folder belongs to another recipe, or is not a run folder.
+        RunError: The folder belongs to another recipe that has trained something, or is not a run folder.
     """
     assert recipe.output is not None
     folder = Path(recipe.output)
@@ -55,8 +62,13 @@ def claim(recipe: Recipe, fresh: bool) -> Path:
     if folder.is_dir() and any(folder.iterdir()):
         if not path.is_file():
             raise RunError(f"output '{folder}' is not empty and holds no run. Set another `output:`, or empty it.")
-        if path.read_text(encoding="utf8") != text:
-            raise RunError(_other_recipe(folder, path.read_text(encoding="utf8"), text))
+        old = path.read_text(encoding="utf8")
+        if old != text and (folder / "stages").is_dir():
+            raise RunError(_other_recipe(folder, old, text))
+        if old != text:
+            # That run stopped before it trained anything, at bad data for instance; the recipe was mended since.
+            with locked(folder):
+                write_text(path, text)
     folder.mkdir(parents=True, exist_ok=True)
     if not path.is_file():
         write_text(path, text)
@@ -89,6 +101,24 @@ def locked(folder: Path) -> Iterator[None]:
         except OSError as error:
             raise RunError(f"run folder '{folder}' is in use by another process.") from error
         yield
+
+
+@contextlib.contextmanager
+def full_disk(folder: Path) -> Iterator[None]:
+    """Name a full disk as such: torch and safetensors raise errors of their own, some without that word.
+
+    Raises:
+        RunError: The disk became full inside the block.
+    """
+    try:
+        yield
+    except (OSError, RuntimeError, SafetensorError) as error:
+        if getattr(error, "errno", None) not in (errno.ENOSPC, errno.EDQUOT) and not _FULL.search(str(error)):
+            raise
+        raise RunError(
+            f"the disk of run folder '{folder}' is full ({str(error).splitlines()[0][:120]}). Checkpoints that were "
+            "complete are kept: free some space, then run the same recipe again, and it resumes."
+        ) from error
 
 
 def environment(recipe: Recipe, fingerprints: dict[str, str], model: dict[str, Any]) -> dict[str, Any]:

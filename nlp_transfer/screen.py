@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
     from rich.table import Table
 
-    from .run import RunResult
+    from .running import RunResult
     from .tasks.base import Score
 
 PIPED_WIDTH = 160
@@ -110,10 +110,10 @@ def show_score(score: Score, as_json: bool = False) -> None:
 def show_check(found: Mapping[str, Any]) -> None:
     """Print what :func:`nlp_transfer.check` found."""
     recipe, data = found["recipe"], found["data"]
-    methods = ", ".join(part["name"] for part in recipe["methods"])
+    methods = ", ".join(part["name"] for part in recipe["methods"]) or "none (source only)"
     show(
         f"The recipe '{recipe['name']}' is valid.",
-        f"  task {recipe['task']['name']}, tuning {recipe['tuning']['name']}, methods {methods or 'none (source only)'}",
+        f"  task {recipe['task']['name']}, tuning {recipe['tuning']['name']}, methods {methods}",
         *(f"  stage {stage['name']}: {_training(stage['train'])}" for stage in recipe["stages"]),
         f"  run folder {recipe['output']}" + (" (exists)" if Path(recipe["output"]).exists() else ""),
     )
@@ -146,9 +146,9 @@ def show_recipes(recipes: Sequence[tuple[str, str, Path]]) -> None:
 def show_predicted(summary: Mapping[str, Any], output: str) -> None:
     """Say on standard error what a prediction did, and whether rows could not be read."""
     where = "standard output" if output == "-" else output
-    print(f"{summary['rows']} rows in {summary['seconds']} s -> {where}", file=sys.stderr)
+    print(f"rows: {summary['rows']} in {summary['seconds']} s, written to {where}", file=sys.stderr)
     if summary["errors"]:
-        print(f'{summary["errors"]} rows could not be read; their lines hold {{"error": …}}.', file=sys.stderr)
+        print(f'rows that could not be read: {summary["errors"]}; their lines hold {{"error": …}}', file=sys.stderr)
 
 
 def _table(title: str, header: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:

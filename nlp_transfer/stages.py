@@ -14,62 +14,29 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import transformers
 from safetensors.torch import load_file
 from transformers.trainer_utils import set_seed
 
-from . import models, parts
-from .arguments import training_arguments
+from . import jobs, models, parts
 from .caching import as_cached_rows, cached_encoder, hidden_states
-from .callbacks import Bar, LogFile
-from .checkpoints import ManifestCallback, newest_complete, write_text
+from .checkpoints import discard_others, write_text
 from .data.masking import MaskedBlocks, pack
-from .data.pairs import EpochSampler, PairedDomains
-from .data.windows import Limits, Window
+from .data.pairs import PairedDomains
+from .data.windows import Window
 from .errors import ModelError
-from .forward import window_logits
-from .hardware import Precision, is_main_process
-from .objectives import MaskedLMObjective, Objective, TaskObjective
+from .hardware import is_main_process
+from .jobs import Job
+from .objectives import MaskedLMObjective, TaskObjective
 from .prepare import Splits
-from .processes import agree, wait_for_all
-from .recipe.schema import PretrainStage, Recipe, TrainSpec
-from .reporter import Reporter
-from .tasks.base import Encoded, Task
-from .trainer import TransferTrainer
+from .processes import wait_for_all
+from .recipe.schema import PretrainStage, TrainSpec
+from .tasks.base import Encoded
 from .units import Sizes
+from .workspace import Workspace
 
 DONE = "done.json"
 FRESH_HEAD_STEPS = 200
 DEFAULT_BLOCK = 128
-
-
-@dataclass(frozen=True)
-class Workspace:
-    """What every stage of a run shares.
-
-    Args:
-        recipe: The resolved recipe.
-        splits: Checked data, target labels apart.
-        task: The task.
-        base: The resolved base model.
-        tokenizer: Its tokenizer.
-        limits: How texts are cut into windows.
-        precision: Number format of training.
-        reporter: Where facts are told.
-        log: File that every logged number is appended to.
-        methods: Classes of the methods that the recipe may name.
-    """
-
-    recipe: Recipe
-    splits: Splits
-    task: Task
-    base: models.ResolvedModel
-    tokenizer: Any
-    limits: Limits
-    precision: Precision
-    reporter: Reporter
-    log: Path
-    methods: parts.Known = field(default_factory=lambda: parts.METHODS)
 
 
 @dataclass(frozen=True)
@@ -114,6 +81,7 @@ def pretrain(space: Workspace, stage: PretrainStage, folder: Path, fingerprint: 
     done = finished(folder, fingerprint)
     if done is not None:
         return done
+    _begin(space, folder, fingerprint)
     train = TrainSpec.model_validate(stage.train)
     texts = _texts(space.splits, stage.text)
     if space.tokenizer.mask_token_id is None:
@@ -128,15 +96,20 @@ def pretrain(space: Workspace, stage: PretrainStage, folder: Path, fingerprint: 
     space.reporter.say(f"pretrain: {len(texts)} texts packed into {len(blocks)} blocks of up to {block} tokens.")
     tuned = parts.build_tuning(space.recipe.tuning).apply(loaded, None)
     head_steps = (FRESH_HEAD_STEPS if fresh_head else 0) if stage.head_steps is None else stage.head_steps
+    if head_steps and not jobs.moving_outside_encoder(tuned):
+        raise ModelError(
+            f"stage 'pretrain': head_steps is {head_steps}, but tuning '{space.recipe.tuning.name}' leaves the "
+            "masked-LM head of this checkpoint as it is. Set head_steps: 0, or leave it out."
+        )
     lengths = [len(item.input_ids) for item in blocks]
     with MaskedLMObjective(tuned) as objective:
-        job = _Job(space, train, folder, "pretrain", objective, data, lengths)
+        job = Job(space, train, folder, "pretrain", objective, data, lengths)
         if head_steps:
             which = "the checkpoint has no masked-LM head: a fresh one" if fresh_head else "the masked-LM head"
             why = " (a random head would damage the encoder)" if fresh_head else ""
             space.reporter.say(f"pretrain: {which} is fitted for {head_steps} steps, encoder frozen, first{why}.")
-            _fit_head(job, tuned, head_steps)
-        facts = _train(job, tuned)
+            jobs.fit_head(job, tuned, head_steps)
+        facts = jobs.train(job, tuned)
     facts |= {
         "blocks": len(blocks),
         "block_length": block,
@@ -165,7 +138,9 @@ def finetune(
     done = finished(folder, fingerprint)
     if done is not None:
         return done
+    _begin(space, folder, fingerprint)
     recipe, task = space.recipe, space.task
+    title = "finetune" if adapt else "source-only"
     set_seed(recipe.seed)
     loaded = models.load_model(task.auto_class, space.base, task_config(space, train))
     tuning = parts.build_tuning(recipe.tuning)
@@ -180,7 +155,7 @@ def finetune(
     if long_rows:
         fate = "cut off there (data.long_texts)" if space.limits.truncate else "read in overlapping windows"
         space.reporter.say(
-            f"{folder.name}: {long_rows} of {source.rows} source texts are longer than {space.limits.max_length} "
+            f"{title}: {long_rows} of {source.rows} source texts are longer than {space.limits.max_length} "
             f"tokens: {fate}."
         )
     target = None
@@ -190,19 +165,19 @@ def finetune(
         if not tuning.moves_features:
             source, dev = stack.enter_context(_cached(space, model, source, dev))
         data = PairedDomains(source.features, None if target is None else target.features)
-        job = _Job(
+        job = Job(
             space,
             train,
             folder,
-            folder.name,
+            title,
             TaskObjective(task, methods),
             data,
             [len(row["input_ids"]) for row in source.features],
             None if target is None else target.lengths,
             dev,
         )
-        facts = _train(job, model)
-        task.tune(space.splits.dev.rows, _logits(space, model, dev))
+        facts = jobs.train(job, model)
+        task.tune(space.splits.dev.rows, jobs.dev_logits(space, model, dev))
     if methods:
         del model.adaptation
     facts |= {"source_rows": source.rows, "long_rows": long_rows, "task": task.settings()}
@@ -265,84 +240,6 @@ def adopt_encoder(model: Any, folder: Path) -> None:
                 own[key].copy_(value)
 
 
-@dataclass(frozen=True)
-class _Job:
-    """One training: what is trained on what."""
-
-    space: Workspace
-    train: TrainSpec
-    folder: Path
-    title: str
-    objective: Objective
-    data: Any
-    lengths: list[int]
-    target_lengths: list[int] | None = None
-    dev: Encoded | None = None
-
-
-def _train(job: _Job, model: Any) -> dict[str, Any]:
-    space, train = job.space, job.train
-    args = training_arguments(train, job.folder, space.recipe, space.precision, _headline(job))
-    sampler = EpochSampler(
-        job.lengths, train.batch_size or 1, space.recipe.seed, job.target_lengths, train.group_by_length
-    )
-    bar = Bar(job.title, space.reporter)
-    callbacks: list[Any] = [ManifestCallback(), bar]
-    if is_main_process():
-        callbacks.append(LogFile(space.log, job.title))
-    if train.early_stopping and job.dev is not None:
-        callbacks.append(transformers.EarlyStoppingCallback(train.early_stopping))
-    head_rate = train.learning_rate if train.head_learning_rate is None else train.head_learning_rate
-    trainer = TransferTrainer(
-        model, args, job.objective, job.data, sampler,
-        pad_id=space.tokenizer.pad_token_id,
-        tokenizer=space.tokenizer,
-        score_dev=None if job.dev is None else lambda current: _dev_scores(job, current),
-        rates={"head": float(head_rate or 0), "layer_decay": train.layer_decay},
-        callbacks=callbacks,
-    )  # fmt: skip
-    checkpoint, said = newest_complete(job.folder) if is_main_process() else (None, [])
-    checkpoint = agree(checkpoint)
-    for line in said:
-        space.reporter.warn(line)
-    if checkpoint is not None:
-        space.reporter.say(f"{job.title}: resuming from {checkpoint}.")
-    try:
-        with models.quiet():
-            result = trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
-    finally:
-        bar.close()
-    facts = {
-        "steps": trainer.state.global_step,
-        "seconds": round(result.metrics.get("train_runtime", 0.0), 2),
-        "loss": result.training_loss,
-        "best_dev": trainer.state.best_metric,
-        "selected_step": trainer.state.best_global_step or trainer.state.global_step,
-        "world_size": args.world_size,
-    }
-    trainer.accelerator.free_memory()
-    return facts
-
-
-def _headline(job: _Job) -> str | None:
-    return None if job.dev is None else job.space.task.headline
-
-
-def _dev_scores(job: _Job, model: Any) -> dict[str, float]:
-    space = job.space
-    assert job.dev is not None
-    logits = _logits(space, model, job.dev)
-    space.task.tune(space.splits.dev.rows, logits)
-    score = space.task.score(space.task.gold(space.splits.dev.rows), space.task.answer(logits), 0.95, 100)
-    return {key: value for key, value in score.metrics.items() if isinstance(value, float)}
-
-
-def _logits(space: Workspace, model: Any, encoded: Encoded) -> list[Any]:
-    tokens = space.recipe.evaluate.batch_tokens
-    values = window_logits(model, encoded.windows, space.tokenizer.pad_token_id, tokens, autocast=space.precision.bf16)
-    return space.task.combine(encoded, values)
-
-
 @contextlib.contextmanager
 def _cached(space: Workspace, model: Any, source: Encoded, dev: Encoded) -> Any:
     windows = source.windows + dev.windows
@@ -362,27 +259,19 @@ def _cached(space: Workspace, model: Any, source: Encoded, dev: Encoded) -> Any:
         )
 
 
-def _fit_head(job: _Job, model: Any, steps: int) -> None:
-    """Train what is outside the encoder for some steps; nothing is checkpointed, as it is short."""
-    moving = [parameter for parameter in models.encoder_of(model).parameters() if parameter.requires_grad]
-    head_folder = job.folder / "head"
-    if not any(job.folder.glob("checkpoint-*")):
-        for parameter in moving:
-            parameter.requires_grad = False
-        train = job.train.model_copy(update={"max_steps": steps, "learning_rate": 1e-3, "head_learning_rate": 1e-3})
-        _train(_Job(job.space, train, head_folder, "pretrain head", job.objective, job.data, job.lengths), model)
-        for parameter in moving:
-            parameter.requires_grad = True
-        if is_main_process():
-            shutil.rmtree(head_folder, ignore_errors=True)
-
-
 def _texts(splits: Splits, wanted: str) -> list[str]:
     texts = [] if wanted == "target" else list(splits.train.rows["text"])
     if wanted != "source":
         assert splits.unlabelled is not None
         texts += list(splits.unlabelled.rows["text"])
     return texts
+
+
+def _begin(space: Workspace, folder: Path, fingerprint: str) -> None:
+    """Drop the checkpoints of other data or settings: resuming from them would mix the two."""
+    if is_main_process() and discard_others(folder, fingerprint):
+        space.reporter.warn(f"{folder}: data or settings are not those that it was begun with; it begins anew.")
+    wait_for_all()
 
 
 def _finish(space: Workspace, folder: Path, fingerprint: str, model: Any, facts: dict[str, Any]) -> StageResult:
@@ -409,7 +298,8 @@ def save_model(model: Any, space: Workspace, folder: Path) -> None:
             for peft in model.peft_config.values():
                 peft.base_model_name_or_path = space.base.id
                 peft.revision = space.base.revision
-            model.save_pretrained(folder)
+            # Otherwise PEFT asks the hub, without a deadline, whether the vocabulary has grown.
+            model.save_pretrained(folder, save_embedding_layers=False)
             config.save_pretrained(folder)
             (folder / "README.md").unlink(missing_ok=True)
         else:

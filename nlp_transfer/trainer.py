@@ -19,7 +19,7 @@ from safetensors.torch import load_file, save_file
 
 from .data.batching import PairCollator
 from .data.pairs import EpochSampler
-from .models import encoder_layers, encoder_prefix
+from .models import encoder_layers, encoder_of
 from .objectives import Objective
 from .units import Step
 
@@ -216,7 +216,8 @@ def parameter_groups(
     Returns:
         Groups for a torch optimizer.
     """
-    prefix = encoder_prefix(model)
+    # By identity: under PEFT the names of ModernBERT's head also hold its encoder's prefix, "model.".
+    inside = {id(parameter) for parameter in encoder_of(model).parameters()}
     layers = encoder_layers(model) if layer_decay != 1.0 else []
     depth = {
         id(parameter): len(layers) - 1 - number
@@ -227,7 +228,7 @@ def parameter_groups(
     for name, parameter in model.named_parameters():
         if not parameter.requires_grad:
             continue
-        in_encoder = f".{prefix}" in f".{name}" and ".pooler." not in name
+        in_encoder = id(parameter) in inside and ".pooler." not in name
         if name.startswith("adaptation."):
             own_rate = model.adaptation[name.split(".")[1]].learning_rate(rate)
         elif in_encoder:

@@ -215,7 +215,10 @@ def _saved_modules(loaded: Loaded) -> list[str]:
         if not own or any(parameter is embedding for parameter in own.values()):
             continue
         fresh = any(f"{name}.{key}" in loaded.fresh for key in own)
-        head = not name.startswith(prefix) or ".pooler." in f".{name}."
-        if fresh or (head and not masked_lm):
+        outside = not name.startswith(prefix)
+        if not masked_lm and outside:
+            # The head as a whole, as PEFT names it too: its layers would be wrapped twice otherwise.
+            saved.append(name.split(".")[0])
+        elif (not masked_lm and ".pooler." in f".{name}.") or (fresh and not list(module.children())):
             saved.append(name)
-    return saved
+    return list(dict.fromkeys(saved))

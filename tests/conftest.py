@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import ipaddress
 import os
 import socket
@@ -198,4 +199,8 @@ def build_model(folder: Path, kind: str = "bert", head: str = "AutoModel", seed:
 @pytest.fixture(scope="session")
 def tiny_bert(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A tiny BERT encoder with pooler and without a masked-LM head."""
-    return build_model(tmp_path_factory.mktemp("tiny") / "bert")
+    folder = build_model(tmp_path_factory.mktemp("tiny") / "bert")
+    # Every training collects garbage; over the heap of the imported libraries that takes longer than the training.
+    gc.collect()
+    gc.freeze()
+    return folder

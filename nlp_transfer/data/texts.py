@@ -101,7 +101,7 @@ def _filled(lines: Iterable[str]) -> Iterator[tuple[int, str]]:
 def _checked(text: Any, where: str) -> Row:
     """Return a row, provided that its text is one that can be written as UTF-8."""
     if not isinstance(text, str):
-        return Row(None, f"{where}: the text is {'null' if text is None else f'a {type(text).__name__}'}, not a string")
+        return Row(None, f"{where}: the text is {json.dumps(text)[:40]}, not a string")
     try:
         text.encode("utf-8")
     except UnicodeEncodeError as error:

@@ -82,7 +82,7 @@ def windows_of_words(
     """Cut texts into windows and find the first subword of every word.
 
     A word in the overlap of two windows belongs to the one in which it stands further from the cut, and to that one
-    only: it is one unit, however many windows show it. Words that share a token (``北京`` may be one token of two words)
+    only: it is one unit, however many windows show it. Words inside one token (``北京`` may be one token of two words)
     share its position.
 
     Args:

@@ -7,6 +7,7 @@ stands inside the reversal layer: the discriminator itself always learns at full
 
 from __future__ import annotations
 
+import math
 from typing import Annotated
 
 import torch
@@ -80,14 +81,25 @@ class Dann(Method):
         return base * self.rate_factor
 
     def advice(self, averages: dict[str, float]) -> str | None:
-        """Warn when the discriminator no longer sees the domain although λ has grown: collapse or a too large λ."""
-        lost = averages.get("domain_accuracy", 1.0) < 0.55 and averages.get("domain", 0.0) > 0.68
-        if lost and averages.get("lambda", 0.0) > 0.5 * self.max_lambda > 0:
+        """Warn once λ is near its maximum and the adversarial game has been lost by either side.
+
+        The discriminator at chance (loss at ln 2) is what DANN aims for, and also what a collapse looks like; a loss
+        well above ln 2 means that the encoder outruns the discriminator, and features swing instead of settling.
+        """
+        if averages.get("lambda", 0.0) < 0.9 * self.max_lambda or self.max_lambda == 0:
+            return None
+        accuracy, loss = averages["domain_accuracy"], averages["domain"]
+        state = f"discriminator accuracy {accuracy:.2f}, loss {loss:.3f}, ln 2 = 0.693"
+        if loss > math.log(2) + 0.15:
             return (
-                f"dann: the discriminator is at chance (accuracy {averages['domain_accuracy']:.2f}, loss "
-                f"{averages['domain']:.3f}; ln 2 = 0.693): domains are fully confused or it has collapsed. Compare "
-                "target scores with the source-only twin; if they fell, lower methods.dann.max_lambda (try a third), "
-                "raise rate_factor, or pretrain on target text first."
+                f"dann: the encoder outruns the discriminator ({state}); features swing instead of settling. Lower "
+                "methods.dann.max_lambda (try a third) or raise rate_factor, and compare with the source-only twin."
+            )
+        if accuracy < 0.55 and abs(loss - math.log(2)) < 0.01:
+            return (
+                f"dann: the discriminator is at chance ({state}): the domains are fully confused, or the features have "
+                "collapsed. If target scores are below the source-only twin's, lower methods.dann.max_lambda (try a "
+                "third) or pretrain on target text first."
             )
         return None
 

@@ -65,6 +65,7 @@ def copy_recipe(name: str, destination: str | Path) -> Path:
     try:
         with recipes[name].open("rb") as source, target.open("xb") as copied:
             shutil.copyfileobj(source, copied)
+        shutil.copymode(recipes[name], target)
     except FileExistsError:
         raise RecipeError([Problem("the file exists already and is not overwritten", str(target))]) from None
     except FileNotFoundError:
@@ -96,6 +97,7 @@ def _demo(path: str) -> Path:
 
 
 def _title(path: Path) -> str:
-    """Return the first comment line of a recipe, without its sign; empty when there is none."""
+    """Return the first comment line of a recipe after its ``#!`` line, without its sign; empty when there is none."""
     with path.open(encoding="utf-8") as lines:
-        return next((line.lstrip("#").strip() for line in lines if line.startswith("#")), "")
+        comments = (line for line in lines if line.startswith("#") and not line.startswith("#!"))
+        return next((line.lstrip("#").strip() for line in comments), "")

@@ -102,7 +102,7 @@ def ours(job: Job, folder: Path, **changes: Any) -> float:
     """Time the stage of a recipe: reading, tokenising, training and checkpoints included."""
     import datasets
 
-    from nlp_transfer import parts, run, stages
+    from nlp_transfer import parts, running, stages
     from nlp_transfer.prepare import load_splits
     from nlp_transfer.recipe import resolve
     from nlp_transfer.reporter import Reporter
@@ -111,7 +111,12 @@ def ours(job: Job, folder: Path, **changes: Any) -> float:
         "name": "speed",
         "model": MODEL,
         "task": "sentiment",
-        "data": {"source": {"train": "-"}, "target": {"unlabelled": "-"}, "max_length": MAX_LENGTH, "long_texts": "truncate"},
+        "data": {
+            "source": {"train": "-"},
+            "target": {"unlabelled": "-"},
+            "max_length": MAX_LENGTH,
+            "long_texts": "truncate",
+        },
         "train": {"epochs": 1, "batch_size": 16},
     } | changes
     checked = resolve(parts.recipe_from(recipe))
@@ -120,9 +125,9 @@ def ours(job: Job, folder: Path, **changes: Any) -> float:
         "source.dev": datasets.Dataset.from_list(job.labelled[:4]),
         "target.unlabelled": datasets.Dataset.from_dict({"text": job.unlabelled}),
     }
-    space = run.workspace(checked, load_splits(checked, given), folder, Reporter())
+    space = running.workspace(checked, load_splits(checked, given), folder, Reporter())
     stage = checked.stages[0]
-    train = run.TrainSpec.model_validate(stage.train)
+    train = running.TrainSpec.model_validate(stage.train)
     begun = time.perf_counter()
     if stage.name == "pretrain":
         stages.pretrain(space, stage, folder / "stage", "speed")

@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from . import models, runfolder
+from .arguments import check_batches
 from .card import card_text
 from .data.load import Split
 from .data.windows import Limits
-from .errors import Problem, RecipeError
+from .errors import Problem, RecipeError, UserError
 from .hardware import choose_precision, idle_gpus, is_main_process
 from .inference import Predictor, load_resolved, text_answer, token_answer, write_settings
 from .metrics import paired_difference
@@ -22,9 +23,10 @@ from .processes import first_process_first, wait_for_all
 from .recipe.defaults import resolve
 from .recipe.schema import PretrainStage, Recipe, TrainSpec
 from .reporter import Reporter
-from .stages import StageResult, Workspace, finetune, pretrain
+from .stages import StageResult, finetune, pretrain
 from .tasks.base import Score
 from .tasks.ner import Ner
+from .workspace import Workspace
 
 ADAPTED, TWIN = "adapted", "source-only"
 
@@ -74,16 +76,31 @@ def run(
     """
     reporter = Reporter() if reporter is None or not is_main_process() else reporter
     recipe = resolve(recipe)
+    check_batches(recipe)
     with first_process_first():
         folder = _claimed(recipe, fresh)
     done = folder / "metrics.json"
     if done.is_file():
         reporter.say(f"{folder} holds this run already, finished. Give --fresh to run it again.")
+        _warn_if_data_changed(recipe, folder, data, reporter)
         return RunResult(folder, json.loads(done.read_text(encoding="utf8")))
     if not is_main_process():
         return _run_claimed(recipe, folder, data, reporter, methods)
-    with runfolder.locked(folder):
+    with runfolder.locked(folder), runfolder.full_disk(folder):
         return _run_claimed(recipe, folder, data, reporter, methods)
+
+
+def _warn_if_data_changed(recipe: Recipe, folder: Path, data: dict[str, Any] | None, reporter: Reporter) -> None:
+    """Say so when a finished run was made from other rows than the recipe's files hold now."""
+    recorded = json.loads((folder / "environment.json").read_text(encoding="utf8"))["data"]
+    try:
+        now = load_splits(recipe, data).fingerprints()
+    except UserError:
+        # The files may be gone by now; the run is finished all the same.
+        return
+    changed = [name for name, value in now.items() if recorded.get(name) != value]
+    if changed:
+        reporter.warn(f"its data has changed since: {', '.join(changed)}. The results are those of the old rows.")
 
 
 def _claimed(recipe: Recipe, fresh: bool) -> Path:
@@ -173,7 +190,8 @@ def train_stages(space: Workspace, folder: Path, fingerprints: dict[str, str]) -
     for number, stage in enumerate(recipe.stages, start=1):
         place = folder / "stages" / f"{number}-{stage.name}"
         settings = [stage.model_dump(), [part.model_dump() for part in recipe.methods]]
-        before = runfolder.stage_fingerprint(recipe, settings, fingerprints, before)
+        reads_target = bool(recipe.methods) or isinstance(stage, PretrainStage)
+        before = runfolder.stage_fingerprint(recipe, settings, learned_from(fingerprints, reads_target), before)
         if isinstance(stage, PretrainStage):
             result = pretrain(space, stage, place, before)
             encoder = result.model
@@ -185,9 +203,15 @@ def train_stages(space: Workspace, folder: Path, fingerprints: dict[str, str]) -
     if recipe.adapts and recipe.source_only:
         train = TrainSpec.model_validate(recipe.stages[-1].train)
         settings = [recipe.stages[-1].model_dump(), []]
-        own = runfolder.stage_fingerprint(recipe, settings, fingerprints, "")
+        own = runfolder.stage_fingerprint(recipe, settings, learned_from(fingerprints, False), "")
         results[TWIN] = finetune(space, train, folder / "stages" / TWIN, own, encoder=None, adapt=False)
     return results
+
+
+def learned_from(fingerprints: dict[str, str], target: bool) -> dict[str, str]:
+    """Return the fingerprints of the data that a stage learns from: never those of labelled target rows."""
+    names = ["source.train", "source.dev", *(["target.unlabelled"] if target else [])]
+    return {name: fingerprints[name] for name in names if name in fingerprints}
 
 
 def with_settings(space: Workspace, results: dict[str, StageResult]) -> None:
@@ -236,7 +260,7 @@ def evaluate_models(space: Workspace, results: dict[str, StageResult], folder: P
 
 def _score(predictor: Predictor, split: Split, recipe: Recipe) -> tuple[Score, list[dict[str, Any]]]:
     task = predictor.task
-    logits = predictor.logits(split.rows)
+    logits = predictor.logits(split.rows, shared=True)
     answers, gold = task.answer(logits), task.gold(split.rows)
     score = task.score(gold, answers, recipe.evaluate.confidence, recipe.evaluate.resamples)
     rows = []

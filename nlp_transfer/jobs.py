@@ -1,0 +1,181 @@
+"""One training job: build the trainer, resume from what is there, train, and say what came of it."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import transformers
+from transformers.trainer_callback import TrainerState
+
+from . import models
+from .arguments import training_arguments
+from .callbacks import Bar, LogFile
+from .checkpoints import ManifestCallback, any_complete, newest_complete
+from .data.pairs import EpochSampler
+from .forward import window_logits
+from .hardware import is_main_process
+from .objectives import Objective
+from .processes import agree
+from .recipe.schema import TrainSpec
+from .tasks.base import Encoded
+from .trainer import TransferTrainer
+from .workspace import Workspace
+
+HEAD_RATE = 1e-3
+
+
+@dataclass(frozen=True)
+class Job:
+    """What is trained on what.
+
+    Args:
+        space: The run's workspace.
+        train: Training settings, resolved.
+        folder: Where checkpoints go.
+        title: Name on the progress bar and in the log.
+        objective: What is minimised.
+        data: Dataset indexed by ``Pick``.
+        lengths: Tokens of each of its source rows.
+        target_lengths: Tokens of each target row, or None.
+        dev: Encoded source dev that selects the checkpoint, or None.
+    """
+
+    space: Workspace
+    train: TrainSpec
+    folder: Path
+    title: str
+    objective: Objective
+    data: Any
+    lengths: list[int]
+    target_lengths: list[int] | None = None
+    dev: Encoded | None = None
+
+
+def train(job: Job, model: Any) -> dict[str, Any]:
+    """Train a model in place, resuming from the newest complete checkpoint in the job's folder.
+
+    Args:
+        job: The job.
+        model: The model, after tuning. It ends with the weights of the selected checkpoint.
+
+    Returns:
+        Steps, seconds of this session, last loss, best source-dev score, selected step, number of processes.
+    """
+    trainer, bar = _trainer(job, model)
+    checkpoint, said = newest_complete(job.folder) if is_main_process() else (None, [])
+    checkpoint = agree(checkpoint)
+    for line in said:
+        job.space.reporter.warn(line)
+    seconds = 0.0
+    try:
+        with models.quiet():
+            if checkpoint is not None and _trained_to_the_end(checkpoint):
+                # The Trainer would do one step more than asked for.
+                _restore(trainer, checkpoint)
+            else:
+                if checkpoint is not None:
+                    job.space.reporter.say(f"{job.title}: resuming from {checkpoint}.")
+                result = trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
+                seconds = result.metrics.get("train_runtime", 0.0)
+    finally:
+        bar.close()
+    state = trainer.state
+    losses = [line["loss"] for line in state.log_history if "loss" in line]
+    trainer.accelerator.free_memory()
+    return {
+        "steps": state.global_step,
+        "seconds": round(seconds, 2),
+        "last_loss": losses[-1] if losses else None,
+        "best_dev": state.best_metric,
+        "selected_step": state.best_global_step or state.global_step,
+        "processes": trainer.args.world_size,
+    }
+
+
+def fit_head(job: Job, model: Any, steps: int) -> None:
+    """Train only what is outside the encoder. Short, so it starts anew when it is interrupted.
+
+    Args:
+        job: The job that comes after it; a job that has checkpoints has done this already.
+        model: A masked-LM model, after tuning.
+        steps: Optimizer steps.
+    """
+    if any_complete(job.folder):
+        return
+    moving = [parameter for parameter in models.encoder_of(model).parameters() if parameter.requires_grad]
+    for parameter in moving:
+        parameter.requires_grad = False
+    rates = {"max_steps": steps, "learning_rate": HEAD_RATE, "head_learning_rate": HEAD_RATE}
+    folder = job.folder / "head"
+    train(replace(job, train=job.train.model_copy(update=rates), folder=folder, title=f"{job.title} head"), model)
+    for parameter in moving:
+        parameter.requires_grad = True
+    if is_main_process():
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def moving_outside_encoder(model: Any) -> list[Any]:
+    """Return the trained parameters that are not the encoder's: those of the head."""
+    inside = {id(parameter) for parameter in models.encoder_of(model).parameters()}
+    return [parameter for parameter in model.parameters() if parameter.requires_grad and id(parameter) not in inside]
+
+
+def dev_logits(space: Workspace, model: Any, encoded: Encoded) -> list[Any]:
+    """Return the combined logits of each encoded row."""
+    tokens = space.recipe.evaluate.batch_tokens
+    values = window_logits(
+        model, encoded.windows, space.tokenizer.pad_token_id, tokens, autocast=space.precision.bf16, shared=True
+    )
+    return space.task.combine(encoded, values)
+
+
+def _trainer(job: Job, model: Any) -> tuple[TransferTrainer, Bar]:
+    space, settings = job.space, job.train
+    headline = None if job.dev is None else space.task.headline
+    args = training_arguments(settings, job.folder, space.recipe, space.precision, headline)
+    batch = args.per_device_train_batch_size * args.gradient_accumulation_steps * args.world_size
+    bar = Bar(job.title, space.reporter)
+    callbacks: list[Any] = [ManifestCallback(settings.keep_checkpoints), bar]
+    if is_main_process():
+        callbacks.append(LogFile(space.log, job.title))
+    if settings.early_stopping and job.dev is not None:
+        callbacks.append(transformers.EarlyStoppingCallback(settings.early_stopping))
+    head = settings.learning_rate if settings.head_learning_rate is None else settings.head_learning_rate
+    trainer = TransferTrainer(
+        model,
+        args,
+        job.objective,
+        job.data,
+        EpochSampler(job.lengths, batch, space.recipe.seed, job.target_lengths, settings.group_by_length),
+        pad_id=space.tokenizer.pad_token_id,
+        tokenizer=space.tokenizer,
+        score_dev=None if job.dev is None else lambda current: _dev_scores(job, current),
+        rates={"head": args.learning_rate if head is None else head, "layer_decay": settings.layer_decay},
+        callbacks=callbacks,
+    )
+    return trainer, bar
+
+
+def _dev_scores(job: Job, model: Any) -> dict[str, float]:
+    space = job.space
+    assert job.dev is not None
+    logits = dev_logits(space, model, job.dev)
+    space.task.tune(space.splits.dev.rows, logits)
+    score = space.task.score(space.task.gold(space.splits.dev.rows), space.task.answer(logits), 0.95, 100)
+    return {key: value for key, value in score.metrics.items() if isinstance(value, float)}
+
+
+def _trained_to_the_end(checkpoint: Path) -> bool:
+    state = TrainerState.load_from_json(str(checkpoint / "trainer_state.json"))
+    control = state.stateful_callbacks.get("TrainerControl", {})
+    stopped = isinstance(control, dict) and control.get("args", {}).get("should_training_stop", False)
+    return state.global_step >= state.max_steps or bool(stopped)
+
+
+def _restore(trainer: TransferTrainer, checkpoint: Path) -> None:
+    trainer.state = TrainerState.load_from_json(str(checkpoint / "trainer_state.json"))
+    best = trainer.state.best_model_checkpoint
+    trainer._load_from_checkpoint(str(checkpoint) if best is None or not Path(best).is_dir() else best)

@@ -1,0 +1,44 @@
+"""What every stage of a run shares: recipe, data, task, base model, tokenizer, and where to talk."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from . import models, parts
+from .data.windows import Limits
+from .hardware import Precision
+from .prepare import Splits
+from .recipe.schema import Recipe
+from .reporter import Reporter
+from .tasks.base import Task
+
+
+@dataclass(frozen=True)
+class Workspace:
+    """What every stage of a run shares.
+
+    Args:
+        recipe: The resolved recipe.
+        splits: Checked data, target labels apart.
+        task: The task.
+        base: The resolved base model.
+        tokenizer: Its tokenizer.
+        limits: How texts are cut into windows.
+        precision: Number format of training.
+        reporter: Where facts are told.
+        log: File that every logged number is appended to.
+        methods: Classes of the methods that the recipe may name.
+    """
+
+    recipe: Recipe
+    splits: Splits
+    task: Task
+    base: models.ResolvedModel
+    tokenizer: Any
+    limits: Limits
+    precision: Precision
+    reporter: Reporter
+    log: Path
+    methods: parts.Known = field(default_factory=lambda: parts.METHODS)

@@ -1,0 +1,98 @@
+"""Write the README's results from the JSON files, between its `<!-- results -->` markers.
+
+python tests/benchmarks/tables.py
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[2]
+RESULTS = ROOT / "recipes" / "benchmarks" / "results"
+BEGIN, END = "<!-- results -->", "<!-- /results -->"
+SPEED_TITLES = {
+    "finetune": "fine-tuning, classification",
+    "mlm": "masked-LM pretraining",
+    "frozen": "frozen features, 20 epochs",
+    "predict": "prediction",
+}
+
+
+def quality_table(record: dict[str, Any], metric: str) -> list[str]:
+    """One line a recipe: mean ± sd over seeds on source dev and target test, and seconds of training."""
+    lines = [f"| run | seeds | source dev {metric} | target test {metric} | training |", "|---|---|---|---|---|"]
+    for name, entry in record["results"].items():
+        cells = [cell(entry, split) for split in ("source.dev", "target.test")]
+        seconds = [sum(value for value in run["training_seconds"].values()) for run in entry["runs"]]
+        lines.append(f"| {name} | {len(seconds)} | {cells[0]} | {cells[1]} | {sum(seconds) / len(seconds):.0f} s |")
+    return lines
+
+
+def cell(entry: dict[str, Any], split: str) -> str:
+    """Mean ± sd over seeds; for one seed the value with its bootstrap interval."""
+    numbers = entry["summary"][split]
+    if numbers["runs"] > 1:
+        return f"{numbers['mean']:.3f} ± {numbers['sd']:.3f}"
+    interval = entry["runs"][0]["scores"][split]
+    return f"{interval['value']:.3f} [{interval['low']:.3f}, {interval['high']:.3f}]"
+
+
+def speed_table(record: dict[str, Any]) -> list[str]:
+    """One line a kind of work and way."""
+    lines = ["| work | way | seconds | tokens/s | peak memory | times faster |", "|---|---|---|---|---|---|"]
+    for work, entry in record["results"].items():
+        for way, figures in entry.items():
+            if isinstance(figures, dict):
+                faster = f"**{entry['times_faster']:.1f}**" if way == "nlp_transfer" else ""
+                lines.append(
+                    f"| {SPEED_TITLES[work]} | {way} | {figures['seconds']:.1f} | {figures['tokens_per_second']:,} | "
+                    f"{figures['peak_mib']:,} MiB | {faster} |"
+                )
+    return lines
+
+
+def machine(record: dict[str, Any]) -> str:
+    """Hardware, versions and date of a record in one line."""
+    hardware = record["hardware"]
+    versions = ", ".join(f"{name} {version}" for name, version in record["versions"].items())
+    precision = "bf16" if hardware["native_bf16"] else "fp32: no native bf16"
+    return f"{hardware['processor']}, {hardware['cores']} cores ({precision}); {versions}; {record['date']}."
+
+
+def section(title: str, name: str, table: list[str], record: dict[str, Any]) -> list[str]:
+    """A titled table with how to reproduce it."""
+    made = f"From `recipes/benchmarks/results/{name}.json`: {machine(record)}"
+    return [f"**{title}**", "", *table, "", made, "", "```bash", record["command"], "```", ""]
+
+
+def results_text() -> str:
+    """All results as Markdown."""
+    lines: list[str] = []
+    for name, title, metric in (
+        ("books_kitchen", "Sentiment, books → kitchen (Amazon reviews), all-MiniLM-L6-v2", "accuracy"),
+        ("conll", "NER, CoNLL-2003, all-MiniLM-L6-v2, one epoch", "F1"),
+    ):
+        path = RESULTS / f"{name}.json"
+        if path.is_file():
+            record = json.loads(path.read_text(encoding="utf8"))
+            lines += section(title, name, quality_table(record, metric), record)
+    path = RESULTS / "speed.json"
+    if path.is_file():
+        record = json.loads(path.read_text(encoding="utf8"))
+        lines += section("Speed and memory beside plain `transformers`", "speed", speed_table(record), record)
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """Rewrite the README between the markers."""
+    readme = ROOT / "README.md"
+    text = readme.read_text(encoding="utf8")
+    before, rest = text.split(BEGIN, 1)
+    _, after = rest.split(END, 1)
+    readme.write_text(f"{before}{BEGIN}\n{results_text()}{END}{after}", encoding="utf8")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,60 @@
+"""What ``test_multiprocess.py`` runs in one process and in two; it writes what came out into a folder.
+
+torchrun --nproc-per-node 2 several_processes.py FOLDER MODEL
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+from helpers import data_of, make_recipe, ner_rows
+from training import StopAfter, build
+
+from nlp_transfer.hardware import is_main_process
+from nlp_transfer.running import run
+
+SGD_STEPS = 4
+
+
+def main(folder: str, model: str) -> None:
+    """Train with SGD, then do whole runs with and without a method."""
+    place = Path(folder)
+    facts: dict[str, Any] = {}
+    for kind in ("ner", "classification"):
+        trainer, watcher = build(Path(model), kind).start(place / kind, max_steps=SGD_STEPS, accumulation=2)
+        trainer.train()
+        facts["processes"] = trainer.accelerator.num_processes
+        facts[f"{kind} losses"] = [line["loss_task"] for line in watcher.logs if "loss_task" in line]
+        if is_main_process():
+            torch.save(watcher.gradients, place / f"{kind}.gradients.pt")
+            torch.save(trainer.model.state_dict(), place / f"{kind}.weights.pt")
+    facts["resumed"] = resumed_equals_whole(place / "resumed", Path(model))
+    for name, methods in (("plain", ()), ("dann", ("dann",))):
+        data = data_of("ner") | {"source.dev": ner_rows(13, 2), "target.test": ner_rows(17, 4)}
+        recipe = make_recipe(place / name, Path(model), "ner", "full", methods, max_steps=3, dropout=0.0)
+        facts[name] = run(recipe, data=data).metrics["scores"]
+        facts[f"{name} again"] = run(recipe, data=data).metrics["scores"]
+    # Each process says what it saw, so that a process that returned early or something else shows.
+    rank = torch.distributed.get_rank() if torch.distributed.is_initialized() else 0
+    (place / f"facts.{rank}.json").write_text(json.dumps(facts))
+
+
+def resumed_equals_whole(place: Path, model: Path) -> bool:
+    """Stop inside the second epoch (24 rows are 3 steps), resume, and compare with a training that was not stopped."""
+    whole, _ = build(model, "ner", dann=True).start(place / "whole", max_steps=6)
+    whole.train()
+    first, _ = build(model, "ner", dann=True).start(place / "cut", max_steps=6, evaluate_every=4)
+    first.add_callback(StopAfter(4))
+    first.train()
+    second, _ = build(model, "ner", dann=True).start(place / "cut", max_steps=6)
+    second.train(resume_from_checkpoint=str(place / "cut" / "checkpoint-4"))
+    expected = whole.model.state_dict()
+    return all(torch.equal(expected[name], value) for name, value in second.model.state_dict().items())
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

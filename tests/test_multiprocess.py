@@ -1,0 +1,113 @@
+"""Two processes train what one does. The launch lines that work, and one that silently does not."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import several_processes
+import torch
+from training import largest_difference
+
+pytestmark = pytest.mark.multiprocess
+HERE = Path(__file__).parent
+TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+ACCELERATE = [sys.executable, "-m", "accelerate.commands.launch", "--num_processes", "2", "--num_machines", "1"]
+ACCELERATE += ["--mixed_precision", "no", "--dynamo_backend", "no"]
+
+
+def launch(command: list[str]) -> str:
+    path = os.pathsep.join([str(HERE), str(HERE.parent), os.environ.get("PYTHONPATH", "")])
+    settings = {"PYTHONPATH": path, "OMP_NUM_THREADS": "1", "MASTER_PORT": "0", "GLOO_SOCKET_IFNAME": "lo"}
+    done = subprocess.run(command, env=os.environ | settings, capture_output=True, text=True, timeout=180)
+    assert done.returncode == 0, done.stderr[-4000:]
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def folders(tiny_bert: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[int, Path]:
+    """What one process and two have written."""
+    made = {count: tmp_path_factory.mktemp(f"processes{count}") for count in (1, 2)}
+    launch([*TORCHRUN, str(HERE / "several_processes.py"), str(made[2]), str(tiny_bert)])
+    several_processes.main(str(made[1]), str(tiny_bert))
+    return made
+
+
+def facts(folder: Path, rank: int = 0) -> dict[str, Any]:
+    return json.loads((folder / f"facts.{rank}.json").read_text())
+
+
+def test_there_were_two_processes(folders: dict[int, Path]) -> None:
+    assert facts(folders[1])["processes"] == 1
+    assert facts(folders[2], 0)["processes"] == facts(folders[2], 1)["processes"] == 2
+    for name in ("plain", "dann"):
+        done = json.loads((folders[2] / name / "stages/1-finetune/done.json").read_text())
+        assert done["processes"] == 2
+
+
+@pytest.mark.parametrize("kind", ["ner", "classification"])
+def test_gradients_losses_and_weights_are_those_of_one_process(kind: str, folders: dict[int, Path]) -> None:
+    one, two = (torch.load(folders[count] / f"{kind}.gradients.pt") for count in (1, 2))
+    assert len(one) == len(two) == several_processes.SGD_STEPS
+    for ours, theirs in zip(two, one, strict=True):
+        assert largest_difference(ours, theirs) < 1e-5
+    one, two = (torch.load(folders[count] / f"{kind}.weights.pt") for count in (1, 2))
+    assert largest_difference(two, one) < 1e-6
+    losses = [facts(folders[count])[f"{kind} losses"] for count in (1, 2)]
+    assert losses[0] == pytest.approx(losses[1], rel=1e-5)
+
+
+def test_training_resumed_inside_an_epoch_is_one_that_was_not_stopped(folders: dict[int, Path]) -> None:
+    """The stock trainer does not tell the sampler its epoch then: it would see the rows of the first epoch again."""
+    assert facts(folders[1])["resumed"]
+    assert facts(folders[2], 0)["resumed"]
+    assert facts(folders[2], 1)["resumed"]
+
+
+def test_scores_of_a_run_are_those_of_one_process(folders: dict[int, Path]) -> None:
+    one, first, second = facts(folders[1]), facts(folders[2], 0), facts(folders[2], 1)
+    assert first["plain"] == one["plain"]
+    assert first == second  # every process returns everything
+
+
+def test_run_with_a_method_runs(folders: dict[int, Path]) -> None:
+    scores = facts(folders[2])["dann"]
+    assert set(scores) == {"adapted"}
+    lines = [json.loads(line) for line in (folders[2] / "dann/log.jsonl").read_text().splitlines()]
+    logged = [line for line in lines if "loss_dann_domain" in line]
+    assert logged
+    assert all(0.0 < line["loss_dann_domain"] < 5.0 for line in logged)
+
+
+@pytest.mark.parametrize("name", ["plain", "dann"])
+def test_run_folder_is_written_once(name: str, folders: dict[int, Path]) -> None:
+    def listing(folder: Path) -> list[str]:
+        return sorted(str(path.relative_to(folder)) for path in folder.rglob("*"))
+
+    assert listing(folders[1] / name) == listing(folders[2] / name)
+    role = "adapted" if name == "dann" else "source-only"
+    for file in ("log.jsonl", "stages.jsonl", f"predictions/{role}.target.test.jsonl"):
+        counts = [len((folders[count] / name / file).read_text().splitlines()) for count in (1, 2)]
+        assert counts[0] == counts[1], file
+
+
+def test_finished_run_says_so_in_all_processes(folders: dict[int, Path]) -> None:
+    for rank in (0, 1):
+        assert facts(folders[2], rank)["plain again"] == facts(folders[2], rank)["plain"]
+
+
+WORLD = "from accelerate import PartialState; print(PartialState(cpu=True).num_processes)"
+
+
+@pytest.mark.slow
+def test_accelerate_launch_lines_and_their_world_size(tmp_path: Path) -> None:
+    """``--cpu --num_processes 2`` is one process; the documented line, without a GPU, is two over gloo."""
+    script = tmp_path / "world.py"
+    script.write_text(WORLD)
+    assert launch([*ACCELERATE, "--cpu", str(script)]).split() == ["1"]
+    assert launch([*ACCELERATE, "--multi_gpu", "--main_process_port", "0", str(script)]).split() == ["2", "2"]

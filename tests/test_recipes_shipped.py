@@ -1,0 +1,110 @@
+"""Every shipped recipe is a test case."""
+
+from __future__ import annotations
+
+import ast
+import os
+import re
+import runpy
+from pathlib import Path
+
+import pytest
+
+from nlp_transfer import METHODS, load_recipe
+from nlp_transfer.recipe.shipped import list_recipes, resolve_path
+
+FOLDER = Path(__file__).parents[1] / "recipes"
+RECIPES = sorted(FOLDER.rglob("*.yaml"))
+SCRIPTS = sorted(FOLDER.rglob("*.py"))
+SHEBANG = "#!/usr/bin/env -S nlp-transfer run"
+
+
+def name_of(path: Path) -> str:
+    return path.relative_to(FOLDER).with_suffix("").as_posix()
+
+
+def test_there_are_recipes() -> None:
+    assert len(RECIPES) >= 18
+    assert len(SCRIPTS) >= 2
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=name_of)
+def test_recipe_is_valid(path: Path) -> None:
+    recipe = load_recipe(path)
+    assert recipe.name == path.stem
+    if path.parent == FOLDER:
+        files = [recipe.data.source.train, recipe.data.source.dev, *dict(recipe.data.target).values()]
+        for file in files:
+            assert file is None or Path(resolve_path(recipe.data, file.path)).is_file(), file
+    else:
+        assert recipe.data.folder == "benchmark-data"  # to be set on the command line
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=name_of)
+def test_recipe_explains_itself(path: Path) -> None:
+    lines = path.read_text(encoding="utf-8").splitlines()
+    header = []
+    for line in lines:
+        if not line.startswith("#"):
+            break
+        header.append(line)
+    assert header[0] == SHEBANG
+    assert re.fullmatch(r"# \S.{10,}[.?]", header[1]), header[1]
+    assert any(line.startswith(f"#   nlp-transfer run recipes/{name_of(path)}.yaml") for line in header)
+    assert any(line.startswith("# Measured: ") for line in header)
+    assert os.access(path, os.X_OK)
+
+
+def test_titles_are_listed() -> None:
+    for name, title, path in list_recipes():
+        assert title == path.read_text(encoding="utf-8").splitlines()[1].removeprefix("# "), name
+
+
+@pytest.mark.parametrize("path", SCRIPTS, ids=name_of)
+def test_script_explains_itself(path: Path) -> None:
+    text = path.read_text(encoding="utf-8")
+    told = ast.get_docstring(ast.parse(text))
+    assert told is not None
+    assert f"python recipes/{path.name}" in told
+    assert "accelerate launch --multi_gpu" in told
+    assert text.startswith("#!/usr/bin/env python\n")
+    assert os.access(path, os.X_OK)
+
+
+def test_the_own_method_of_the_script_can_be_named() -> None:
+    moments = runpy.run_path(str(FOLDER / "custom_method.py"))["Moments"]
+    methods = METHODS | {"moments": moments}
+    recipe = load_recipe(FOLDER / "dann_sentiment.yaml", ["methods=[{name: moments, weight: 0.5}]"], methods)
+    assert recipe.methods[0].settings == {"weight": 0.5}
+    assert "moments" not in METHODS
+
+
+def test_the_own_method_of_the_script_is_right() -> None:
+    """Against numpy, at the limit (equal domains give 0), and with a single unit."""
+    import numpy as np
+    import torch
+
+    from nlp_transfer import Sizes, Step
+
+    method = runpy.run_path(str(FOLDER / "custom_method.py"))["Moments"](Sizes(hidden=4, labels=2))
+    features = np.random.default_rng(0).normal(size=(12, 4))
+
+    def terms(rows: np.ndarray, domain: list[int]) -> dict[str, float]:
+        count = len(rows)
+        step = Step(
+            torch.tensor(rows),
+            torch.zeros(count, 2),
+            torch.zeros(count, dtype=torch.long),
+            torch.ones(count),
+            torch.tensor(domain),
+            0.5,
+            torch.nn.Identity(),
+        )
+        return {name: float(value) for name, value in method.terms(step).items()}
+
+    found = terms(features, [0] * 5 + [1] * 7)
+    source, target = features[:5], features[5:]
+    assert found["mean"] == pytest.approx(((source.mean(0) - target.mean(0)) ** 2).sum() / 4)
+    assert found["covariance"] == pytest.approx(((np.cov(source.T) - np.cov(target.T)) ** 2).sum() / 4)
+    assert terms(np.concatenate([source, source]), [0] * 5 + [1] * 5) == pytest.approx({"mean": 0, "covariance": 0})
+    assert terms(features[:3], [0, 0, 1]) == {"mean": 0.0, "covariance": 0.0}
