@@ -78,7 +78,7 @@ def test_interrupted_run_ends_as_an_uninterrupted_one(
     whole = make_recipe(tmp_path / "whole", tiny_bert, kind, tuning, methods, **settings)
     cut = make_recipe(tmp_path / "cut", tiny_bert, kind, tuning, methods, **settings)
     again(whole, kind)
-    interrupted(cut, kind, "1-finetune", stop)
+    interrupted(cut, kind, "finetune", stop)
     assert not (tmp_path / "cut" / "metrics.json").exists()
     _, listener = again(cut, kind)
     assert any(f"resuming from {tmp_path / 'cut' / STAGE / f'checkpoint-{stop - 1 - (stop - 1) % 2}'}" in line
@@ -188,7 +188,7 @@ def test_older_checkpoint_stays_until_the_new_one_is_complete(
 
 def test_checkpoints_kept_are_the_newest_and_the_best(tiny_bert: Path, tmp_path: Path) -> None:
     folder = tmp_path / "run"
-    interrupted(make_recipe(folder, tiny_bert, **RUN | {"keep_checkpoints": 1}), "classification", "1-finetune", 7)
+    interrupted(make_recipe(folder, tiny_bert, **RUN | {"keep_checkpoints": 1}), "classification", "finetune", 7)
     left = sorted(path.name for path in (folder / STAGE).glob("checkpoint-*"))
     state = json.loads((folder / STAGE / left[-1] / "trainer_state.json").read_text())
     assert left == sorted({"checkpoint-6", Path(state["best_model_checkpoint"]).name})
@@ -201,7 +201,7 @@ def test_checkpoints_kept_are_the_newest_and_the_best(tiny_bert: Path, tmp_path:
 def stopped(tiny_bert: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a stage that was stopped with three checkpoints: 2, 4 and 6."""
     folder = tmp_path_factory.mktemp("stopped") / "run"
-    interrupted(make_recipe(folder, tiny_bert, **RUN), "classification", "1-finetune", 7)
+    interrupted(make_recipe(folder, tiny_bert, **RUN), "classification", "finetune", 7)
     return folder / STAGE
 
 
@@ -251,7 +251,7 @@ def test_run_goes_on_from_the_newest_complete_checkpoint(
     tiny_bert: Path, tmp_path: Path, stopped: Path, last: list[dict[str, Any]]
 ) -> None:
     whole, cut = (make_recipe(tmp_path / name, tiny_bert, **RUN) for name in ("whole", "cut"))
-    interrupted(cut, "classification", "1-finetune", 7)
+    interrupted(cut, "classification", "finetune", 7)
     stage = tmp_path / "cut" / STAGE
     flip(stage / "checkpoint-6" / "model.safetensors")
     (stage / "checkpoint-4" / "rng_state.pth").unlink()
@@ -269,7 +269,7 @@ def test_run_begins_anew_when_no_checkpoint_is_complete(
     tiny_bert: Path, tmp_path: Path, last: list[dict[str, Any]]
 ) -> None:
     whole, cut = (make_recipe(tmp_path / name, tiny_bert, **RUN) for name in ("whole", "cut"))
-    interrupted(cut, "classification", "1-finetune", 4)
+    interrupted(cut, "classification", "finetune", 4)
     os.truncate(tmp_path / "cut" / STAGE / "checkpoint-2" / "optimizer.pt", 10)
     again(whole, "classification")
     _, listener = again(cut, "classification")
@@ -282,7 +282,7 @@ def test_checkpoints_of_other_data_are_not_resumed(tiny_bert: Path, tmp_path: Pa
     """The recipe's text is the same, but a file that it names has changed since the run was stopped."""
     changed = data_of("classification") | {"source.train": data_of("classification", 40)["source.train"]}
     whole, cut = (make_recipe(tmp_path / name, tiny_bert, **RUN) for name in ("whole", "cut"))
-    interrupted(cut, "classification", "1-finetune", 4)
+    interrupted(cut, "classification", "finetune", 4)
     run(whole, data=changed)
     run(cut, data=changed)
     assert_same_run(tmp_path / "whole", tmp_path / "cut", last)
@@ -322,7 +322,7 @@ def test_patience_of_early_stopping_survives(tiny_bert: Path, tmp_path: Path, la
     settings = {"max_steps": 9, "evaluate_every": 1, "early_stopping": 3, "learning_rate": 1e-12}
     whole, cut = (make_recipe(tmp_path / name, tiny_bert, **settings) for name in ("whole", "cut"))
     again(whole, "classification")
-    interrupted(cut, "classification", "1-finetune", 4)
+    interrupted(cut, "classification", "finetune", 4)
     again(cut, "classification")
     for name in ("whole", "cut"):
         facts = json.loads((tmp_path / name / STAGE / "done.json").read_text())

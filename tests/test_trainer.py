@@ -19,7 +19,7 @@ from training import Bench, StopAfter, build, largest_difference
 
 from nlp_transfer import models, parts
 from nlp_transfer.data.batching import PairCollator
-from nlp_transfer.data.pairs import NO_TARGET, EpochSampler, Pick
+from nlp_transfer.data.pairs import EpochSampler, Pick
 from nlp_transfer.trainer import SIDE_FILE, parameter_groups
 from nlp_transfer.tuning import Full, Lora
 from nlp_transfer.units import UNKNOWN, Sizes
@@ -378,56 +378,3 @@ def test_overridden_private_methods_exist_in_the_library(tiny_bert: Path, tmp_pa
     trainer, _ = build(tiny_bert, "classification").start(tmp_path)
     assert trainer._get_train_sampler() is trainer.order
     assert [row.epoch for row in trainer.get_train_dataloader().batch_sampler.sampler] == [0] * 24
-
-
-# The order of rows
-
-
-def test_sampler_is_a_pure_function_of_seed_and_epoch() -> None:
-    lengths, others = list(range(5, 55)), list(range(3, 24))
-    one, two = (EpochSampler(lengths, 8, 3, others) for _ in range(2))
-    two.set_epoch(1)
-    list(two)
-    two.set_epoch(0)
-    assert list(one) == list(one) == list(two)
-    two.set_epoch(1)
-    assert list(one) != list(two)
-    assert list(one) != list(EpochSampler(lengths, 8, 4, others))
-
-
-@pytest.mark.parametrize("grouped", [True, False])
-@pytest.mark.parametrize("rows", [3, 16, 50])
-def test_epoch_covers_every_row_and_fills_the_last_batch(rows: int, grouped: bool) -> None:
-    sampler = EpochSampler([5] * rows, 8, 3, [4] * 7, group_by_length=grouped)
-    for epoch in range(3):
-        sampler.set_epoch(epoch)
-        picks = list(sampler)
-        assert len(picks) == len(sampler) == -(-rows // 8) * 8
-        assert {pick.source for pick in picks} == set(range(rows))
-        assert {pick.epoch for pick in picks} == {epoch}
-        counts = Counter(pick.source for pick in picks)
-        assert max(counts.values()) - min(counts.values()) <= 1
-
-
-def test_target_rows_are_all_seen_before_any_comes_again() -> None:
-    sampler = EpochSampler([5] * 24, 8, 3, [4] * 60)
-    seen: list[int] = []
-    for epoch in range(5):
-        sampler.set_epoch(epoch)
-        seen += [pick.target for pick in sampler]
-    assert sorted(seen[:60]) != sorted(seen[60:120])  # the pools are not cut at a pass
-    assert set(Counter(seen).values()) == {2}
-    assert all(pick.target == NO_TARGET for pick in EpochSampler([5] * 24, 8, 3))
-
-
-def test_rows_of_like_length_share_a_batch() -> None:
-    lengths = [int(value) for value in np.random.default_rng(0).integers(5, 200, size=320)]
-    targets = [int(value) for value in np.random.default_rng(1).integers(5, 200, size=320)]
-    picks = list(EpochSampler(lengths, 16, 3, targets))
-    batches = [picks[at : at + 16] for at in range(0, 320, 16)]
-    spread = [np.ptp([lengths[pick.source] for pick in batch]) for batch in batches]
-    apart = [abs(lengths[pick.source] - targets[pick.target]) for pick in picks]
-    assert max(spread) < 40
-    assert np.mean(apart) < 15
-    first = [np.mean([lengths[pick.source] for pick in batch]) for batch in batches]
-    assert first != sorted(first)
