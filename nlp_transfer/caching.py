@@ -74,7 +74,7 @@ def hidden_states(
     model: Any,
     windows: Sequence[Window],
     pad_id: int,
-    batch_tokens: int = 4096,
+    batch_tokens: int = 2048,
     on_batch: Callable[[int], None] | None = None,
 ) -> list[np.ndarray]:
     """Run the encoder once over windows and keep what the head reads.

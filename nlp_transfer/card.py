@@ -55,7 +55,7 @@ def card_text(
         'print(predictor(["a text"]))',
         "```",
         "",
-        "`model/` is plain Hugging Face: it also loads without nlp_transfer.",
+        f"`model/` is plain Hugging Face: it also loads without nlp_transfer, by `{_plain_loading(space)}`.",
         "",
     ]
     return "\n".join(lines)
@@ -80,6 +80,15 @@ def interval_text(interval: dict[str, float], signed: bool = False) -> str:
     """Return ``0.912 [0.893, 0.930]``."""
     sign = "+" if signed else ""
     return f"{interval['value']:{sign}.3f} [{interval['low']:{sign}.3f}, {interval['high']:{sign}.3f}]"
+
+
+def _plain_loading(space: Workspace) -> str:
+    """Return the call that loads the model without this package."""
+    kind, labels = space.task.auto_class, ""
+    if space.recipe.tuning.name == "lora":
+        # PEFT takes two labels for granted where it is not told.
+        kind, labels = kind.replace("AutoModel", "AutoPeftModel"), f", num_labels={len(space.task.labels)}"
+    return f'{kind}.from_pretrained("path/to/this/run/model"{labels})'
 
 
 def _what(recipe: Recipe) -> str:

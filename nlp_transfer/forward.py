@@ -18,7 +18,7 @@ def window_logits(
     model: Any,
     windows: Sequence[Window],
     pad_id: int,
-    batch_tokens: int = 4096,
+    batch_tokens: int = 2048,
     on_batch: Callable[[int], None] | None = None,
     autocast: bool = False,
     shared: bool = False,

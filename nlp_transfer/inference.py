@@ -56,7 +56,7 @@ class Predictor:
     tokenizer: Any
     task: Task
     limits: Limits
-    batch_tokens: int = 4096
+    batch_tokens: int = 2048
     bf16: bool = False
 
     def __call__(self, texts: str | Sequence[str]) -> list[dict[str, Any]]:
@@ -186,7 +186,7 @@ def load_predictor(
     *,
     revision: str | None = None,
     max_length: int | None = None,
-    batch_tokens: int = 4096,
+    batch_tokens: int = 2048,
     precision: str = "auto",
     device: str | None = None,
 ) -> Predictor:
@@ -210,7 +210,7 @@ def load_predictor(
 def load_resolved(
     source: models.ResolvedModel,
     max_length: int | None = None,
-    batch_tokens: int = 4096,
+    batch_tokens: int = 2048,
     precision: str = "auto",
     device: str | None = None,
 ) -> Predictor:

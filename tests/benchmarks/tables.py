@@ -21,12 +21,12 @@ SPEED_TITLES = {
 
 
 def quality_table(record: dict[str, Any], metric: str) -> list[str]:
-    """One line a recipe: mean ± sd over seeds on source dev and target test, and seconds of training."""
-    lines = [f"| run | seeds | source dev {metric} | target test {metric} | training |", "|---|---|---|---|---|"]
+    """One line a recipe: mean ± sd over seeds on source dev and target test, and optimizer steps."""
+    lines = [f"| run | seeds | source dev {metric} | target test {metric} | steps |", "|---|---|---|---|---|"]
     for name, entry in record["results"].items():
         cells = [cell(entry, split) for split in ("source.dev", "target.test")]
-        seconds = [sum(value for value in run["training_seconds"].values()) for run in entry["runs"]]
-        lines.append(f"| {name} | {len(seconds)} | {cells[0]} | {cells[1]} | {sum(seconds) / len(seconds):.0f} s |")
+        steps = " + ".join(str(count) for count in entry["runs"][0]["steps"].values())
+        lines.append(f"| {name} | {len(entry['runs'])} | {cells[0]} | {cells[1]} | {steps} |")
     return lines
 
 
