@@ -149,7 +149,7 @@ def predict_command(
     output: Annotated[str, typer.Option(metavar="FILE", help="JSON Lines to write; - is standard output.")],
     text_column: TextColumn = None,
     format: Annotated[str | None, typer.Option(help="Format of the input, where its suffix does not tell.")] = None,
-    batch_tokens: Annotated[int, typer.Option(min=64, help="Most padded tokens in one forward pass.")] = 4096,
+    batch_tokens: Annotated[int, typer.Option(min=64, help="Most padded tokens in one forward pass.")] = 2048,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an output file that exists.")] = False,
 ) -> None:
     """Predict for every text of a file.

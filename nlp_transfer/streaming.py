@@ -26,7 +26,7 @@ def predict_file(
     *,
     text_column: str = "text",
     format: str | None = None,
-    batch_tokens: int = 4096,
+    batch_tokens: int = 2048,
     overwrite: bool = False,
     chunk: int = CHUNK,
 ) -> dict[str, Any]:

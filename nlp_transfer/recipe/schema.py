@@ -327,7 +327,7 @@ class EvaluateSpec(Section):
 
     confidence: Annotated[float, Field(gt=0.5, lt=1)] = 0.95
     resamples: Annotated[int, Field(ge=100, le=100_000)] = 2000
-    batch_tokens: Annotated[int, Field(ge=64)] = 4096
+    batch_tokens: Annotated[int, Field(ge=64)] = 2048
 
 
 class Recipe(Section):
