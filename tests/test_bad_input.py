@@ -320,7 +320,7 @@ def test_another_error_is_not_called_a_full_disk(values, monkeypatch):
 def test_control_c_during_training(values, tmp_path):
     values["train"] |= {"max_steps": 4, "evaluate_every": 1}
     with pytest.raises(KeyboardInterrupt):
-        run(recipe_from(values), reporter=Listener("1-finetune", 3))
+        run(recipe_from(values), reporter=Listener("finetune", 3))
     listener = Listener()
     result = run(recipe_from(values), reporter=listener)
     assert any("resuming from" in line and "checkpoint-2" in line for line in listener.said)
@@ -330,7 +330,7 @@ def test_control_c_during_training(values, tmp_path):
 def test_control_c_during_prediction(values, tmp_path, monkeypatch):
     original = inference.Predictor.logits
 
-    def interrupted(self, rows):
+    def interrupted(self, rows, shared=False):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(inference.Predictor, "logits", interrupted)

@@ -109,12 +109,12 @@ def test_environment(adapted):
 
 def test_the_log_names_stages_and_losses(adapted):
     lines = read_lines(adapted[2].folder / "log.jsonl")
-    assert {line["stage"] for line in lines} == {"pretrain head", "pretrain", "2-finetune", "source-only"}
-    finetune = [line for line in lines if line["stage"] == "2-finetune"]
+    assert {line["stage"] for line in lines} == {"pretrain head", "pretrain", "finetune", "source-only"}
+    finetune = [line for line in lines if line["stage"] == "finetune"]
     assert any({"loss_task", "loss_dann_domain", "dann_domain_accuracy"} <= set(line) for line in finetune)
     assert [line["step"] for line in finetune if "eval_accuracy" in line] == [1, 2, 3, 4]
     assert not any(
-        key.startswith(("loss_dann", "dann")) for line in lines for key in line if line["stage"] != "2-finetune"
+        key.startswith(("loss_dann", "dann")) for line in lines for key in line if line["stage"] != "finetune"
     )
 
 
@@ -192,9 +192,12 @@ def test_each_split_is_predicted_once(tmp_path, tiny_bert, monkeypatch):
     folder = write_data(tmp_path, "sentiment")
     seen = []
     original = inference_module.Predictor.logits
-    monkeypatch.setattr(
-        inference_module.Predictor, "logits", lambda self, rows: seen.append(len(rows)) or original(self, rows)
-    )
+
+    def counted(self, rows, shared=False):
+        seen.append(len(rows))
+        return original(self, rows, shared)
+
+    monkeypatch.setattr(inference_module.Predictor, "logits", counted)
     run(recipe_from(recipe_values(folder, tiny_bert)))
     assert sorted(seen) == [10, 12]
 
