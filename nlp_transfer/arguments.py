@@ -40,7 +40,8 @@ def training_arguments(
         learning_rate=float(train.learning_rate or 0),
         weight_decay=train.weight_decay,
         warmup_steps=train.warmup,
-        lr_scheduler_type=train.schedule,
+        # The library's "constant" has no warm-up.
+        lr_scheduler_type="constant_with_warmup" if train.schedule == "constant" else train.schedule,
         max_grad_norm=train.max_grad_norm,
         bf16=precision.bf16,
         use_cpu=not torch.cuda.is_available(),

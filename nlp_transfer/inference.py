@@ -240,7 +240,8 @@ def load_resolved(
             raise ModelError(f"max_length {max_length} is more than the {longest} tokens that '{source.id}' can read.")
         limits = Limits(max_length, limits.stride, limits.truncate)
     place = default_device() if device is None else device
-    bf16 = choose_precision(precision).bf16
+    elsewhere = device is not None and device.partition(":")[0] != default_device().partition(":")[0]
+    bf16 = choose_precision("fp32" if elsewhere and precision == "auto" else precision).bf16
     return Predictor(loaded.model.to(place).eval(), tokenizer, task, limits, batch_tokens, bf16)
 
 

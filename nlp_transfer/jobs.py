@@ -16,7 +16,7 @@ from .callbacks import Bar, LogFile
 from .checkpoints import ManifestCallback, any_complete, newest_complete
 from .data.pairs import EpochSampler
 from .forward import window_logits
-from .hardware import is_main_process
+from .hardware import choose_precision, is_main_process
 from .objectives import Objective
 from .processes import agree
 from .recipe.schema import TrainSpec
@@ -135,7 +135,7 @@ def dev_logits(space: Workspace, model: Any, encoded: Encoded) -> list[Any]:
 def _trainer(job: Job, model: Any) -> tuple[TransferTrainer, Bar]:
     space, settings = job.space, job.train
     headline = None if job.dev is None else space.task.headline
-    args = training_arguments(settings, job.folder, space.recipe, space.precision, headline)
+    args = training_arguments(settings, job.folder, space.recipe, choose_precision(settings.precision), headline)
     batch = args.per_device_train_batch_size * args.gradient_accumulation_steps * args.world_size
     bar = Bar(job.title, space.reporter)
     callbacks: list[Any] = [ManifestCallback(settings.keep_checkpoints), bar]

@@ -99,6 +99,8 @@ def _resolve_folder(model_id: str, path: Path) -> ResolvedModel:
     if (path / "adapter_config.json").is_file():
         config = json.loads((path / "adapter_config.json").read_text(encoding="utf8"))
         base = resolve(config["base_model_name_or_path"], config.get("revision"))
+        if base.adapter is not None:
+            raise ModelError(f"model '{model_id}' is an adapter on an adapter ({base.adapter}); merge that one first.")
         return replace(base, adapter=path, note=f"adapter {path} on {base.note or base.id}")
     if not (path / "config.json").is_file():
         raise ModelError(f"model '{model_id}': the folder holds no config.json, so it is neither a model nor a run.")
@@ -133,7 +135,7 @@ def _resolve_hub(model_id: str, revision: str | None) -> ResolvedModel:
     try:
         commit = HfApi().model_info(model_id, revision=revision, timeout=DEADLINE).sha
         folder = snapshot_download(model_id, revision=revision, allow_patterns=FILES, etag_timeout=DEADLINE)
-        return ResolvedModel(model_id, revision, Path(folder), note="hub", commit=commit)
+        return _downloaded(model_id, revision, Path(folder), "hub", commit)
     except (HfHubHTTPError, ValueError) as error:
         status = getattr(getattr(error, "response", None), "status_code", None)
         if status in (401, 403, 404) or (isinstance(error, ValueError) and not isinstance(error, HfHubHTTPError)):
@@ -147,7 +149,13 @@ def _resolve_hub(model_id: str, revision: str | None) -> ResolvedModel:
         folder = snapshot_download(model_id, revision=revision, allow_patterns=FILES, local_files_only=True)
     except (LocalEntryNotFoundError, ValueError, OSError) as error:
         raise ModelError(_not_found(model_id, revision, f"the hub cannot be reached ({reason})", tried)) from error
-    return ResolvedModel(model_id, revision, Path(folder), note="hub cache (the hub cannot be reached)")
+    return _downloaded(model_id, revision, Path(folder), "hub cache (the hub cannot be reached)", None)
+
+
+def _downloaded(model_id: str, revision: str | None, folder: Path, note: str, commit: str | None) -> ResolvedModel:
+    if (folder / "adapter_config.json").is_file():
+        return _resolve_folder(model_id, folder)
+    return ResolvedModel(model_id, revision, folder, note=note, commit=commit)
 
 
 def _first_line(error: Exception) -> str:
@@ -264,22 +272,78 @@ def load_model(auto_class: str, source: ResolvedModel, config: Any) -> Loaded:
                 use_safetensors=True,
                 trust_remote_code=False,
                 output_loading_info=True,
-                ignore_mismatched_sizes=False,
+                ignore_mismatched_sizes=True,
             )
+            if source.adapter is not None:
+                model = _merge_adapter(model, source.adapter)
         except Exception as error:
             raise ModelError(
                 f"model '{source.id}': its weights cannot be loaded: {_first_line(error)}. Weights are read from "
                 "safetensors files only; convert others with `transformers` first."
             ) from error
-        if source.adapter is not None:
-            model = _merge_adapter(model, source.adapter)
-    return Loaded(model, frozenset(info["missing_keys"]))
+    # A head for other labels has another size and starts anew; an encoder of another size is damage.
+    mismatched = {entry[0] if isinstance(entry, tuple) else entry for entry in info["mismatched_keys"]}
+    wrong = sorted(name for name in mismatched if name.startswith(encoder_prefix(model)))
+    if wrong:
+        raise ModelError(f"model '{source.id}': its weights do not fit its config.json: {wrong[:3]}.")
+    return Loaded(model, frozenset({*info["missing_keys"], *mismatched}))
 
 
 def _merge_adapter(model: Any, folder: Path) -> Any:
     from peft import PeftModel
 
     return PeftModel.from_pretrained(model, folder).merge_and_unload()
+
+
+def merge_into(source: ResolvedModel, folder: Path) -> ResolvedModel:
+    """Write a base with its adapter merged as a model of its own, so that another adapter can go on top of it.
+
+    Args:
+        source: A resolved model with an adapter.
+        folder: New folder; one that is complete is kept.
+
+    Raises:
+        ModelError: The adapter is for no task that is known here.
+    """
+    assert source.adapter is not None
+    if not (folder / "config.json").is_file():
+        kind = json.loads((source.adapter / "adapter_config.json").read_text(encoding="utf8")).get("task_type")
+        heads = {"SEQ_CLS": "AutoModelForSequenceClassification", "TOKEN_CLS": "AutoModelForTokenClassification"}
+        labels = label_names(source)
+        if kind not in heads or labels is None:
+            raise ModelError(f"model '{source.id}': an adapter for {kind} cannot be built upon.")
+        names = {"id2label": dict(enumerate(labels)), "label2id": {label: at for at, label in enumerate(labels)}}
+        model = load_model(heads[kind], source, read_config(source, num_labels=len(labels), **names)).model
+        part = folder.with_name(f"{folder.name}.part")
+        with quiet():
+            model.save_pretrained(part)
+            load_tokenizer(source).save_pretrained(part)
+        part.replace(folder)
+    note = f"{source.note}, merged"
+    return ResolvedModel(str(folder.resolve()), None, folder, note=note, commit=source.commit)
+
+
+def label_names(source: ResolvedModel) -> list[str] | None:
+    """Return the labels that a checkpoint's head was trained for, or None where it has no such head."""
+    path = (source.folder if source.adapter is None else source.adapter) / "config.json"
+    values = json.loads(path.read_text(encoding="utf8")) if path.is_file() else {}
+    names = values.get("id2label")
+    heads = any("Classification" in name for name in values.get("architectures") or [])
+    return [names[key] for key in sorted(names, key=int)] if names and (heads or source.adapter is not None) else None
+
+
+def renew_head(loaded: Loaded) -> Loaded:
+    """Give a model a random head: linear layers outside the encoder start anew, as in a fresh model."""
+    fresh = set(loaded.fresh)
+    prefix = encoder_prefix(loaded.model)
+    for name, module in loaded.model.named_modules():
+        if isinstance(module, torch.nn.Linear) and not name.startswith(prefix):
+            torch.nn.init.normal_(module.weight, std=getattr(loaded.model.config, "initializer_range", 0.02))
+            fresh.add(f"{name}.weight")
+            if module.bias is not None:
+                torch.nn.init.zeros_(module.bias)
+                fresh.add(f"{name}.bias")
+    return Loaded(loaded.model, frozenset(fresh))
 
 
 @contextlib.contextmanager

@@ -79,6 +79,7 @@ def load_splits(recipe: Recipe, given: dict[str, Any] | None = None) -> Splits:
     problems = _label_name_problems(recipe, found, train)
     for split in [dev, *scored.values()]:
         problems += [] if split is None else label_problems(_known(recipe, found), split)
+    problems += _class_weight_problems(recipe, found)
     single = one_class_problem(train)
     if problems or single is not None:
         raise DataError([*problems, *([] if single is None else [single])])
@@ -122,6 +123,17 @@ def _label_name_problems(recipe: Recipe, found: list[str], train: Split) -> list
     if missing:
         problems.append(Problem(f"no training row has the label(s) {missing} that task.labels names.", train.origin))
     return problems
+
+
+def _class_weight_problems(recipe: Recipe, found: list[str]) -> list[Problem]:
+    given = recipe.task.class_weights
+    return [
+        Problem(
+            f"there is no label '{label}'. Labels: {', '.join(found)}.{nearest(label, found)}", "task.class_weights"
+        )
+        for label in (given if isinstance(given, dict) else {})
+        if label not in found
+    ]
 
 
 @dataclass(frozen=True)

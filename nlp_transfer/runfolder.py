@@ -38,6 +38,9 @@ PACKAGES = (
 )
 
 
+LOCK = ".lock"
+
+
 def claim(recipe: Recipe, fresh: bool) -> Path:
     """Make the run folder, or find it again.
 
@@ -58,8 +61,9 @@ def claim(recipe: Recipe, fresh: bool) -> Path:
     if folder.exists() and not folder.is_dir():
         raise RunError(f"output '{folder}' is a file. Set another `output:`.")
     if fresh and path.is_file():
-        shutil.rmtree(folder)
-    if folder.is_dir() and any(folder.iterdir()):
+        with locked(folder):
+            _empty(folder)
+    if folder.is_dir() and any(item.name != LOCK for item in folder.iterdir()):
         if not path.is_file():
             raise RunError(f"output '{folder}' is not empty and holds no run. Set another `output:`, or empty it.")
         old = path.read_text(encoding="utf8")
@@ -73,6 +77,15 @@ def claim(recipe: Recipe, fresh: bool) -> Path:
     if not path.is_file():
         write_text(path, text)
     return folder
+
+
+def _empty(folder: Path) -> None:
+    """Delete all but the lock, which this process holds."""
+    for item in folder.iterdir():
+        if item.is_dir() and not item.is_symlink():
+            shutil.rmtree(item)
+        elif item.name != LOCK:
+            item.unlink()
 
 
 def _other_recipe(folder: Path, old: str, new: str) -> str:
@@ -95,7 +108,7 @@ def locked(folder: Path) -> Iterator[None]:
     """
     import fcntl
 
-    with (folder / ".lock").open("a+") as file:
+    with (folder / LOCK).open("a+") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:

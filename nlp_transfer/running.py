@@ -77,6 +77,10 @@ def run(
     reporter = Reporter() if reporter is None or not is_main_process() else reporter
     recipe = resolve(recipe)
     check_batches(recipe)
+    if fresh:
+        # What cannot be run again must not cost the results that are there.
+        load_splits(recipe, data)
+        models.resolve(recipe.model.id, recipe.model.revision)
     with first_process_first():
         folder = _claimed(recipe, fresh)
     done = folder / "metrics.json"
@@ -155,6 +159,9 @@ def workspace(recipe: Recipe, splits: Splits, folder: Path, reporter: Reporter) 
         RecipeError: ``data.max_length`` is more than the model can read.
     """
     base = models.resolve(recipe.model.id, recipe.model.revision)
+    if base.adapter is not None:
+        with first_process_first():
+            base = models.merge_into(base, folder / "stages" / "base")
     config = models.read_config(base)
     tokenizer = models.load_tokenizer(base)
     longest = models.longest_input(config, tokenizer)
@@ -162,6 +169,10 @@ def workspace(recipe: Recipe, splits: Splits, folder: Path, reporter: Reporter) 
     if wanted is not None and wanted > longest:
         text = f"{wanted} is more than the {longest} tokens that '{base.id}' can read."
         raise RecipeError([Problem(text, "data.max_length")])
+    for number, stage in enumerate(recipe.stages):
+        if isinstance(stage, PretrainStage) and stage.block_length is not None and stage.block_length > longest:
+            text = f"{stage.block_length} is more than the {longest} tokens that '{base.id}' can read."
+            raise RecipeError([Problem(text, f"stages[{number}].block_length")])
     window = min(512, longest) if wanted is None else wanted
     stride = min(32, window // 4) if recipe.data.stride is None else recipe.data.stride
     limits = Limits(window, stride, recipe.data.long_texts == "truncate")

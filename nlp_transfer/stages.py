@@ -24,7 +24,7 @@ from .data.masking import MaskedBlocks, pack
 from .data.pairs import PairedDomains
 from .data.windows import Window
 from .errors import ModelError
-from .hardware import is_main_process
+from .hardware import default_device, is_main_process
 from .jobs import Job
 from .objectives import MaskedLMObjective, TaskObjective
 from .prepare import Splits
@@ -143,6 +143,9 @@ def finetune(
     title = "finetune" if adapt else "source-only"
     set_seed(recipe.seed)
     loaded = models.load_model(task.auto_class, space.base, task_config(space, train))
+    if models.label_names(space.base) not in (None, task.labels):
+        space.reporter.say(f"{title}: the model's head is for other labels; it starts anew.")
+        loaded = models.renew_head(loaded)
     tuning = parts.build_tuning(recipe.tuning)
     model = tuning.apply(loaded, task.peft_type)
     if encoder is not None:
@@ -222,10 +225,7 @@ def adopt_encoder(model: Any, folder: Path) -> None:
     adapter = (folder / "adapter_config.json").is_file()
     weights = load_file(folder / ("adapter_model.safetensors" if adapter else "model.safetensors"))
     if adapter:
-        # PEFT leaves the adapter's name out of the keys that it saves.
-        own = {
-            name.replace(".default", ""): parameter for name, parameter in model.named_parameters() if "lora_" in name
-        }
+        own = {_saved_name(name): parameter for name, parameter in model.named_parameters() if "lora_" in name}
         wanted = {key: value for key, value in weights.items() if "lora_" in key}
     else:
         prefix = models.encoder_prefix(model)
@@ -240,9 +240,16 @@ def adopt_encoder(model: Any, folder: Path) -> None:
                 own[key].copy_(value)
 
 
+def _saved_name(name: str) -> str:
+    """Return the key under which PEFT saves a parameter: without the adapter's name (DoRA's also without `.weight`)."""
+    magnitude = "lora_magnitude_vector" in name
+    return name.replace(".default.weight" if magnitude else ".default", "")
+
+
 @contextlib.contextmanager
 def _cached(space: Workspace, model: Any, source: Encoded, dev: Encoded) -> Any:
     windows = source.windows + dev.windows
+    model.to(default_device())
     with space.reporter.bar("frozen features", len(windows)) as advance:
         states = hidden_states(
             model, windows, space.tokenizer.pad_token_id, space.recipe.evaluate.batch_tokens, advance
@@ -290,13 +297,19 @@ def _finish(space: Workspace, folder: Path, fingerprint: str, model: Any, facts:
     return StageResult(folder, facts)
 
 
+def _base_name(base: models.ResolvedModel) -> str:
+    """Return the hub id of the base, or its folder so that it is found from everywhere on this machine."""
+    local = Path(base.id).expanduser().is_dir()
+    return str(base.folder.resolve()) if local else base.id
+
+
 def save_model(model: Any, space: Workspace, folder: Path) -> None:
     """Write a model as plain Hugging Face or PEFT files, with label names and the base model's true id."""
     with models.quiet():
         config = model.config
         if hasattr(model, "peft_config"):
             for peft in model.peft_config.values():
-                peft.base_model_name_or_path = space.base.id
+                peft.base_model_name_or_path = _base_name(space.base)
                 peft.revision = space.base.revision
             # Otherwise PEFT asks the hub, without a deadline, whether the vocabulary has grown.
             model.save_pretrained(folder, save_embedding_layers=False)

@@ -192,10 +192,11 @@ class Lora(Tuning):
         found = (
             linear if names is None else [name for name in linear if name.endswith(tuple(f".{end}" for end in names))]
         )
-        if not found:
+        unmatched = [end for end in names or [] if not any(name.endswith(f".{end}") for name in linear)]
+        if not found or (self.targets is not None and unmatched):
             short = sorted({name.rsplit(".", 1)[-1] for name in linear})
             raise ModelError(
-                f"tuning.targets {names} names no linear layer of the encoder. Layers: {', '.join(short)}."
+                f"tuning.targets {unmatched} name no linear layer of the encoder. Layers: {', '.join(short)}."
             )
         return found
 

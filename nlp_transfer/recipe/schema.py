@@ -188,7 +188,7 @@ class TaskSpec(Section):
     shorthand = "name"
 
     name: Literal["classification", "sentiment", "ner"]
-    labels: Annotated[list[str], Field(min_length=2)] | None = None
+    labels: Annotated[list[str], Field(min_length=1)] | None = None
     multi_label: bool = False
     class_weights: Literal["balanced"] | dict[str, Annotated[float, Field(gt=0)]] | None = None
     polarity: dict[str, str | None] | None = None
@@ -201,6 +201,8 @@ class TaskSpec(Section):
             raise ValueError(f"polarity works with task 'sentiment' only, not with '{self.name}'")
         if self.class_weights is not None and (self.name == "ner" or self.multi_label):
             raise ValueError("class_weights works with single-label classification and sentiment only")
+        if self.labels is not None and len(self.labels) < 2 and self.name != "ner":
+            raise ValueError(f"task '{self.name}' needs at least two labels, not {self.labels}")
         if self.labels is not None and len(set(self.labels)) < len(self.labels):
             raise ValueError(f"labels holds a name twice: {self.labels}")
         return self
