@@ -17,7 +17,7 @@ from transformers.modeling_outputs import BaseModelOutput, BaseModelOutputWithPo
 
 from .data.batching import pad_tokens, token_batches
 from .data.windows import Window
-from .models import encoder_of
+from .models import encoder_of, pools_by_mean
 from .units import first_token, mean_of_tokens
 
 
@@ -94,7 +94,7 @@ def hidden_states(
     encoder = encoder_of(model)
     device = next(model.parameters()).device
     token_task = "TokenClassification" in type(model).__name__
-    mean = getattr(model.config, "classifier_pooling", "cls") == "mean"
+    mean = pools_by_mean(model.config)
     lengths = [len(window.input_ids) for window in windows]
     kept: list[Any] = [None] * len(windows)
     for indices in token_batches(lengths, batch_tokens):

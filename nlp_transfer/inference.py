@@ -30,6 +30,7 @@ from .recipe.schema import Columns
 from .tasks.base import Score, Task
 from .tasks.classification import Classification, MultiLabel
 from .tasks.ner import Ner
+from .tasks.sentiment import polarised
 
 SETTINGS = "nlp_transfer.json"
 _SURROGATE = re.compile("[\ud800-\udfff]")
@@ -50,6 +51,7 @@ class Predictor:
         limits: How texts are cut into windows.
         batch_tokens: Most padded tokens in one forward pass.
         bf16: Compute in bfloat16.
+        polarity: Which raw labels mean what, for the scoring of rows with raw labels.
     """
 
     model: Any
@@ -58,6 +60,7 @@ class Predictor:
     limits: Limits
     batch_tokens: int = 2048
     bf16: bool = False
+    polarity: dict[str, str | None] | None = None
 
     def __call__(self, texts: str | Sequence[str]) -> list[dict[str, Any]]:
         """Answer for some texts.
@@ -170,12 +173,13 @@ def token_answer(
     return result if text.strip() else result | {"empty": True}
 
 
-def write_settings(folder: Path, task: Task, limits: Limits) -> None:
+def write_settings(folder: Path, task: Task, limits: Limits, polarity: dict[str, str | None] | None = None) -> None:
     """Write beside a model what prediction needs and plain Hugging Face files do not hold."""
     values = {
         "task": task.name,
         "multi_label": isinstance(task, MultiLabel),
         "limits": {"max_length": limits.max_length, "stride": limits.stride, "truncate": limits.truncate},
+        **({} if polarity is None else {"polarity": polarity}),
         **task.settings(),
     }
     (folder / SETTINGS).write_text(json.dumps(values, indent=2) + "\n", encoding="utf8")
@@ -242,7 +246,9 @@ def load_resolved(
     place = default_device() if device is None else device
     elsewhere = device is not None and device.partition(":")[0] != default_device().partition(":")[0]
     bf16 = choose_precision("fp32" if elsewhere and precision == "auto" else precision).bf16
-    return Predictor(loaded.model.to(place).eval(), tokenizer, task, limits, batch_tokens, bf16)
+    return Predictor(
+        loaded.model.to(place).eval(), tokenizer, task, limits, batch_tokens, bf16, settings.get("polarity")
+    )
 
 
 def _guess(source: models.ResolvedModel, head: dict[str, Any]) -> dict[str, Any]:
@@ -313,6 +319,8 @@ def evaluate(
     predictor = model if isinstance(model, Predictor) else load_predictor(model)
     task = predictor.task
     split = load_split(data, name="data", kind=task.row_kind, columns=columns, format=format, repair_tags=repair_tags)
+    if predictor.polarity is not None and not set(split.rows["label"][:]) <= set(task.labels):
+        split = polarised(split, predictor.polarity)
     problems = label_problems(known_labels(task), split)
     if problems:
         raise DataError(problems)

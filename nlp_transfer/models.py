@@ -365,6 +365,11 @@ def quiet() -> Iterator[None]:
             logging.enable_progress_bar()
 
 
+def pools_by_mean(config: Any) -> bool:
+    """Whether the text head of this architecture reads the mean over tokens (ModernBERT can), not the first token."""
+    return getattr(config, "classifier_pooling", "cls") == "mean"
+
+
 def encoder_of(model: Any) -> Any:
     """Return the encoder (``model.bert``, ``model.roberta``, …) inside a model with a head, also under PEFT."""
     inner = model.get_base_model() if hasattr(model, "get_base_model") else model

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 from . import parts
@@ -14,7 +14,7 @@ from .recipe.schema import DataFile, Recipe
 from .recipe.shipped import resolve_path
 from .reporter import Reporter
 from .tasks.base import Task
-from .tasks.sentiment import map_polarity
+from .tasks.sentiment import polarised
 
 ROLES = ("source.train", "source.dev", "target.unlabelled", "target.dev", "target.test")
 
@@ -174,15 +174,11 @@ class _Reader:
         polarity = self.recipe.task.polarity
         if split is None or polarity is None:
             return split
-        unknown = sorted(set(split.rows["label"][:]) - set(polarity))
-        if unknown:
-            text = f"labels {unknown} are not in task.polarity, which maps {sorted(polarity)}."
-            raise DataError([Problem(text, split.origin)])
-        rows, kept, dropped = map_polarity(split.rows, polarity)
-        if dropped:
+        mapped = polarised(split, polarity)
+        if len(mapped) < len(split):
+            dropped = len(split) - len(mapped)
             self.notes.append(f"{name}: {dropped} rows dropped, as task.polarity maps their label to null.")
-        lines = None if split.lines is None else [split.lines[number] for number in kept]
-        return replace(split, rows=rows, lines=lines)
+        return mapped
 
 
 def say_notes(splits: Splits, reporter: Reporter) -> None:

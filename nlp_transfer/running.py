@@ -231,7 +231,7 @@ def with_settings(space: Workspace, results: dict[str, StageResult]) -> None:
         if name in results:
             # Thresholds belong to the model that they were tuned for.
             space.task.restore(results[name].facts["task"])
-            write_settings(results[name].model, space.task, space.limits)
+            write_settings(results[name].model, space.task, space.limits, space.recipe.task.polarity)
 
 
 def evaluate_models(space: Workspace, results: dict[str, StageResult], folder: Path) -> dict[str, Any]:

@@ -150,6 +150,7 @@ def finetune(
     model = tuning.apply(loaded, task.peft_type)
     if encoder is not None:
         adopt_encoder(model, encoder)
+    task.mean_pooling = models.pools_by_mean(model.config)
     sizes = Sizes(hidden=model.config.hidden_size, labels=len(task.labels))
     methods = parts.build_methods(recipe.methods, sizes, space.methods) if adapt else {}
     source = task.encode(space.splits.train.rows, space.tokenizer, space.limits, labelled=True)

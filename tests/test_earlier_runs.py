@@ -123,3 +123,26 @@ def test_one_entity_type_is_a_task() -> None:
     assert TaskSpec(name="ner", labels=["PER"]).labels == ["PER"]
     with pytest.raises(ValueError, match="at least two labels"):
         TaskSpec(name="classification", labels=["only"])
+
+
+def test_evaluate_maps_raw_labels_as_training_did(values: dict[str, Any], tmp_path: Path) -> None:
+    renamed = {"positive": "good", "negative": "bad"}
+    result = run(recipe_from(values | {"task": {"name": "sentiment", "polarity": renamed}}))
+    score = evaluate(result.folder, tmp_path / "data" / "test.jsonl")
+    assert score.metrics["accuracy"] == result.metrics["scores"]["source-only"]["target.test"]["accuracy"]
+
+
+def test_methods_see_the_vector_that_a_mean_pooling_head_reads() -> None:
+    from nlp_transfer.tasks.classification import Classification
+
+    task = Classification(["a", "b"])
+    hidden = torch.arange(12.0).reshape(1, 3, 4)
+    batch = {
+        "attention_mask": torch.tensor([[1, 1, 0]]),
+        "labels": torch.tensor([0]),
+        "weight": torch.ones(1),
+        "domain": torch.zeros(1),
+    }
+    assert task.units(hidden, torch.zeros(1, 2), batch)["features_UH"].tolist() == [[0.0, 1.0, 2.0, 3.0]]
+    task.mean_pooling = True
+    assert task.units(hidden, torch.zeros(1, 2), batch)["features_UH"].tolist() == [[2.0, 3.0, 4.0, 5.0]]

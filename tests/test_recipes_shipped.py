@@ -24,7 +24,7 @@ def name_of(path: Path) -> str:
 
 
 def test_there_are_recipes() -> None:
-    assert len(RECIPES) >= 18
+    assert len(RECIPES) >= 17
     assert len(SCRIPTS) >= 2
 
 

@@ -66,6 +66,9 @@ class Task(ABC):
 
     Args:
         labels: Label names in the order of the logits.
+
+    Attributes:
+        mean_pooling: The model's text head reads the mean over tokens, not the first token.
     """
 
     name: ClassVar[str]
@@ -78,6 +81,7 @@ class Task(ABC):
 
     def __init__(self, labels: Sequence[str]):
         self.labels = list(labels)
+        self.mean_pooling = False
         self.index = {label: number for number, label in enumerate(self.labels)}
 
     @abstractmethod

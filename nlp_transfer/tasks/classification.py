@@ -22,7 +22,7 @@ from ..metrics import (
     ratio,
     tune_thresholds,
 )
-from ..units import UNKNOWN, Step, first_token
+from ..units import UNKNOWN, Step, first_token, mean_of_tokens
 from .base import Encoded, Score, Task
 
 
@@ -79,9 +79,11 @@ class Classification(Task):
         return np.full(count, UNKNOWN, dtype=np.int64)
 
     def units(self, hidden_NTH: torch.Tensor, logits: torch.Tensor, batch: dict[str, torch.Tensor]) -> dict[str, Any]:
-        """One unit a window; its features are the vector of the first token, which the head reads."""
+        """One unit a window; its features are the vector that the head reads."""
+        mean = self.mean_pooling
+        vectors_NH = mean_of_tokens(hidden_NTH, batch["attention_mask"]) if mean else first_token(hidden_NTH)
         return {
-            "features_UH": first_token(hidden_NTH).float(),
+            "features_UH": vectors_NH.float(),
             "logits_UC": logits.float(),
             "labels_U": batch["labels"],
             "weight_U": batch["weight"],
