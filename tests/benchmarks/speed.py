@@ -257,7 +257,8 @@ def main() -> None:
         from nlp_transfer.hardware import describe
 
         record = {
-            "command": "python tests/benchmarks/speed.py --data DATA --output recipes/benchmarks/results/speed.json",
+            "command": "python tests/benchmarks/speed.py --data DATA "
+            f"--rows {options.rows} --output {options.output.as_posix()}",
             "date": datetime.now(UTC).date().isoformat(),
             "hardware": describe(),
             "versions": {name: importlib.metadata.version(name) for name in ("torch", "transformers", "peft")},
