@@ -62,7 +62,7 @@ def train(job: Job, model: Any) -> dict[str, Any]:
         model: The model, after tuning. It ends with the weights of the selected checkpoint.
 
     Returns:
-        Steps, seconds of this session, last loss, best source-dev score, selected step, number of processes.
+        Steps, seconds since the last start, last loss, best source-dev score, selected step, number of processes.
     """
     trainer, bar = _trainer(job, model)
     checkpoint, said = newest_complete(job.folder) if is_main_process() else (None, [])

@@ -156,12 +156,7 @@ def finetune(
     source = task.encode(space.splits.train.rows, space.tokenizer, space.limits, labelled=True)
     dev = task.encode(space.splits.dev.rows, space.tokenizer, space.limits, labelled=False)
     long_rows = source.long_rows
-    if long_rows:
-        fate = "cut off there (data.long_texts)" if space.limits.truncate else "read in overlapping windows"
-        space.reporter.say(
-            f"{title}: {long_rows} of {source.rows} source texts are longer than {space.limits.max_length} "
-            f"tokens: {fate}."
-        )
+    _say_long_rows(space, title, source)
     target = None
     if methods and space.splits.unlabelled is not None:
         target = task.encode(space.splits.unlabelled.rows, space.tokenizer, space.limits, labelled=False)
@@ -186,6 +181,15 @@ def finetune(
         del model.adaptation
     facts |= {"source_rows": source.rows, "long_rows": long_rows, "task": task.settings()}
     return _finish(space, folder, fingerprint, model, facts)
+
+
+def _say_long_rows(space: Workspace, title: str, source: Encoded) -> None:
+    if source.long_rows:
+        fate = "cut off there (data.long_texts)" if space.limits.truncate else "read in overlapping windows"
+        space.reporter.say(
+            f"{title}: {source.long_rows} of {source.rows} source texts are longer than {space.limits.max_length} "
+            f"tokens: {fate}."
+        )
 
 
 def task_config(space: Workspace, train: TrainSpec) -> Any:
