@@ -119,6 +119,9 @@ def _run_claimed(
     splits = load_splits(recipe, data)
     say_notes(splits, reporter)
     space = replace(workspace(recipe, splits, folder, reporter), methods=methods)
+    if space.base.adapter is not None:
+        with first_process_first():
+            space = replace(space, base=models.merge_into(space.base, folder / "stages" / "base"))
     spare = idle_gpus()
     if spare:
         reporter.warn(
@@ -159,9 +162,6 @@ def workspace(recipe: Recipe, splits: Splits, folder: Path, reporter: Reporter) 
         RecipeError: ``data.max_length`` is more than the model can read.
     """
     base = models.resolve(recipe.model.id, recipe.model.revision)
-    if base.adapter is not None:
-        with first_process_first():
-            base = models.merge_into(base, folder / "stages" / "base")
     config = models.read_config(base)
     tokenizer = models.load_tokenizer(base)
     longest = models.longest_input(config, tokenizer)

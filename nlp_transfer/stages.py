@@ -110,12 +110,7 @@ def pretrain(space: Workspace, stage: PretrainStage, folder: Path, fingerprint: 
             space.reporter.say(f"pretrain: {which} is fitted for {head_steps} steps, encoder frozen, first{why}.")
             jobs.fit_head(job, tuned, head_steps)
         facts = jobs.train(job, tuned)
-    facts |= {
-        "blocks": len(blocks),
-        "block_length": block,
-        "head_steps": head_steps,
-        "fresh_head": fresh_head,
-    }
+    facts |= {"blocks": len(blocks), "block_length": block, "head_steps": head_steps, "fresh_head": fresh_head}
     return _finish(space, folder, fingerprint, tuned, facts)
 
 
@@ -155,7 +150,6 @@ def finetune(
     methods = parts.build_methods(recipe.methods, sizes, space.methods) if adapt else {}
     source = task.encode(space.splits.train.rows, space.tokenizer, space.limits, labelled=True)
     dev = task.encode(space.splits.dev.rows, space.tokenizer, space.limits, labelled=False)
-    long_rows = source.long_rows
     _say_long_rows(space, title, source)
     target = None
     if methods and space.splits.unlabelled is not None:
@@ -179,7 +173,7 @@ def finetune(
         task.tune(space.splits.dev.rows, jobs.dev_logits(space, model, dev))
     if methods:
         del model.adaptation
-    facts |= {"source_rows": source.rows, "long_rows": long_rows, "task": task.settings()}
+    facts |= {"source_rows": source.rows, "long_rows": source.long_rows, "task": task.settings()}
     return _finish(space, folder, fingerprint, model, facts)
 
 

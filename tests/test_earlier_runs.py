@@ -146,3 +146,12 @@ def test_methods_see_the_vector_that_a_mean_pooling_head_reads() -> None:
     assert task.units(hidden, torch.zeros(1, 2), batch)["features_UH"].tolist() == [[0.0, 1.0, 2.0, 3.0]]
     task.mean_pooling = True
     assert task.units(hidden, torch.zeros(1, 2), batch)["features_UH"].tolist() == [[2.0, 3.0, 4.0, 5.0]]
+
+
+def test_a_check_of_a_recipe_on_an_adapter_writes_nothing(values: dict[str, Any], tmp_path: Path) -> None:
+    from nlp_transfer.checking import check
+
+    first = run(recipe_from(values | {"tuning": "lora"}))
+    recipe = recipe_from(second(values, first.folder, tmp_path / "second", tuning="lora"))
+    check(recipe, data=True)
+    assert not (tmp_path / "second").exists()
