@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from .recipe.schema import PretrainStage, Recipe
-from .stages import StageResult
+from .stages.base import StageResult
 from .workspace import Workspace
 
 PRETRAIN_CITATION = "Gururangan et al. 2020, Don't Stop Pretraining, arXiv 2004.10964"

@@ -60,6 +60,10 @@ class ModelError(UserError):
     """A model cannot be found, read or used for the task."""
 
 
+class TrainingError(UserError):
+    """Training came to a point from which it cannot go on."""
+
+
 class RunError(UserError):
     """A run folder cannot be used: it belongs to another recipe, is incomplete or is damaged."""
 

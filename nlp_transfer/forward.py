@@ -43,16 +43,15 @@ def window_logits(
     lengths = [len(window.input_ids) for window in windows]
     rank, world = place() if shared else (0, 1)
     results: dict[int, np.ndarray] = {}
-    for indices in token_batches(lengths, batch_tokens)[rank::world]:
-        batch = pad_tokens([windows[index].input_ids for index in indices], pad_id)
-        with torch.autocast(device.type, dtype=torch.bfloat16, enabled=autocast):
+    # Entered once: its cache then casts each weight once, not once a batch.
+    with torch.autocast(device.type, dtype=torch.bfloat16, enabled=autocast):
+        for indices in token_batches(lengths, batch_tokens)[rank::world]:
+            batch = pad_tokens([windows[index].input_ids for index in indices], pad_id)
             logits = model(**{key: value.to(device) for key, value in batch.items()}).logits
-        values = logits.float().cpu().numpy()
-        for number, index in enumerate(indices):
-            row = values[number]
-            results[int(index)] = row[: lengths[index]].copy() if row.ndim == 2 else row
-        if on_batch is not None:
-            on_batch(len(indices))
+            for index, row in zip(indices, logits.float().cpu().numpy(), strict=True):
+                results[int(index)] = row[: lengths[index]].copy() if row.ndim == 2 else row
+            if on_batch is not None:
+                on_batch(len(indices))
     if shared:
         results = {index: row for share in gather(results) for index, row in share.items()}
     model.train(was_training)

@@ -22,6 +22,7 @@ import torch
 import transformers
 from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING_NAMES
 
+from .attention import use_fast_attention
 from .errors import ModelError
 
 DEADLINE = 5.0
@@ -286,6 +287,7 @@ def load_model(auto_class: str, source: ResolvedModel, config: Any) -> Loaded:
     wrong = sorted(name for name in mismatched if name.startswith(encoder_prefix(model)))
     if wrong:
         raise ModelError(f"model '{source.id}': its weights do not fit its config.json: {wrong[:3]}.")
+    use_fast_attention(model)
     return Loaded(model, frozenset({*info["missing_keys"], *mismatched}))
 
 

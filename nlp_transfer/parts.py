@@ -180,12 +180,18 @@ def settings_model(part: type) -> type[BaseModel]:
     Returns:
         A model that refuses unknown keys and wrong types.
     """
-    hints = get_type_hints(part.__dict__["__init__"], include_extras=True)
-    fields: dict[str, Any] = {
-        name: (hints[name], parameter.default)
-        for name, parameter in inspect.signature(part).parameters.items()
-        if parameter.kind is inspect.Parameter.KEYWORD_ONLY
-    }
+    fields: dict[str, Any] = {}
+    for owner in part.__mro__:
+        # A constructor that takes `**shared` hands them on: those of the base class are settings too.
+        constructor = owner.__dict__.get("__init__")
+        if constructor is None:
+            continue
+        hints = get_type_hints(constructor, include_extras=True)
+        parameters = inspect.signature(constructor).parameters.values()
+        own = {p.name: (hints[p.name], p.default) for p in parameters if p.kind is inspect.Parameter.KEYWORD_ONLY}
+        fields = own | fields
+        if not any(p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters):
+            break
     config = ConfigDict(extra="forbid", strict=True)
     return create_model(part.__name__, __config__=config, __doc__=inspect.getdoc(part), **fields)
 
@@ -203,7 +209,7 @@ def build_methods(parts: Sequence[Part], sizes: Sizes, known: Known = METHODS) -
         sizes: Feature sizes of the model.
         known: Classes by name.
     """
-    return {part.name: known[part.name](sizes, **part.settings) for part in parts}  # type: ignore[arg-type]
+    return {part.name: known[part.name](sizes, **part.settings) for part in parts}  # type: ignore[call-arg, arg-type]
 
 
 def build_task(spec: TaskSpec, labels: Sequence[str]) -> Task:

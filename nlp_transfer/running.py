@@ -11,24 +11,20 @@ from typing import Any
 from . import models, runfolder
 from .arguments import check_batches
 from .card import card_text
-from .data.load import Split
 from .data.windows import Limits
 from .errors import Problem, RecipeError, UserError
+from .evaluation import TWIN, evaluate_models, with_settings
 from .hardware import choose_precision, idle_gpus, is_main_process
-from .inference import Predictor, load_resolved, text_answer, token_answer, write_settings
-from .metrics import paired_difference
 from .parts import METHODS, Known
 from .prepare import Splits, build_task, load_splits, say_notes
 from .processes import first_process_first, wait_for_all
 from .recipe.defaults import resolve
 from .recipe.schema import PretrainStage, Recipe, TrainSpec
 from .reporter import Reporter
-from .stages import StageResult, finetune, pretrain
-from .tasks.base import Score
-from .tasks.ner import Ner
+from .stages.base import StageResult
+from .stages.finetune import finetune
+from .stages.pretrain import pretrain
 from .workspace import Workspace
-
-ADAPTED, TWIN = "adapted", "source-only"
 
 
 @dataclass(frozen=True)
@@ -223,86 +219,3 @@ def learned_from(fingerprints: dict[str, str], target: bool) -> dict[str, str]:
     """Return the fingerprints of the data that a stage learns from: never those of labelled target rows."""
     names = ["source.train", "source.dev", *(["target.unlabelled"] if target else [])]
     return {name: fingerprints[name] for name in names if name in fingerprints}
-
-
-def with_settings(space: Workspace, results: dict[str, StageResult]) -> None:
-    """Write the prediction settings beside each task model."""
-    for name in ("finetune", TWIN):
-        if name in results:
-            # Thresholds belong to the model that they were tuned for.
-            space.task.restore(results[name].facts["task"])
-            write_settings(results[name].model, space.task, space.limits, space.recipe.task.polarity)
-
-
-def evaluate_models(space: Workspace, results: dict[str, StageResult], folder: Path) -> dict[str, Any]:
-    """Score the selected checkpoints on source dev and on the labelled target splits, each once.
-
-    Args:
-        space: The workspace.
-        results: Results by stage.
-        folder: The run folder; predictions go to ``predictions/``.
-
-    Returns:
-        The content of ``metrics.json``.
-    """
-    recipe = space.recipe
-    splits: dict[str, Split] = {"source.dev": space.splits.dev, **space.splits.scored}
-    roles = {ADAPTED if recipe.adapts else TWIN: results["finetune"]}
-    if TWIN in results:
-        roles[TWIN] = results[TWIN]
-    scores: dict[str, dict[str, Score]] = {}
-    for role, result in roles.items():
-        adapter = (result.model / "adapter_config.json").is_file()
-        source = models.ResolvedModel(
-            space.base.id,
-            space.base.revision,
-            folder=space.base.folder if adapter else result.model,
-            adapter=result.model if adapter else None,
-        )
-        predictor = load_resolved(source, batch_tokens=recipe.evaluate.batch_tokens, precision=recipe.train.precision)
-        scores[role] = {}
-        for name, split in splits.items():
-            score, rows = _score(predictor, split, recipe)
-            scores[role][name] = score
-            if is_main_process():
-                runfolder.write_lines(folder / "predictions" / f"{role}.{name}.jsonl", rows)
-    return _metrics(recipe, space.task.headline, scores)
-
-
-def _score(predictor: Predictor, split: Split, recipe: Recipe) -> tuple[Score, list[dict[str, Any]]]:
-    task = predictor.task
-    logits = predictor.logits(split.rows, shared=True)
-    answers, gold = task.answer(logits), task.gold(split.rows)
-    score = task.score(gold, answers, recipe.evaluate.confidence, recipe.evaluate.resamples)
-    rows = []
-    for number, row in enumerate(split.rows):
-        if isinstance(task, Ner):
-            given = token_answer(task, row["text"], row["words"], row["starts"], answers[number], logits[number])
-        else:
-            given = text_answer(task, row["text"], answers[number], logits[number])
-        rows.append({"row": number, "gold": gold[number], **given})
-    return score, rows
-
-
-def _metrics(recipe: Recipe, headline: str, scores: dict[str, dict[str, Score]]) -> dict[str, Any]:
-    metrics: dict[str, Any] = {
-        "headline": headline,
-        "confidence": recipe.evaluate.confidence,
-        "selection": "source dev",
-        "scores": {
-            role: {name: {"interval": score.interval.to_dict(), **score.metrics} for name, score in by_split.items()}
-            for role, by_split in scores.items()
-        },
-    }
-    if {ADAPTED, TWIN} <= set(scores):
-        metrics["gain"] = {
-            name: paired_difference(
-                scores[ADAPTED][name].counts_NK,
-                scores[TWIN][name].counts_NK,
-                scores[TWIN][name].statistic,
-                confidence=recipe.evaluate.confidence,
-                resamples=recipe.evaluate.resamples,
-            ).to_dict()
-            for name in scores[TWIN]
-        }
-    return metrics

@@ -19,6 +19,7 @@ from safetensors.torch import load_file, save_file
 
 from .data.batching import PairCollator
 from .data.pairs import EpochSampler
+from .errors import TrainingError
 from .models import encoder_layers, encoder_of
 from .objectives import Objective
 from .units import Step
@@ -117,14 +118,26 @@ class TransferTrainer(transformers.Trainer):
         task_loss = loss_sum * parts / num_items_in_batch.clamp(min=1e-9)
         self._watch("loss_task", task_loss)
         self._parts += 1
-        return task_loss if step is None else task_loss + self._method_terms(step)
+        total = task_loss if step is None else task_loss + self._method_terms(step)
+        if not bool(torch.isfinite(total)):
+            # Stopped before the optimizer sees it: the newest checkpoint is sound.
+            raise TrainingError(self._not_finite())
+        return total
+
+    def _not_finite(self) -> str:
+        broken = sorted(name for name, value in self._sums.items() if not bool(torch.isfinite(value)))
+        return (
+            f"step {self.state.global_step}: {', '.join(broken)} is not a finite number. Lower the learning rate or "
+            "the method's weight (or temperature, λ), or set train.precision: fp32. Checkpoints up to here are kept."
+        )
 
     def _method_terms(self, step: Step) -> torch.Tensor:
         """Return the weighted sum of all methods' terms; log each by name."""
         total = torch.zeros((), device=step.logits_UC.device)
         for name, method in self.objective.methods.items():
+            factor = method.factor(step.progress)
             for term, value in method.terms(step).items():
-                total = total + method.weight * value
+                total = total + factor * value
                 self._watch(f"loss_{name}_{term}", value)
             for key, number in method.watch(step).items():
                 self._watch(f"{name}_{key}", torch.tensor(number))

@@ -11,7 +11,7 @@ every task and tuning, checked settings, logging by name, resume and several pro
 """
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import torch
 from pydantic import Field
@@ -30,8 +30,9 @@ class Moments(Method):
 
     citation = "after Sun and Saenko 2016, Deep CORAL, arXiv 1607.01719"
 
-    def __init__(self, sizes: Sizes, *, weight: Annotated[float, Field(ge=0)] = 1.0):
-        super().__init__(weight)
+    def __init__(self, sizes: Sizes, *, mean_weight: Annotated[float, Field(ge=0)] = 1.0, **shared: Any):
+        super().__init__(**shared)  # weight, schedule and begin
+        self.mean_weight = mean_weight
         self.hidden = sizes.hidden
 
     def terms(self, step: Step) -> dict[str, torch.Tensor]:
@@ -43,7 +44,7 @@ class Moments(Method):
         means_H = source_UH.mean(0) - target_UH.mean(0)
         covariances_HH = torch.cov(source_UH.T) - torch.cov(target_UH.T)
         return {
-            "mean": means_H.square().sum() / self.hidden,
+            "mean": self.mean_weight * means_H.square().sum() / self.hidden,
             "covariance": covariances_HH.square().sum() / self.hidden,
         }
 

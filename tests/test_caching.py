@@ -16,7 +16,7 @@ import transformers
 from conftest import tiny_config, wordpiece_tokenizer
 from helpers import Listener, data_of, make_recipe, ner_rows, saved_weights, text_rows
 
-from nlp_transfer import caching, stages
+from nlp_transfer import caching
 from nlp_transfer.caching import as_cached_rows, cached_encoder, hidden_states
 from nlp_transfer.data.batching import PairCollator
 from nlp_transfer.data.load import load_split
@@ -24,6 +24,7 @@ from nlp_transfer.data.windows import Limits, Window
 from nlp_transfer.forward import window_logits
 from nlp_transfer.models import Loaded
 from nlp_transfer.running import run
+from nlp_transfer.stages import finetune
 from nlp_transfer.tasks.base import Encoded
 from nlp_transfer.tasks.classification import Classification
 from nlp_transfer.tasks.ner import Ner, tag_set
@@ -131,7 +132,7 @@ def test_run_with_the_cache_trains_as_one_without(
         with nullcontext():
             yield source, dev
 
-    monkeypatch.setattr(stages, "_cached", no_cache)
+    monkeypatch.setattr(finetune, "_cached", no_cache)
     run(slow, data=data_of(kind))
     one, other = (saved_weights(tmp_path / name / "model") for name in ("quick", "slow"))
     assert one.keys() == other.keys()

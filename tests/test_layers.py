@@ -13,14 +13,24 @@ ROOT = Path(nlp_transfer.__file__).parent
 
 LAYERS = {
     0: ["__init__", "errors", "recipe"],
-    1: ["functional", "units", "metrics", "evaluate_metrics", "intervals", "selection", "reporter", "hardware"],
+    1: [
+        "functional",
+        "units",
+        "metrics",
+        "evaluate_metrics",
+        "intervals",
+        "selection",
+        "reporter",
+        "hardware",
+        "attention",
+    ],
     2: [
         *["data", "tasks", "tuning", "methods", "models", "processes", "checkpoints"],
         *["objectives", "caching", "forward"],
     ],
     3: ["trainer", "parts", "arguments", "callbacks"],
     4: ["prepare", "workspace", "jobs", "stages", "inference"],
-    5: ["running", "runfolder", "card", "checking", "streaming", "screen", "cli", "__main__"],
+    5: ["running", "runfolder", "card", "checking", "streaming", "evaluation", "screen", "cli", "__main__"],
 }
 LAYER = {name: layer for layer, names in LAYERS.items() for name in names}
 KINDS = ["methods", "tasks"]

@@ -18,8 +18,9 @@ import transformers
 from helpers import TASKS, data_of, make_recipe, recipe_data
 from safetensors.torch import load_file
 
-from nlp_transfer import parts, stages
+from nlp_transfer import jobs, parts
 from nlp_transfer.running import run
+from nlp_transfer.stages import base as stages
 from nlp_transfer.tasks.base import Task
 
 SETTINGS = {"top_layers": {"n": 1}}
@@ -63,7 +64,7 @@ class Spy:
         self.before: dict[str, torch.Tensor] = {}
         self.moving: set[str] = set()
         self.logits = torch.zeros(0)
-        train, save = stages.jobs.train, stages.save_model
+        train, save = jobs.train, stages.save_model
 
         def spied_train(job: Any, model: Any) -> Any:
             named = dict(model.named_parameters())
@@ -81,7 +82,7 @@ class Spy:
             self.logits = model.eval()(**BATCH).logits.detach()
             save(model, *args)
 
-        monkeypatch.setattr(stages.jobs, "train", spied_train)
+        monkeypatch.setattr(jobs, "train", spied_train)
         monkeypatch.setattr(stages, "save_model", spied_save)
 
 

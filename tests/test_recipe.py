@@ -9,9 +9,13 @@ from typing import Any
 import pytest
 
 from nlp_transfer.errors import RecipeError
+from nlp_transfer.methods.base import Method
+from nlp_transfer.methods.dann import Dann
+from nlp_transfer.parts import settings_model
 from nlp_transfer.recipe import Recipe, load, parse
 from nlp_transfer.recipe.schema import FinetuneStage
 from nlp_transfer.recipe.yaml import read_text
+from nlp_transfer.units import Sizes
 
 SMALL = """\
 # A small recipe
@@ -328,3 +332,18 @@ def test_bad_overrides(override: str, message: str) -> None:
 def test_an_override_without_effect_is_told() -> None:
     data = minimal(stages=[{"name": "finetune", "train": {"epochs": 2}}])
     assert "stages.0.train.epochs" in only_message(data, "train.epochs=5")
+
+
+def test_settings_of_every_method_are_those_of_its_class_and_of_the_base() -> None:
+    fields = settings_model(Dann).model_fields
+    assert {"weight", "schedule", "begin", "max_lambda"} <= set(fields)
+    assert next(iter(fields)) == "weight"
+    assert "shared" not in fields
+
+
+def test_a_base_class_that_is_not_handed_on_to_adds_no_settings() -> None:
+    class Alone(Method):
+        def __init__(self, sizes: Sizes, *, own: int = 1):
+            super().__init__()
+
+    assert list(settings_model(Alone).model_fields) == ["own"]

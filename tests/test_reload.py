@@ -15,10 +15,11 @@ from conftest import build_model
 from helpers import data_of, make_recipe, recipe_data, saved_weights
 from reload_models import load, logits_of
 
-from nlp_transfer import stages
 from nlp_transfer.inference import load_predictor
 from nlp_transfer.parts import recipe_from
 from nlp_transfer.running import run
+from nlp_transfer.stages import base as stages
+from nlp_transfer.stages.model import adopt_encoder
 
 ARCHITECTURES = ["bert", "distilbert", "roberta", "deberta-v2", "electra", "albert", "mpnet", "modernbert"]
 MASKED_FIRST = ["pretrain", "finetune"]
@@ -171,4 +172,4 @@ def test_adopting_foreign_weights_is_refused(bases: dict[str, Path], tmp_path: P
 
     auto = transformers.AutoModelForSequenceClassification
     with pytest.raises(ModelError, match="does not hold the weights"):
-        stages.adopt_encoder(auto.from_pretrained(bases["bert"]), bases["distilbert"])
+        adopt_encoder(auto.from_pretrained(bases["bert"]), bases["distilbert"])

@@ -17,10 +17,11 @@ import torch
 from helpers import Listener, data_of, make_recipe, recipe_data, same_weights
 from killed_run import RUN
 
-from nlp_transfer import checkpoints, jobs, stages
+from nlp_transfer import checkpoints, jobs
 from nlp_transfer.checkpoints import MANIFEST, damage, newest_complete
 from nlp_transfer.parts import recipe_from
 from nlp_transfer.running import RunResult, run
+from nlp_transfer.stages import base as stages
 
 STAGE = Path("stages") / "1-finetune"
 
@@ -131,7 +132,7 @@ def test_stop_between_the_last_checkpoint_and_the_model_trains_no_step_more(
     whole, cut = (make_recipe(tmp_path / name, tiny_bert, **settings) for name in ("whole", "cut"))
     again(whole, "classification")
     with monkeypatch.context() as patch:
-        patch.setattr(stages, "_finish", stop_here)
+        patch.setattr(stages, "finish", stop_here)
         with pytest.raises(KeyboardInterrupt):
             run(cut, data=data_of("classification"))
     again(cut, "classification")

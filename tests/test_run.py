@@ -257,7 +257,7 @@ def test_datasets_in_memory_are_the_same_as_files(task, tmp_path, tiny_bert):
     assert first.metrics == second.metrics
     prints = [read_json(result.folder / "environment.json")["data"] for result in (first, second)]
     assert prints[0] == prints[1]
-    score = evaluate(second.folder, given["target.test"], resamples=100)
+    score = evaluate(load_predictor(second.folder, precision="fp32"), given["target.test"], resamples=100)
     assert score.metrics[score.headline] == second.metrics["scores"]["source-only"]["target.test"][score.headline]
 
 

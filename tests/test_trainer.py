@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import math
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,8 @@ from training import Bench, StopAfter, build, largest_difference
 from nlp_transfer import models, parts
 from nlp_transfer.data.batching import PairCollator
 from nlp_transfer.data.pairs import EpochSampler, Pick
+from nlp_transfer.errors import TrainingError
+from nlp_transfer.methods.dann import Dann
 from nlp_transfer.trainer import SIDE_FILE, parameter_groups
 from nlp_transfer.tuning import Full, Lora
 from nlp_transfer.units import UNKNOWN, Sizes
@@ -378,3 +381,56 @@ def test_overridden_private_methods_exist_in_the_library(tiny_bert: Path, tmp_pa
     trainer, _ = build(tiny_bert, "classification").start(tmp_path)
     assert trainer._get_train_sampler() is trainer.order
     assert [row.epoch for row in trainer.get_train_dataloader().batch_sampler.sampler] == [0] * 24
+
+
+# Numbers that are none
+
+
+@pytest.mark.parametrize("where", ["method", "task"])
+def test_a_loss_that_is_no_number_stops_the_training_by_name(
+    where: str, tiny_bert: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The newest checkpoint stays as it was: the optimizer never sees the broken step."""
+    bench = build(tiny_bert, "classification", dann=True)
+    trainer, _ = bench.start(tmp_path, evaluate_every=2)
+    terms, loss_sum = bench.methods["dann"].terms, trainer.objective.loss_sum
+
+    def broken() -> float:
+        return float("nan") if trainer.state.global_step == 2 else 1.0
+
+    def broken_loss(*args: Any) -> Any:
+        loss, step = loss_sum(*args)
+        return loss * broken(), step
+
+    if where == "method":
+        monkeypatch.setattr(bench.methods["dann"], "terms", lambda step: {"domain": terms(step)["domain"] * broken()})
+    else:
+        monkeypatch.setattr(trainer.objective, "loss_sum", broken_loss)
+    name = "loss_dann_domain" if where == "method" else "loss_task"
+    with pytest.raises(TrainingError, match=f"step 2: {name} is not a finite number"):
+        trainer.train()
+    kept = load_file(tmp_path / "checkpoint-2" / "model.safetensors")
+    assert all(bool(value.isfinite().all()) for value in kept.values())
+
+
+# Weights of methods over time
+
+
+def test_the_factor_of_a_method_follows_its_schedule() -> None:
+    sizes = Sizes(hidden=4, labels=2)
+    made = {name: Dann(sizes, weight=2.0, schedule=name, begin=0.5) for name in ("constant", "linear", "ramp")}
+    assert all(method.factor(0.49) == 0 for method in made.values())
+    assert [method.factor(0.75) for method in made.values()] == pytest.approx(
+        [2.0, 1.0, 2 * (2 / (1 + math.exp(-5)) - 1)]
+    )
+    assert made["linear"].factor(1.0) == 2.0
+
+
+def test_the_trainer_multiplies_terms_with_the_factor(tiny_bert: Path, tmp_path: Path) -> None:
+    bench = build(tiny_bert, "classification", dann=True)
+    bench.methods["dann"].begin = 0.5
+    trainer, watcher = bench.start(tmp_path, max_steps=2)
+    trainer.train()
+    first, second = (line for line in watcher.logs if "loss" in line)
+    assert first["loss"] == pytest.approx(first["loss_task"], rel=1e-4)
+    assert second["loss"] == pytest.approx(second["loss_task"] + second["loss_dann_domain"], rel=1e-4)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import Annotated, ClassVar, Literal
 
 import torch
+from pydantic import Field
 
+from ..functional import ramp
 from ..units import Step
 
 
@@ -13,8 +15,13 @@ class Method(torch.nn.Module):
     """Base class of adaptation methods.
 
     A subclass takes the feature sizes as its only positional argument; its keyword-only arguments are its settings
-    in a recipe, documented and typed there and nowhere else. ``weight`` is one of them: the trainer multiplies the
-    method's terms with it.
+    in a recipe, documented and typed there and nowhere else. It hands on those of this class, which every method has.
+
+    Args:
+        weight: Factor on the method's loss terms.
+        schedule: How the factor moves over the training: ``constant``; ``ramp`` (from 0, steep at first, see
+            :func:`~nlp_transfer.functional.ramp`); ``linear`` (from 0 to the full weight at the end).
+        begin: Share of the training after which the method sets in; the schedule runs over what is left.
 
     Attributes:
         moves_features: The method works by changing features, so frozen features refuse it.
@@ -26,9 +33,28 @@ class Method(torch.nn.Module):
     needs_target: ClassVar[bool] = True
     citation: ClassVar[str] = ""
 
-    def __init__(self, weight: float = 1.0):
+    def __init__(
+        self,
+        *,
+        weight: Annotated[float, Field(ge=0)] = 1.0,
+        schedule: Literal["constant", "ramp", "linear"] = "constant",
+        begin: Annotated[float, Field(ge=0, lt=1)] = 0.0,
+    ):
         super().__init__()
         self.weight = weight
+        self.schedule = schedule
+        self.begin = begin
+
+    def factor(self, progress: float) -> float:
+        """Return what the terms are multiplied with.
+
+        Args:
+            progress: Share of the optimizer steps that are done, 0 to 1.
+        """
+        if progress < self.begin:
+            return 0.0
+        own = (progress - self.begin) / (1 - self.begin)
+        return self.weight * {"constant": 1.0, "linear": own, "ramp": ramp(own)}[self.schedule]
 
     def terms(self, step: Step) -> dict[str, torch.Tensor]:
         """Return the raw (unweighted) loss terms of a step by name; their sum joins the loss.

@@ -8,7 +8,7 @@ stands inside the reversal layer: the discriminator itself always learns at full
 from __future__ import annotations
 
 import math
-from typing import Annotated
+from typing import Annotated, Any
 
 import torch
 from pydantic import Field
@@ -23,7 +23,6 @@ class Dann(Method):
 
     Args:
         sizes: Feature sizes.
-        weight: Factor on the discriminator's loss; leave it at 1 and set ``max_lambda`` instead.
         max_lambda: Largest λ of the reversal layer. BERT-family encoders want a small one (0.1 to 0.3): with 1,
             the paper's value for convolutional networks, features of the classes collapse into each other.
         steepness: γ of the schedule λ(p) = max_lambda · (2 / (1 + exp(−γ p)) − 1).
@@ -32,6 +31,7 @@ class Dann(Method):
         rate_factor: Learning rate of the discriminator as a multiple of the encoder's.
         max_units: At most this many units of each domain are looked at in a step (drawn at random); NER batches
             hold thousands.
+        shared: ``weight`` (leave it at 1 and set ``max_lambda`` instead), ``schedule`` and ``begin`` of every method.
     """
 
     citation = "Ganin et al. 2016, Domain-Adversarial Training of Neural Networks, arXiv 1505.07818"
@@ -40,15 +40,15 @@ class Dann(Method):
         self,
         sizes: Sizes,
         *,
-        weight: Annotated[float, Field(ge=0)] = 1.0,
         max_lambda: Annotated[float, Field(ge=0, le=10)] = 0.1,
         steepness: Annotated[float, Field(gt=0)] = 10.0,
         hidden: Annotated[int, Field(ge=1)] = 256,
         dropout: Annotated[float, Field(ge=0, lt=1)] = 0.1,
         rate_factor: Annotated[float, Field(gt=0)] = 10.0,
         max_units: Annotated[int, Field(ge=2)] = 512,
+        **shared: Any,
     ):
-        super().__init__(weight)
+        super().__init__(**shared)
         self.max_lambda = max_lambda
         self.steepness = steepness
         self.rate_factor = rate_factor

@@ -5,7 +5,8 @@
 
 Each recipe runs once a seed in `runs/benchmarks/`; finished runs are kept, so it can be stopped and extended. With
 `--plain-ner` a stock `Trainer` script (wired as the official token-classification example wires it: first subword
-labelled, 16 rows a batch, random order) is trained on the CoNLL files with the same steps and learning rate.
+labelled, 16 rows a batch, random order) is trained on the CoNLL files with the same steps and learning rate; for a LoRA
+recipe with plain PEFT adapters of the same rank on the same layers.
 """
 
 from __future__ import annotations
@@ -57,6 +58,7 @@ def summary(runs: list[dict[str, Any]]) -> dict[str, dict[str, float]]:
 
 def plain_ner(recipe_path: Path, data: Path, seed: int) -> dict[str, Any]:
     """Train a stock Trainer on the files of a NER recipe, with its epochs, rate and batch; score strict entity F1."""
+    import peft
     import torch
     import transformers
 
@@ -73,6 +75,10 @@ def plain_ner(recipe_path: Path, data: Path, seed: int) -> dict[str, Any]:
     index = {tag: number for number, tag in enumerate(splits.labels)}
     names = {"id2label": dict(enumerate(splits.labels)), "label2id": index}
     model = transformers.AutoModelForTokenClassification.from_pretrained(folder, num_labels=len(index), **names)
+    if recipe.tuning.name == "lora":
+        rank = recipe.tuning.settings["rank"]
+        lora = peft.LoraConfig(task_type="TOKEN_CLS", r=rank, lora_alpha=2 * rank, target_modules="all-linear")
+        model = peft.get_peft_model(model, lora)
 
     def encode(rows: Any) -> list[dict[str, Any]]:
         encoded = tokenizer(
@@ -118,13 +124,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--recipes", type=Path, nargs="*", default=[])
-    parser.add_argument("--plain-ner", type=Path, metavar="RECIPE")
+    parser.add_argument("--plain-ner", type=Path, nargs="*", default=[], metavar="RECIPE")
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
     parser.add_argument("--output", type=Path, required=True)
     options = parser.parse_args()
     results = json.loads(options.output.read_text(encoding="utf8"))["results"] if options.output.is_file() else {}
     jobs = [(path.stem, path, run_recipe) for path in options.recipes]
-    jobs += [(f"plain Trainer, {path.stem}", path, plain_ner) for path in [options.plain_ner] if path is not None]
+    jobs += [(f"plain Trainer, {path.stem}", path, plain_ner) for path in options.plain_ner]
     for name, path, work in jobs:
         for seed in options.seeds:
             runs = {run["seed"]: run for run in results.get(name, {}).get("runs", [])}

@@ -105,10 +105,12 @@ def ours(job: Job, folder: Path, **changes: Any) -> float:
     """
     import datasets
 
-    from nlp_transfer import parts, running, stages
+    from nlp_transfer import parts, running
     from nlp_transfer.prepare import load_splits
     from nlp_transfer.recipe import resolve
     from nlp_transfer.reporter import Reporter
+    from nlp_transfer.stages.finetune import finetune
+    from nlp_transfer.stages.pretrain import pretrain
 
     recipe = {
         "name": "speed",
@@ -133,9 +135,9 @@ def ours(job: Job, folder: Path, **changes: Any) -> float:
     train = running.TrainSpec.model_validate(stage.train)
     begun = time.perf_counter()
     if stage.name == "pretrain":
-        done = stages.pretrain(space, stage, folder / "stage", "speed")
+        done = pretrain(space, stage, folder / "stage", "speed")
     else:
-        done = stages.finetune(space, train, folder / "stage", "speed", encoder=None, adapt=False)
+        done = finetune(space, train, folder / "stage", "speed", encoder=None, adapt=False)
     whole = time.perf_counter() - begun
     return whole if checked.tuning.name == "frozen" else float(done.facts["seconds"])
 

@@ -1,0 +1,94 @@
+"""What stages have in common: the folder, and how its model is saved.
+
+A stage's folder holds checkpoints while it runs, and ``model/`` and ``done.json`` when it is finished. Finished stages
+are skipped, unfinished ones resume from their newest complete checkpoint.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from .. import models
+from ..checkpoints import discard_others, write_text
+from ..hardware import is_main_process
+from ..processes import wait_for_all
+from ..workspace import Workspace
+
+DONE = "done.json"
+
+
+@dataclass(frozen=True)
+class StageResult:
+    """What a finished stage left.
+
+    Args:
+        folder: The stage's folder.
+        facts: Steps, seconds, scores on source dev and the like.
+    """
+
+    folder: Path
+    facts: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def model(self) -> Path:
+        """Folder of the stage's output model."""
+        return self.folder / "model"
+
+
+def finished(folder: Path, fingerprint: str) -> StageResult | None:
+    """Return the result of a stage that is already done with these very settings, else None."""
+    path = folder / DONE
+    if not path.is_file():
+        return None
+    facts = json.loads(path.read_text(encoding="utf8"))
+    return StageResult(folder, facts) if facts.get("fingerprint") == fingerprint else None
+
+
+def begin(space: Workspace, folder: Path, fingerprint: str) -> None:
+    """Drop the checkpoints of other data or settings: resuming from them would mix the two."""
+    if is_main_process() and discard_others(folder, fingerprint):
+        space.reporter.warn(f"{folder}: data or settings are not those that it was begun with; it begins anew.")
+    wait_for_all()
+
+
+def finish(space: Workspace, folder: Path, fingerprint: str, model: Any, facts: dict[str, Any]) -> StageResult:
+    """Write the model, then ``done.json``; drop the checkpoints, which only a stopped stage needs."""
+    facts = {"fingerprint": fingerprint} | facts
+    if is_main_process():
+        part = folder / "model.part"
+        shutil.rmtree(part, ignore_errors=True)
+        save_model(model, space, part)
+        shutil.rmtree(folder / "model", ignore_errors=True)
+        part.rename(folder / "model")
+        write_text(folder / DONE, json.dumps(facts, indent=2) + "\n")
+        for path in folder.glob("*checkpoint-*"):
+            shutil.rmtree(path)
+    wait_for_all()
+    return StageResult(folder, facts)
+
+
+def _base_name(base: models.ResolvedModel) -> str:
+    """Return the hub id of the base, or its folder so that it is found from everywhere on this machine."""
+    local = Path(base.id).expanduser().is_dir()
+    return str(base.folder.resolve()) if local else base.id
+
+
+def save_model(model: Any, space: Workspace, folder: Path) -> None:
+    """Write a model as plain Hugging Face or PEFT files, with label names and the base model's true id."""
+    with models.quiet():
+        config = model.config
+        if hasattr(model, "peft_config"):
+            for peft in model.peft_config.values():
+                peft.base_model_name_or_path = _base_name(space.base)
+                peft.revision = space.base.revision
+            # Otherwise PEFT asks the hub, without a deadline, whether the vocabulary has grown.
+            model.save_pretrained(folder, save_embedding_layers=False)
+            config.save_pretrained(folder)
+            (folder / "README.md").unlink(missing_ok=True)
+        else:
+            model.save_pretrained(folder)
+        space.tokenizer.save_pretrained(folder)

@@ -1,0 +1,108 @@
+"""Training the task on source rows, with or without adaptation methods."""
+
+from __future__ import annotations
+
+import contextlib
+from pathlib import Path
+from typing import Any
+
+from transformers.trainer_utils import set_seed
+
+from .. import jobs, models, parts
+from ..caching import as_cached_rows, cached_encoder, hidden_states
+from ..data.pairs import PairedDomains
+from ..data.windows import Window
+from ..hardware import default_device
+from ..jobs import Job
+from ..objectives import TaskObjective
+from ..recipe.schema import TrainSpec
+from ..tasks.base import Encoded
+from ..units import Sizes
+from ..workspace import Workspace
+from . import base
+from .model import task_model
+
+
+def finetune(
+    space: Workspace, train: TrainSpec, folder: Path, fingerprint: str, *, encoder: Path | None, adapt: bool
+) -> base.StageResult:
+    """Train the task on source rows.
+
+    Args:
+        space: The run's workspace.
+        train: Training settings, resolved.
+        folder: The stage's folder.
+        fingerprint: Hash of everything that determines the result.
+        encoder: Output model of a pretrain stage, or None to start from the base model.
+        adapt: Use the recipe's methods. The source-only twin does not.
+
+    Returns:
+        The result; ``model/`` loads with plain ``transformers`` or ``peft``.
+    """
+    done = base.finished(folder, fingerprint)
+    if done is not None:
+        return done
+    base.begin(space, folder, fingerprint)
+    recipe, task = space.recipe, space.task
+    title = "finetune" if adapt else "source-only"
+    set_seed(recipe.seed)
+    model = task_model(space, train, encoder, title)
+    task.mean_pooling = models.pools_by_mean(model.config)
+    sizes = Sizes(hidden=model.config.hidden_size, labels=len(task.labels))
+    methods = parts.build_methods(recipe.methods, sizes, space.methods) if adapt else {}
+    source = task.encode(space.splits.train.rows, space.tokenizer, space.limits, labelled=True)
+    dev = task.encode(space.splits.dev.rows, space.tokenizer, space.limits, labelled=False)
+    _say_long_rows(space, title, source)
+    target = None
+    if methods and space.splits.unlabelled is not None:
+        target = task.encode(space.splits.unlabelled.rows, space.tokenizer, space.limits, labelled=False)
+    with contextlib.ExitStack() as stack:
+        if not parts.TUNINGS[recipe.tuning.name].moves_features:
+            source, dev = stack.enter_context(_cached(space, model, source, dev))
+        data = PairedDomains(source.features, None if target is None else target.features)
+        job = Job(
+            space,
+            train,
+            folder,
+            title,
+            TaskObjective(task, methods),
+            data,
+            [len(row["input_ids"]) for row in source.features],
+            None if target is None else target.lengths,
+            dev,
+        )
+        facts = jobs.train(job, model)
+        task.tune(space.splits.dev.rows, jobs.dev_logits(space, model, dev))
+    if methods:
+        del model.adaptation
+    facts |= {"source_rows": source.rows, "long_rows": source.long_rows, "task": task.settings()}
+    return base.finish(space, folder, fingerprint, model, facts)
+
+
+def _say_long_rows(space: Workspace, title: str, source: Encoded) -> None:
+    if source.long_rows:
+        fate = "cut off there (data.long_texts)" if space.limits.truncate else "read in overlapping windows"
+        space.reporter.say(
+            f"{title}: {source.long_rows} of {source.rows} source texts are longer than {space.limits.max_length} "
+            f"tokens: {fate}."
+        )
+
+
+@contextlib.contextmanager
+def _cached(space: Workspace, model: Any, source: Encoded, dev: Encoded) -> Any:
+    windows = source.windows + dev.windows
+    model.to(default_device())
+    with space.reporter.bar("frozen features", len(windows)) as advance:
+        states = hidden_states(
+            model, windows, space.tokenizer.pad_token_id, space.recipe.evaluate.batch_tokens, advance
+        )
+    first = len(source.windows)
+    cached_dev = [
+        Window(w.row, [first + number] * len(states[first + number]), w.weight, w.positions, w.words)
+        for number, w in enumerate(dev.windows)
+    ]
+    with cached_encoder(model, states):
+        yield (
+            Encoded(source.windows, source.rows, as_cached_rows(source.features)),
+            Encoded(cached_dev, dev.rows, []),
+        )

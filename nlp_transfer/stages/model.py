@@ -1,0 +1,92 @@
+"""The model that a stage trains: base weights, label names, dropout, tuning, and the encoder of an earlier stage."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file
+
+from .. import models, parts
+from ..errors import ModelError
+from ..recipe.schema import TrainSpec
+from ..workspace import Workspace
+
+
+def task_model(space: Workspace, train: TrainSpec, encoder: Path | None, title: str) -> Any:
+    """Return the model for the task, tuned, ready to be trained.
+
+    Args:
+        space: The run's workspace.
+        train: Training settings, resolved.
+        encoder: Output model of an earlier stage, whose encoder is taken, or None for that of the base model.
+        title: Name of the stage in what the run says.
+    """
+    loaded = models.load_model(space.task.auto_class, space.base, task_config(space, train))
+    if models.label_names(space.base) not in (None, space.task.labels):
+        space.reporter.say(f"{title}: the model's head is for other labels; it starts anew.")
+        loaded = models.renew_head(loaded)
+    model = parts.build_tuning(space.recipe.tuning).apply(loaded, space.task.peft_type)
+    if encoder is not None:
+        adopt_encoder(model, encoder)
+    return model
+
+
+def task_config(space: Workspace, train: TrainSpec) -> Any:
+    """Return the model configuration for the task: label names, problem type, dropout."""
+    task = space.task
+    changes: dict[str, Any] = {
+        "num_labels": len(task.labels),
+        "id2label": dict(enumerate(task.labels)),
+        "label2id": {label: number for number, label in enumerate(task.labels)},
+    }
+    if task.problem_type is not None:
+        changes["problem_type"] = task.problem_type
+    return models.read_config(space.base, **changes, **dropouts(train, models.read_config(space.base)))
+
+
+def dropouts(train: TrainSpec, config: Any) -> dict[str, float]:
+    """Return the configuration values that set dropout, by the names the architecture uses."""
+    wanted = (
+        (train.dropout, ("hidden_dropout_prob", "dropout", "mlp_dropout", "embedding_dropout")),
+        (train.attention_dropout, ("attention_probs_dropout_prob", "attention_dropout")),
+    )
+    return {key: rate for rate, keys in wanted if rate is not None for key in keys if hasattr(config, key)}
+
+
+def adopt_encoder(model: Any, folder: Path) -> None:
+    """Give a model the encoder (or the adapters) that a pretrain stage has trained.
+
+    The rest of the model stays as its base checkpoint has it: a masked-LM checkpoint holds no pooler, and reading the
+    whole model from it would replace a trained pooler by a random one.
+
+    Args:
+        model: A model with a task head, after tuning.
+        folder: Output model of the stage.
+
+    Raises:
+        ModelError: The folder's weights do not belong to this encoder.
+    """
+    adapter = (folder / "adapter_config.json").is_file()
+    weights = load_file(folder / ("adapter_model.safetensors" if adapter else "model.safetensors"))
+    if adapter:
+        own = {_saved_name(name): parameter for name, parameter in model.named_parameters() if "lora_" in name}
+        wanted = {key: value for key, value in weights.items() if "lora_" in key}
+    else:
+        prefix = models.encoder_prefix(model)
+        own = {name: parameter for name, parameter in model.named_parameters() if name.startswith(prefix)}
+        wanted = {key: value for key, value in weights.items() if key.startswith(prefix)}
+    missing = [name for name in own if name not in wanted and ".pooler." not in name]
+    if missing or not wanted:
+        raise ModelError(f"{folder} does not hold the weights of this encoder: {missing[:3]} …")
+    with torch.no_grad():
+        for key, value in wanted.items():
+            if key in own:
+                own[key].copy_(value)
+
+
+def _saved_name(name: str) -> str:
+    """Return the key under which PEFT saves a parameter: without the adapter's name (DoRA's also without `.weight`)."""
+    magnitude = "lora_magnitude_vector" in name
+    return name.replace(".default.weight" if magnitude else ".default", "")
