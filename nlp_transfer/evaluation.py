@@ -11,29 +11,29 @@ from .hardware import is_main_process
 from .inference import Predictor, load_resolved, text_answer, token_answer, write_settings
 from .metrics import paired_difference
 from .recipe.schema import Recipe
-from .stages.base import StageResult
+from .sequence import TWIN, Outcome
 from .tasks.base import Score
 from .tasks.ner import Ner
 from .workspace import Workspace
 
-ADAPTED, TWIN = "adapted", "source-only"
+ADAPTED = "adapted"
 
 
-def with_settings(space: Workspace, results: dict[str, StageResult]) -> None:
+def with_settings(space: Workspace, outcome: Outcome) -> None:
     """Write the prediction settings beside each task model."""
-    for name in ("finetune", TWIN):
-        if name in results:
+    for result in outcome.named().values():
+        if "task" in result.facts:
             # Thresholds belong to the model that they were tuned for.
-            space.task.restore(results[name].facts["task"])
-            write_settings(results[name].model, space.task, space.limits, space.recipe.task.polarity)
+            space.task.restore(result.facts["task"])
+            write_settings(result.model, space.task, space.limits, space.recipe.task.polarity)
 
 
-def evaluate_models(space: Workspace, results: dict[str, StageResult], folder: Path) -> dict[str, Any]:
+def evaluate_models(space: Workspace, outcome: Outcome, folder: Path) -> dict[str, Any]:
     """Score the selected checkpoints on source dev and on the labelled target splits, each once.
 
     Args:
         space: The workspace.
-        results: Results by stage.
+        outcome: What the stages left.
         folder: The run folder; predictions go to ``predictions/``.
 
     Returns:
@@ -41,9 +41,9 @@ def evaluate_models(space: Workspace, results: dict[str, StageResult], folder: P
     """
     recipe = space.recipe
     splits: dict[str, Split] = {"source.dev": space.splits.dev, **space.splits.scored}
-    roles = {ADAPTED if recipe.adapts else TWIN: results["finetune"]}
-    if TWIN in results:
-        roles[TWIN] = results[TWIN]
+    roles = {ADAPTED if recipe.adapts else TWIN: outcome.final}
+    if outcome.twin is not None:
+        roles[TWIN] = outcome.twin
     scores: dict[str, dict[str, Score]] = {}
     for role, result in roles.items():
         adapter = (result.model / "adapter_config.json").is_file()

@@ -13,17 +13,15 @@ from .arguments import check_batches
 from .card import card_text
 from .data.windows import Limits
 from .errors import Problem, RecipeError, UserError
-from .evaluation import TWIN, evaluate_models, with_settings
+from .evaluation import evaluate_models, with_settings
 from .hardware import choose_precision, idle_gpus, is_main_process
 from .parts import METHODS, Known
 from .prepare import Splits, build_task, load_splits, say_notes
 from .processes import first_process_first, wait_for_all
 from .recipe.defaults import resolve
-from .recipe.schema import PretrainStage, Recipe, TrainSpec
+from .recipe.schema import PretrainStage, Recipe
 from .reporter import Reporter
-from .stages.base import StageResult
-from .stages.finetune import finetune
-from .stages.pretrain import pretrain
+from .sequence import train_stages
 from .workspace import Workspace
 
 
@@ -132,19 +130,20 @@ def _run_claimed(
         "files": space.base.note,
     }
     record = runfolder.environment(recipe, fingerprints, base)
-    results = train_stages(space, folder, fingerprints)
+    outcome = train_stages(space, folder, fingerprints)
     if is_main_process():
-        with_settings(space, results)
+        with_settings(space, outcome)
     wait_for_all()
-    metrics = evaluate_models(space, results, folder)
+    metrics = evaluate_models(space, outcome, folder)
     if is_main_process():
         record["seconds"] = {"total": round(time.time() - begun, 1)} | {
-            name: result.facts.get("seconds") for name, result in results.items()
+            name: result.facts.get("seconds") for name, result in outcome.named().items()
         }
-        runfolder.copy_folder(results["finetune"].model, folder / "model")
+        runfolder.copy_folder(outcome.final.model, folder / "model")
         runfolder.write_json(folder / "environment.json", record)
-        runfolder.write_lines(folder / "stages.jsonl", [{"stage": name} | r.facts for name, r in results.items()])
-        (folder / "README.md").write_text(card_text(space, metrics, record, results), encoding="utf8")
+        facts = [{"stage": name} | result.facts for name, result in outcome.named().items()]
+        runfolder.write_lines(folder / "stages.jsonl", facts)
+        (folder / "README.md").write_text(card_text(space, metrics, record, outcome.named()), encoding="utf8")
         runfolder.write_json(folder / "metrics.json", metrics)
     wait_for_all()
     return RunResult(folder, json.loads((folder / "metrics.json").read_text(encoding="utf8")))
@@ -177,45 +176,3 @@ def workspace(recipe: Recipe, splits: Splits, folder: Path, reporter: Reporter) 
     reporter.say(f"precision: {precision.reason}")
     task = build_task(recipe, splits)
     return Workspace(recipe, splits, task, base, tokenizer, limits, precision, reporter, folder / "log.jsonl")
-
-
-def train_stages(space: Workspace, folder: Path, fingerprints: dict[str, str]) -> dict[str, StageResult]:
-    """Run the stages in order, then the source-only twin where the recipe adapts.
-
-    Args:
-        space: The workspace.
-        folder: The run folder.
-        fingerprints: Of the data, by split.
-
-    Returns:
-        Results by stage: ``pretrain…``, ``finetune``, and ``source-only``.
-    """
-    recipe = space.recipe
-    results: dict[str, StageResult] = {}
-    encoder: Path | None = None
-    before = ""
-    for number, stage in enumerate(recipe.stages, start=1):
-        place = folder / "stages" / f"{number}-{stage.name}"
-        settings = [stage.model_dump(), [part.model_dump() for part in recipe.methods]]
-        reads_target = bool(recipe.methods) or isinstance(stage, PretrainStage)
-        before = runfolder.stage_fingerprint(recipe, settings, learned_from(fingerprints, reads_target), before)
-        if isinstance(stage, PretrainStage):
-            result = pretrain(space, stage, place, before)
-            encoder = result.model
-            results["pretrain" if "pretrain" not in results else f"pretrain-{number}"] = result
-        else:
-            train = TrainSpec.model_validate(stage.train)
-            result = finetune(space, train, place, before, encoder=encoder, adapt=True)
-            results["finetune"] = result
-    if recipe.adapts and recipe.source_only:
-        train = TrainSpec.model_validate(recipe.stages[-1].train)
-        settings = [recipe.stages[-1].model_dump(), []]
-        own = runfolder.stage_fingerprint(recipe, settings, learned_from(fingerprints, False), "")
-        results[TWIN] = finetune(space, train, folder / "stages" / TWIN, own, encoder=None, adapt=False)
-    return results
-
-
-def learned_from(fingerprints: dict[str, str], target: bool) -> dict[str, str]:
-    """Return the fingerprints of the data that a stage learns from: never those of labelled target rows."""
-    names = ["source.train", "source.dev", *(["target.unlabelled"] if target else [])]
-    return {name: fingerprints[name] for name in names if name in fingerprints}

@@ -29,8 +29,8 @@ LAYERS = {
         *["objectives", "caching", "forward"],
     ],
     3: ["trainer", "parts", "arguments", "callbacks"],
-    4: ["prepare", "workspace", "jobs", "stages", "inference"],
-    5: ["running", "runfolder", "card", "checking", "streaming", "evaluation", "screen", "cli", "__main__"],
+    4: ["prepare", "workspace", "jobs", "stages", "inference", "sequence", "runfolder"],
+    5: ["running", "card", "checking", "streaming", "evaluation", "screen", "cli", "__main__"],
 }
 LAYER = {name: layer for layer, names in LAYERS.items() for name in names}
 KINDS = ["methods", "tasks"]

@@ -39,6 +39,21 @@ class StageResult:
         return self.folder / "model"
 
 
+@dataclass(frozen=True)
+class Before:
+    """Model folders that earlier stages left for a stage to build upon.
+
+    Args:
+        encoder: Output of the newest pretrain stage.
+        model: Task model of the newest stage that trained one.
+        twin: The source-only twin.
+    """
+
+    encoder: Path | None = None
+    model: Path | None = None
+    twin: Path | None = None
+
+
 def finished(folder: Path, fingerprint: str) -> StageResult | None:
     """Return the result of a stage that is already done with these very settings, else None."""
     path = folder / DONE

@@ -24,7 +24,7 @@ from .model import task_model
 
 
 def finetune(
-    space: Workspace, train: TrainSpec, folder: Path, fingerprint: str, *, encoder: Path | None, adapt: bool
+    space: Workspace, train: TrainSpec, folder: Path, fingerprint: str, before: base.Before, *, adapt: bool
 ) -> base.StageResult:
     """Train the task on source rows.
 
@@ -33,7 +33,7 @@ def finetune(
         train: Training settings, resolved.
         folder: The stage's folder.
         fingerprint: Hash of everything that determines the result.
-        encoder: Output model of a pretrain stage, or None to start from the base model.
+        before: What earlier stages left; the twin starts from the base model whatever that is.
         adapt: Use the recipe's methods. The source-only twin does not.
 
     Returns:
@@ -46,7 +46,7 @@ def finetune(
     recipe, task = space.recipe, space.task
     title = "finetune" if adapt else "source-only"
     set_seed(recipe.seed)
-    model = task_model(space, train, encoder, title)
+    model = task_model(space, train, before.encoder if adapt else None, title)
     task.mean_pooling = models.pools_by_mean(model.config)
     sizes = Sizes(hidden=model.config.hidden_size, labels=len(task.labels))
     methods = parts.build_methods(recipe.methods, sizes, space.methods) if adapt else {}

@@ -21,7 +21,9 @@ FRESH_HEAD_STEPS = 200
 DEFAULT_BLOCK = 128
 
 
-def pretrain(space: Workspace, stage: PretrainStage, folder: Path, fingerprint: str) -> base.StageResult:
+def pretrain(
+    space: Workspace, stage: PretrainStage, folder: Path, fingerprint: str, before: base.Before
+) -> base.StageResult:
     """Continue masked-LM training of the encoder on unlabelled text.
 
     Args:
@@ -29,6 +31,7 @@ def pretrain(space: Workspace, stage: PretrainStage, folder: Path, fingerprint: 
         stage: The stage's settings, resolved.
         folder: The stage's folder.
         fingerprint: Hash of everything that determines the result.
+        before: What earlier stages left: another pretrain stage's encoder is trained on.
 
     Returns:
         The result; ``model/`` is a masked-LM checkpoint (or adapter) whose encoder the next stage adopts.

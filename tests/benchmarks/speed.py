@@ -109,6 +109,7 @@ def ours(job: Job, folder: Path, **changes: Any) -> float:
     from nlp_transfer.prepare import load_splits
     from nlp_transfer.recipe import resolve
     from nlp_transfer.reporter import Reporter
+    from nlp_transfer.stages.base import Before
     from nlp_transfer.stages.finetune import finetune
     from nlp_transfer.stages.pretrain import pretrain
 
@@ -135,9 +136,9 @@ def ours(job: Job, folder: Path, **changes: Any) -> float:
     train = running.TrainSpec.model_validate(stage.train)
     begun = time.perf_counter()
     if stage.name == "pretrain":
-        done = pretrain(space, stage, folder / "stage", "speed")
+        done = pretrain(space, stage, folder / "stage", "speed", Before())
     else:
-        done = finetune(space, train, folder / "stage", "speed", encoder=None, adapt=False)
+        done = finetune(space, train, folder / "stage", "speed", Before(), adapt=False)
     whole = time.perf_counter() - begun
     return whole if checked.tuning.name == "frozen" else float(done.facts["seconds"])
 

@@ -1,0 +1,80 @@
+"""The stages of a run in their order, and the source-only twin that they are compared with."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from .recipe.schema import PretrainStage, TrainSpec
+from .runfolder import stage_fingerprint
+from .stages.base import Before, StageResult
+from .stages.finetune import finetune
+from .stages.pretrain import pretrain
+from .workspace import Workspace
+
+TWIN = "source-only"
+
+
+@dataclass
+class Outcome:
+    """What the stages of a run left.
+
+    Args:
+        stages: Results by name (``pretrain``, ``pretrain-2``, ``finetune``), in the order of running.
+        twin: The source-only twin, where the recipe adapts and asks for it.
+    """
+
+    stages: dict[str, StageResult] = field(default_factory=dict)
+    twin: StageResult | None = None
+
+    @property
+    def final(self) -> StageResult:
+        """The task model that the last stage left."""
+        return list(self.stages.values())[-1]
+
+    def named(self) -> dict[str, StageResult]:
+        """All results by name, the twin's under ``source-only``."""
+        return self.stages | ({} if self.twin is None else {TWIN: self.twin})
+
+
+def train_stages(space: Workspace, folder: Path, fingerprints: dict[str, str]) -> Outcome:
+    """Train the source-only twin where the recipe adapts, then the stages in order.
+
+    The twin comes first: what adapts may hold on to it.
+
+    Args:
+        space: The workspace.
+        folder: The run folder.
+        fingerprints: Of the data, by split.
+    """
+    recipe = space.recipe
+    outcome = Outcome()
+    before = Before()
+    if recipe.adapts and recipe.source_only:
+        train = TrainSpec.model_validate(recipe.stages[-1].train)
+        alone = [recipe.stages[-1].model_dump(), []]
+        own = stage_fingerprint(recipe, alone, learned_from(fingerprints, False), "")
+        outcome.twin = finetune(space, train, folder / "stages" / TWIN, own, before, adapt=False)
+        before = replace(before, twin=outcome.twin.model)
+    chain = ""
+    for number, stage in enumerate(recipe.stages, start=1):
+        place = folder / "stages" / f"{number}-{stage.name}"
+        settings = [stage.model_dump(), [part.model_dump() for part in recipe.methods]]
+        reads_target = bool(recipe.methods) or isinstance(stage, PretrainStage)
+        chain = stage_fingerprint(recipe, settings, learned_from(fingerprints, reads_target), chain)
+        name = stage.name if stage.name not in outcome.stages else f"{stage.name}-{number}"
+        if isinstance(stage, PretrainStage):
+            result = pretrain(space, stage, place, chain, before)
+            before = replace(before, encoder=result.model)
+        else:
+            train = TrainSpec.model_validate(stage.train)
+            result = finetune(space, train, place, chain, before, adapt=True)
+            before = replace(before, model=result.model)
+        outcome.stages[name] = result
+    return outcome
+
+
+def learned_from(fingerprints: dict[str, str], target: bool) -> dict[str, str]:
+    """Return the fingerprints of the data that a stage learns from: never those of labelled target rows."""
+    names = ["source.train", "source.dev", *(["target.unlabelled"] if target else [])]
+    return {name: fingerprints[name] for name in names if name in fingerprints}
