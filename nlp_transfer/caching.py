@@ -15,8 +15,8 @@ import numpy as np
 import torch
 from transformers.modeling_outputs import BaseModelOutput, BaseModelOutputWithPooling
 
-from .data.batching import pad_tokens, token_batches
 from .data.windows import Window
+from .forward import read_windows
 from .models import encoder_of, pools_by_mean
 from .units import first_token, mean_of_tokens
 
@@ -69,7 +69,6 @@ def cached_encoder(model: Any, states: Sequence[np.ndarray]) -> Iterator[None]:
         setattr(model, model.base_model_prefix, encoder)
 
 
-@torch.inference_mode()
 def hidden_states(
     model: Any,
     windows: Sequence[Window],
@@ -77,7 +76,7 @@ def hidden_states(
     batch_tokens: int = 2048,
     on_batch: Callable[[int], None] | None = None,
 ) -> list[np.ndarray]:
-    """Run the encoder once over windows and keep what the head reads.
+    """Run the encoder once over windows and keep what the head reads. Several processes share the work.
 
     Args:
         model: A model with a task head. Dropout is off: frozen features are the same in every epoch.
@@ -92,25 +91,18 @@ def hidden_states(
     """
     model.eval()
     encoder = encoder_of(model)
-    device = next(model.parameters()).device
     token_task = "TokenClassification" in type(model).__name__
     mean = pools_by_mean(model.config)
-    lengths = [len(window.input_ids) for window in windows]
-    kept: list[Any] = [None] * len(windows)
-    for indices in token_batches(lengths, batch_tokens):
-        batch = {
-            key: value.to(device) for key, value in pad_tokens([windows[i].input_ids for i in indices], pad_id).items()
-        }
+
+    def states(batch: dict[str, torch.Tensor]) -> torch.Tensor:
         hidden_NTH = encoder(**batch)[0].float()
-        if not token_task:
-            pooled_NH = mean_of_tokens(hidden_NTH, batch["attention_mask"]) if mean else hidden_NTH[:, 0]
-            hidden_NTH = pooled_NH.unsqueeze(1)
-        values = hidden_NTH.cpu().numpy()
-        for number, index in enumerate(indices):
-            kept[index] = values[number, : lengths[index]].copy()
-        if on_batch is not None:
-            on_batch(len(indices))
-    return kept
+        if token_task:
+            return hidden_NTH
+        pooled_NH = mean_of_tokens(hidden_NTH, batch["attention_mask"]) if mean else hidden_NTH[:, 0]
+        return pooled_NH.unsqueeze(1)
+
+    device = next(model.parameters()).device
+    return read_windows(states, windows, pad_id, device, batch_tokens, on_batch, shared=True)
 
 
 def as_cached_rows(features: Sequence[dict[str, Any]], first: int = 0) -> list[dict[str, Any]]:

@@ -18,6 +18,14 @@ from nlp_transfer.hardware import is_main_process
 from nlp_transfer.running import run
 
 SGD_STEPS = 4
+PRETRAIN = {"name": "pretrain", "block_length": 16, "head_steps": 2, "train": {"max_steps": 3, "batch_size": 4}}
+RUNS: dict[str, dict[str, Any]] = {
+    "plain": {},
+    "dann": {"methods": ("dann",)},
+    "lora": {"tuning": "lora"},
+    "frozen": {"tuning": "frozen"},
+    "pretrain": {"stages": [PRETRAIN, "finetune"]},
+}
 
 
 def main(folder: str, model: str) -> None:
@@ -33,9 +41,9 @@ def main(folder: str, model: str) -> None:
             torch.save(watcher.gradients, place / f"{kind}.gradients.pt")
             torch.save(trainer.model.state_dict(), place / f"{kind}.weights.pt")
     facts["resumed"] = resumed_equals_whole(place / "resumed", Path(model))
-    for name, methods in (("plain", ()), ("dann", ("dann",))):
+    for name, settings in RUNS.items():
         data = data_of("ner") | {"source.dev": ner_rows(13, 2), "target.test": ner_rows(17, 4)}
-        recipe = make_recipe(place / name, Path(model), "ner", "full", methods, max_steps=3, dropout=0.0)
+        recipe = make_recipe(place / name, Path(model), "ner", **settings, max_steps=3, dropout=0.0)
         facts[name] = run(recipe, data=data).metrics["scores"]
         facts[f"{name} again"] = run(recipe, data=data).metrics["scores"]
     # Each process says what it saw, so that a process that returned early or something else shows.

@@ -45,9 +45,9 @@ def facts(folder: Path, rank: int = 0) -> dict[str, Any]:
 def test_there_were_two_processes(folders: dict[int, Path]) -> None:
     assert facts(folders[1])["processes"] == 1
     assert facts(folders[2], 0)["processes"] == facts(folders[2], 1)["processes"] == 2
-    for name in ("plain", "dann"):
-        done = json.loads((folders[2] / name / "stages/1-finetune/done.json").read_text())
-        assert done["processes"] == 2
+    for name in several_processes.RUNS:
+        (done,) = (folders[2] / name).glob("stages/*-finetune/done.json")
+        assert json.loads(done.read_text())["processes"] == 2
 
 
 @pytest.mark.parametrize("kind", ["ner", "classification"])
@@ -71,7 +71,8 @@ def test_training_resumed_inside_an_epoch_is_one_that_was_not_stopped(folders: d
 
 def test_scores_of_a_run_are_those_of_one_process(folders: dict[int, Path]) -> None:
     one, first, second = facts(folders[1]), facts(folders[2], 0), facts(folders[2], 1)
-    assert first["plain"] == one["plain"]
+    for name in ("plain", "lora", "frozen", "pretrain"):
+        assert first[name] == one[name], name
     assert first == second  # every process returns everything
 
 
@@ -84,13 +85,13 @@ def test_run_with_a_method_runs(folders: dict[int, Path]) -> None:
     assert all(0.0 < line["loss_dann_domain"] < 5.0 for line in logged)
 
 
-@pytest.mark.parametrize("name", ["plain", "dann"])
+@pytest.mark.parametrize("name", several_processes.RUNS)
 def test_run_folder_is_written_once(name: str, folders: dict[int, Path]) -> None:
     def listing(folder: Path) -> list[str]:
         return sorted(str(path.relative_to(folder)) for path in folder.rglob("*"))
 
     assert listing(folders[1] / name) == listing(folders[2] / name)
-    role = "adapted" if name == "dann" else "source-only"
+    role = "adapted" if name in ("dann", "pretrain") else "source-only"
     for file in ("log.jsonl", "stages.jsonl", f"predictions/{role}.target.test.jsonl"):
         counts = [len((folders[count] / name / file).read_text().splitlines()) for count in (1, 2)]
         assert counts[0] == counts[1], file
