@@ -18,7 +18,11 @@ if TYPE_CHECKING:
     from .checking import check
     from .inference import Predictor, evaluate, load_predictor
     from .methods.base import Method
+    from .methods.cdan import Cdan
+    from .methods.coral import Coral
     from .methods.dann import Dann
+    from .methods.mcc import Mcc
+    from .methods.mmd import Mmd
     from .objectives import TaskObjective
     from .parts import METHODS, load_recipe, recipe_from
     from .recipe import Recipe, resolve
@@ -34,12 +38,16 @@ __version__ = "0.1.0"
 
 __all__ = [
     "METHODS",
+    "Cdan",
     "Classification",
+    "Coral",
     "Dann",
     "Frozen",
     "Full",
     "Lora",
+    "Mcc",
     "Method",
+    "Mmd",
     "MultiLabel",
     "Ner",
     "Predictor",
@@ -65,7 +73,11 @@ _HOMES = {
     "checking": ("check",),
     "inference": ("Predictor", "evaluate", "load_predictor"),
     "methods.base": ("Method",),
+    "methods.cdan": ("Cdan",),
+    "methods.coral": ("Coral",),
     "methods.dann": ("Dann",),
+    "methods.mcc": ("Mcc",),
+    "methods.mmd": ("Mmd",),
     "objectives": ("TaskObjective",),
     "parts": ("METHODS", "load_recipe", "recipe_from"),
     "recipe": ("Recipe", "resolve"),

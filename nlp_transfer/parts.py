@@ -18,7 +18,11 @@ from . import recipe as recipes
 from .data.canonical import Kind
 from .errors import Problem, RecipeError, nearest
 from .methods.base import Method
+from .methods.cdan import Cdan
+from .methods.coral import Coral
 from .methods.dann import Dann
+from .methods.mcc import Mcc
+from .methods.mmd import Mmd
 from .recipe.messages import describe
 from .recipe.schema import Part, Recipe, TaskSpec
 from .tasks.base import Task
@@ -28,8 +32,7 @@ from .tuning import Frozen, Full, Lora, TopLayers, Tuning
 from .units import Sizes
 
 TUNINGS: dict[str, type[Tuning]] = {"full": Full, "lora": Lora, "frozen": Frozen, "top_layers": TopLayers}
-METHODS: dict[str, type[Method]] = {"dann": Dann}
-
+METHODS: dict[str, type[Method]] = {"dann": Dann, "cdan": Cdan, "mmd": Mmd, "coral": Coral, "mcc": Mcc}
 
 Known = Mapping[str, type[Method]]
 
@@ -129,8 +132,8 @@ def _combination_findings(
         method = methods[number]
         if method is not None and method.moves_features and not moves:
             text = (
-                f"'{name}' aligns features, but tuning '{tuning}' never changes them. Use tuning full, lora or "
-                "top_layers, or remove the method."
+                f"'{name}' works by changing features, but tuning '{tuning}' never changes them. Use tuning full, "
+                "lora or top_layers, or remove the method."
             )
             found.append((("methods", number), text))
         if method is not None and method.needs_target and not has_target:

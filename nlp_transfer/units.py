@@ -1,12 +1,13 @@
 """The bundle of tensors that lets every method work with every task.
 
 A *unit* is what the task labels: a text, or the first subword of each word for NER. A task turns a batch into
-units; methods see only units. Shape suffixes: N rows, T tokens, U units, H hidden size, C labels.
+units; methods see only units. Shape suffixes: N rows, T tokens, U units, H hidden size, C labels, K decisions that a
+unit asks for, D outcomes of a decision.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
@@ -21,10 +22,17 @@ class Sizes:
     Args:
         hidden: Size H of a feature vector.
         labels: Number C of labels.
+        multi_label: Each label is a decision of its own.
     """
 
     hidden: int
     labels: int
+    multi_label: bool = False
+
+    @property
+    def outcomes(self) -> int:
+        """Number K · D of outcomes over all decisions of a unit: C, or 2 C for multi-label."""
+        return self.labels * 2 if self.multi_label else self.labels
 
 
 @dataclass(frozen=True)
@@ -52,8 +60,59 @@ class Step:
     @property
     def labelled_U(self) -> torch.Tensor:
         """Which units have a label, as booleans."""
-        first = self.labels_U if self.labels_U.dim() == 1 else self.labels_U[:, 0]
+        first = self.labels_U[:, 0] if self.multi_label else self.labels_U
         return first != UNKNOWN
+
+    @property
+    def multi_label(self) -> bool:
+        """Whether each label is a decision of its own."""
+        return self.labels_U.dim() == 2
+
+    @property
+    def decisions_UKD(self) -> torch.Tensor:
+        """Logits of each decision, to be read with a softmax over D.
+
+        One decision between the labels (K = 1, D = C); for multi-label one a label, between yes and no (K = C,
+        D = 2), where the softmax is the sigmoid and its complement.
+        """
+        if self.multi_label:
+            return torch.stack([self.logits_UC, torch.zeros_like(self.logits_UC)], dim=-1)
+        return self.logits_UC.unsqueeze(1)
+
+    @property
+    def outcomes_UKD(self) -> torch.Tensor:
+        """The true outcome of each decision as 0 and 1; all 0 for units without a label."""
+        known_U11 = self.labelled_U[:, None, None]
+        if self.multi_label:
+            return torch.stack([self.labels_U, 1 - self.labels_U], dim=-1) * known_U11
+        labels_U = self.labels_U.clamp(min=0)
+        one_hot_UC = torch.nn.functional.one_hot(labels_U, self.logits_UC.shape[-1]).to(self.logits_UC)
+        return one_hot_UC.unsqueeze(1) * known_U11
+
+    def take(self, chosen_U: torch.Tensor) -> Step:
+        """Return the step with some of its units only, given by their indices."""
+        return replace(
+            self,
+            features_UH=self.features_UH[chosen_U],
+            logits_UC=self.logits_UC[chosen_U],
+            labels_U=self.labels_U[chosen_U],
+            weight_U=self.weight_U[chosen_U],
+            domain_U=self.domain_U[chosen_U],
+        )
+
+    def subsample(self, most: int) -> Step:
+        """Return the step with at most ``most`` units of each domain, drawn at random; source units come first."""
+        kept = []
+        for side in (0, 1):
+            units_U = (self.domain_U == side).nonzero().squeeze(-1)
+            if units_U.numel() > most:
+                units_U = units_U[torch.randperm(units_U.numel(), device=units_U.device)[:most]]
+            kept.append(units_U)
+        return self.take(torch.cat(kept))
+
+    def has_both(self, least: int) -> bool:
+        """Return whether each domain has at least so many units."""
+        return all(int((self.domain_U == side).sum()) >= least for side in (0, 1))
 
 
 def first_token(hidden_NTH: torch.Tensor) -> torch.Tensor:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +41,10 @@ def main(folder: str, model: str) -> None:
         if is_main_process():
             torch.save(watcher.gradients, place / f"{kind}.gradients.pt")
             torch.save(trainer.model.state_dict(), place / f"{kind}.weights.pt")
+    cdan = train_cdan(place / "cdan", Path(model))
+    if is_main_process():
+        torch.save(cdan.gradients, place / "cdan.gradients.pt")
+    facts["cdan"] = cdan.state
     facts["resumed"] = resumed_equals_whole(place / "resumed", Path(model))
     for name, settings in RUNS.items():
         data = data_of("ner") | {"source.dev": ner_rows(13, 2), "target.test": ner_rows(17, 4)}
@@ -49,6 +54,23 @@ def main(folder: str, model: str) -> None:
     # Each process says what it saw, so that a process that returned early or something else shows.
     rank = torch.distributed.get_rank() if torch.distributed.is_initialized() else 0
     (place / f"facts.{rank}.json").write_text(json.dumps(facts))
+
+
+@dataclass
+class Adapted:
+    """What a training with a method left: gradients, and the sums of its weights and random matrices."""
+
+    gradients: list[dict[str, torch.Tensor]]
+    state: dict[str, float]
+
+
+def train_cdan(place: Path, model: Path) -> Adapted:
+    """Texts, so that each process holds the same number of units, and without entropy weights: means of means."""
+    settings = {"dropout": 0.0, "hidden": 8, "entropy": False, "max_width": 16, "random_width": 8}
+    trainer, watcher = build(model, "classification", with_methods={"cdan": settings}).start(place, max_steps=SGD_STEPS)
+    trainer.train()
+    state = trainer.model.adaptation.state_dict()
+    return Adapted(watcher.gradients, {name: float(value.double().sum()) for name, value in state.items()})
 
 
 def resumed_equals_whole(place: Path, model: Path) -> bool:

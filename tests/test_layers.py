@@ -33,6 +33,9 @@ LAYERS = {
     5: ["running", "card", "checking", "streaming", "evaluation", "screen", "cli", "__main__"],
 }
 LAYER = {name: layer for layer, names in LAYERS.items() for name in names}
+BASES = {("methods", "base"), ("methods", "adversarial")}
+"""What methods derive from; itself no method."""
+
 KINDS = ["methods", "tasks"]
 """Folders whose files are parts: each is on its own, but for the base class and what its own class derives from."""
 
@@ -146,7 +149,10 @@ def test_parts_of_one_kind_do_not_know_parts_of_another(kind: str) -> None:
 def test_methods_do_not_import_each_other() -> None:
     for path in (ROOT / "methods").glob("*.py"):
         for target, line in imports(path):
-            assert target[:1] != ("methods",) or target == ("methods", "base"), f"{path}:{line}"
+            assert target[:1] != ("methods",) or target in BASES, f"{path}:{line}"
+    from nlp_transfer import parts
+
+    assert not {tuple(method.__module__.split(".")[1:]) for method in parts.METHODS.values()} & BASES
 
 
 def test_trainer_knows_no_concrete_part() -> None:

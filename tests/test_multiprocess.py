@@ -62,6 +62,17 @@ def test_gradients_losses_and_weights_are_those_of_one_process(kind: str, folder
     assert losses[0] == pytest.approx(losses[1], rel=1e-5)
 
 
+def test_conditional_adversary_is_the_same_in_all_processes_and_learns_what_one_learns(folders: dict[int, Path]) -> None:
+    one, two = (torch.load(folders[count] / "cdan.gradients.pt") for count in (1, 2))
+    assert any("adaptation.cdan.discriminator" in name for name in one[0])
+    for ours, theirs in zip(two, one, strict=True):
+        assert largest_difference(ours, theirs) < 1e-5
+    first, second = (facts(folders[2], rank)["cdan"] for rank in (0, 1))
+    assert first == second
+    assert "cdan.random_HW" in first
+    assert first == pytest.approx(facts(folders[1])["cdan"], rel=1e-4)
+
+
 def test_training_resumed_inside_an_epoch_is_one_that_was_not_stopped(folders: dict[int, Path]) -> None:
     """The stock trainer does not tell the sampler its epoch then: it would see the rows of the first epoch again."""
     assert facts(folders[1])["resumed"]

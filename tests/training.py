@@ -101,9 +101,10 @@ def build(
     tuning: str = "full",
     dann: bool = False,
     max_length: int = 32,
+    with_methods: dict[str, dict[str, Any]] | None = None,
     **task: Any,
 ) -> Bench:
-    """Build a model without dropout, its task and its rows."""
+    """Build a model without dropout, its task and its rows; methods by their settings, ``dann`` as a shorthand."""
     given = TASKS[kind] if isinstance(TASKS[kind], dict) else {"name": TASKS[kind]}
     spec = TaskSpec.model_validate(given | task)
     rows_kind = parts.row_kind(spec)
@@ -121,12 +122,13 @@ def build(
     source = made.encode(split.rows, tokenizer, limits, labelled=True)
     target = None
     methods: dict[str, Any] = {}
-    if dann:
+    wanted = {"dann": {"dropout": 0.0, "hidden": 8}} if dann else (with_methods or {})
+    if wanted:
         text_kind = "words" if kind == "ner" else "text"
         other = load_split(rows_of(kind, count - 5, 7), name="target.unlabelled", kind=text_kind)
         target = made.encode(other.rows, tokenizer, limits, labelled=False)
         sizes = Sizes(hidden=model.config.hidden_size, labels=len(made.labels))
-        methods = {"dann": parts.METHODS["dann"](sizes, dropout=0.0, hidden=8)}  # type: ignore[call-arg]
+        methods = {name: parts.METHODS[name](sizes, **settings) for name, settings in wanted.items()}  # type: ignore[call-arg]
     return Bench(kind, model, made, source, target, tokenizer, methods)
 
 

@@ -68,6 +68,11 @@ class Method(torch.nn.Module):
         """
         raise TypeError(f"{type(self).__name__} does not define terms()")
 
+    def nothing(self, step: Step) -> torch.Tensor:
+        """Return a zero that can be differentiated, for a step with too few units: every parameter takes part."""
+        taking_part = [step.features_UH, step.logits_UC, *self.parameters()]
+        return torch.stack([tensor.sum() * 0.0 for tensor in taking_part]).sum()
+
     def watch(self, step: Step) -> dict[str, float]:
         """Return numbers to log that are not losses, such as the accuracy of a discriminator."""
         return {}

@@ -48,7 +48,8 @@ def finetune(
     set_seed(recipe.seed)
     model = task_model(space, train, before.encoder if adapt else None, title)
     task.mean_pooling = models.pools_by_mean(model.config)
-    sizes = Sizes(hidden=model.config.hidden_size, labels=len(task.labels))
+    multi_label = task.row_kind == "multi_label"
+    sizes = Sizes(hidden=model.config.hidden_size, labels=len(task.labels), multi_label=multi_label)
     methods = parts.build_methods(recipe.methods, sizes, space.methods) if adapt else {}
     source = task.encode(space.splits.train.rows, space.tokenizer, space.limits, labelled=True)
     dev = task.encode(space.splits.dev.rows, space.tokenizer, space.limits, labelled=False)

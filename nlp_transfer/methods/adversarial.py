@@ -1,0 +1,120 @@
+"""What adversarial methods share: a discriminator of domains behind a gradient reversal layer."""
+
+from __future__ import annotations
+
+import math
+from typing import Annotated, Any
+
+import torch
+from pydantic import Field
+
+from ..functional import balanced_binary_loss, ramp, reverse_gradient, without_autocast
+from ..units import Step
+from .base import Method
+
+
+class Adversarial(Method):
+    """Base class: the discriminator learns to tell source from target, the encoder to confuse it.
+
+    λ stands inside the reversal layer: the discriminator itself always learns at full strength.
+
+    Args:
+        width: Size W of what the discriminator sees of a unit.
+        max_lambda: Largest λ of the reversal layer. BERT-family encoders want a small one (0.1 to 0.3): with 1,
+            the papers' value for convolutional networks, features of the classes collapse into each other.
+        steepness: γ of the schedule λ(p) = max_lambda · (2 / (1 + exp(−γ p)) − 1).
+        hidden: Width of the discriminator's hidden layer.
+        dropout: Dropout inside the discriminator.
+        rate_factor: Learning rate of the discriminator as a multiple of the encoder's.
+        max_units: At most this many units of each domain are looked at in a step (drawn at random); NER batches
+            hold thousands.
+        shared: ``weight`` (leave it at 1 and set ``max_lambda`` instead), ``schedule`` and ``begin`` of every method.
+    """
+
+    def __init__(
+        self,
+        width: int,
+        *,
+        max_lambda: Annotated[float, Field(ge=0, le=10)] = 0.1,
+        steepness: Annotated[float, Field(gt=0)] = 10.0,
+        hidden: Annotated[int, Field(ge=1)] = 256,
+        dropout: Annotated[float, Field(ge=0, lt=1)] = 0.1,
+        rate_factor: Annotated[float, Field(gt=0)] = 10.0,
+        max_units: Annotated[int, Field(ge=2)] = 512,
+        **shared: Any,
+    ):
+        super().__init__(**shared)
+        self.max_lambda = max_lambda
+        self.steepness = steepness
+        self.rate_factor = rate_factor
+        self.max_units = max_units
+        self.discriminator = torch.nn.Sequential(
+            torch.nn.Linear(width, hidden),
+            torch.nn.ReLU(),
+            torch.nn.Dropout(dropout),
+            torch.nn.Linear(hidden, 1),
+        )
+        self._last: tuple[float, float] = (float("nan"), 0.0)
+
+    def evidence(self, features_UH: torch.Tensor, step: Step) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """Return what the discriminator sees of each unit.
+
+        Args:
+            features_UH: The features, behind the reversal layer.
+            step: The units they belong to.
+
+        Returns:
+            Vectors (U, W), and weights (U,) of the units inside their domain or None.
+        """
+        raise TypeError(f"{type(self).__name__} does not define evidence()")
+
+    def terms(self, step: Step) -> dict[str, torch.Tensor]:
+        """Return ``{"domain": balanced binary cross-entropy of the discriminator}``; ln 2 means fully confused.
+
+        A batch without units of both domains gives 0: learned from, it would teach the discriminator one answer.
+        """
+        strength = self.max_lambda * ramp(step.progress, self.steepness)
+        if not step.has_both(1):
+            self._last = (0.5, strength)
+            return {"domain": self.nothing(step)}
+        step = step.subsample(self.max_units)
+        with without_autocast(step.features_UH):
+            seen_UW, weight_U = self.evidence(reverse_gradient(step.features_UH, strength), step)
+            logits_U = self.discriminator(seen_UW).squeeze(-1)
+        right_U = ((logits_U > 0) == (step.domain_U == 1)).float()
+        sides = [right_U[step.domain_U == side].mean().item() for side in (0, 1)]
+        self._last = (sum(sides) / 2, strength)
+        return {"domain": balanced_binary_loss(logits_U, step.domain_U, weight_U)}
+
+    def watch(self, step: Step) -> dict[str, float]:
+        """Return the balanced accuracy of the discriminator on this step and the λ that was used."""
+        return {"domain_accuracy": self._last[0], "lambda": self._last[1]}
+
+    def learning_rate(self, base: float) -> float:
+        """Return the discriminator's learning rate."""
+        return base * self.rate_factor
+
+    def advice(self, averages: dict[str, float]) -> str | None:
+        """Warn once λ is near its maximum and the adversarial game has been lost by either side.
+
+        The discriminator at chance (loss at ln 2) is what adversarial adaptation aims for, and also what a collapse
+        looks like; a loss well above ln 2 means that the encoder outruns the discriminator, and features swing
+        instead of settling.
+        """
+        if averages.get("lambda", 0.0) < 0.9 * self.max_lambda or self.max_lambda == 0:
+            return None
+        name = type(self).__name__.lower()
+        accuracy, loss = averages["domain_accuracy"], averages["domain"]
+        state = f"discriminator accuracy {accuracy:.2f}, loss {loss:.3f}, ln 2 = 0.693"
+        if loss > math.log(2) + 0.15:
+            return (
+                f"{name}: the encoder outruns the discriminator ({state}); features swing instead of settling. Lower "
+                f"methods.{name}.max_lambda (try a third) or raise rate_factor, and compare with the source-only twin."
+            )
+        if accuracy < 0.55 and abs(loss - math.log(2)) < 0.01:
+            return (
+                f"{name}: the discriminator is at chance ({state}): the domains are fully confused, or the features "
+                f"have collapsed. If target scores are below the source-only twin's, lower methods.{name}.max_lambda "
+                "(try a third) or pretrain on target text first."
+            )
+        return None
