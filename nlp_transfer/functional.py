@@ -131,7 +131,8 @@ def randomized_multilinear_map(
 def gaussian_kernels(features_UH: torch.Tensor, bandwidths: Sequence[float]) -> torch.Tensor:
     """Return the mean of Gaussian kernels of several widths: ``k(x, y) = mean over b of exp(−‖x − y‖² / (b γ))``.
 
-    The kernel family of Deep Adaptation Networks (Long et al. 2015, arXiv 1502.02791) with equal weights. γ is the median of the squared distances of all pairs (the lower one of two), a constant for gradients.
+    The kernel family of Deep Adaptation Networks (Long et al. 2015, arXiv 1502.02791) with equal weights. γ is the
+    median of the squared distances of all pairs (the lower one of two), a constant for gradients.
 
     Args:
         features_UH: Vectors of both domains, at least two.

@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""An adaptation loss of your own: aligns mean and covariance of source and target features (Deep CORAL).
+"""An adaptation loss of your own: makes the predictions for target text certain and diverse (nuclear norm).
 
     python recipes/custom_method.py
     torchrun --nproc_per_node 2 recipes/custom_method.py
@@ -22,37 +22,31 @@ from nlp_transfer.reporter import ConsoleReporter
 from nlp_transfer.screen import show_run
 
 
-class Moments(Method):
-    """Distance between the first two moments of the domains: ‖μₛ - μₜ‖² / H + ‖Cₛ - Cₜ‖² / H (Frobenius).
+class NuclearNorm(Method):
+    """Batch nuclear-norm maximisation: −‖P‖_* / U for the predictions P of the U target units of a step.
 
+    The nuclear norm (sum of singular values) is large where predictions are both certain and diverse.
     Keyword-only arguments are the settings in a recipe, with their types and ranges.
     """
 
-    citation = "after Sun and Saenko 2016, Deep CORAL, arXiv 1607.01719"
+    citation = "Cui et al. 2020, Towards Discriminability and Diversity, arXiv 2003.12237"
 
-    def __init__(self, sizes: Sizes, *, mean_weight: Annotated[float, Field(ge=0)] = 1.0, **shared: Any):
+    def __init__(self, sizes: Sizes, *, temperature: Annotated[float, Field(gt=0)] = 1.0, **shared: Any):
         super().__init__(**shared)  # weight, schedule and begin
-        self.mean_weight = mean_weight
-        self.hidden = sizes.hidden
+        self.temperature = temperature
 
     def terms(self, step: Step) -> dict[str, torch.Tensor]:
-        """Return raw terms by name; the trainer weighs, adds and logs them (loss_moments_mean, …)."""
-        source_UH, target_UH = (step.features_UH[step.domain_U == side] for side in (0, 1))
-        if min(len(source_UH), len(target_UH)) < 2:  # no covariance of a single unit
-            nothing = step.features_UH.sum() * 0.0
-            return {"mean": nothing, "covariance": nothing}
-        means_H = source_UH.mean(0) - target_UH.mean(0)
-        covariances_HH = torch.cov(source_UH.T) - torch.cov(target_UH.T)
-        return {
-            "mean": self.mean_weight * means_H.square().sum() / self.hidden,
-            "covariance": covariances_HH.square().sum() / self.hidden,
-        }
+        """Return raw terms by name; the trainer weighs, adds and logs them (here loss_nuclear_norm_target)."""
+        logits_UC = step.logits_UC[step.domain_U == 1] / self.temperature
+        if len(logits_UC) == 0:  # a step without target units
+            return {"target": self.nothing(step)}
+        return {"target": -torch.linalg.matrix_norm(logits_UC.softmax(-1), "nuc") / len(logits_UC)}
 
 
 def main() -> None:
     """Run the sentiment recipe with the new method in the place of dann."""
-    methods = METHODS | {"moments": Moments}
-    overrides = ["name=custom_method", "output=runs/custom_method", "methods=[{name: moments, weight: 1.0}]"]
+    methods = METHODS | {"nuclear_norm": NuclearNorm}
+    overrides = ["name=custom_method", "output=runs/custom_method", "methods=[{name: nuclear_norm, weight: 0.1}]"]
     recipe = load_recipe(Path(__file__).resolve().parent / "dann_sentiment.yaml", overrides, methods)
     result = run(recipe, reporter=ConsoleReporter(), methods=methods)
     if is_main_process():

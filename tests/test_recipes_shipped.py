@@ -72,39 +72,40 @@ def test_script_explains_itself(path: Path) -> None:
 
 
 def test_the_own_method_of_the_script_can_be_named() -> None:
-    moments = runpy.run_path(str(FOLDER / "custom_method.py"))["Moments"]
-    methods = METHODS | {"moments": moments}
-    recipe = load_recipe(FOLDER / "dann_sentiment.yaml", ["methods=[{name: moments, weight: 0.5}]"], methods)
-    assert recipe.methods[0].settings == {"weight": 0.5}
-    assert "moments" not in METHODS
+    own = runpy.run_path(str(FOLDER / "custom_method.py"))["NuclearNorm"]
+    methods = METHODS | {"own": own}
+    recipe = load_recipe(FOLDER / "dann_sentiment.yaml", ["methods=[{name: own, temperature: 2.0}]"], methods)
+    assert recipe.methods[0].settings == {"temperature": 2.0}
+    assert "own" not in METHODS
 
 
 def test_the_own_method_of_the_script_is_right() -> None:
-    """Against numpy, at the limit (equal domains give 0), and with a single unit."""
+    """Against numpy, at the limits (certain and diverse, certain and all alike), and without target units."""
     import numpy as np
     import torch
 
     from nlp_transfer import Sizes, Step
 
-    method = runpy.run_path(str(FOLDER / "custom_method.py"))["Moments"](Sizes(hidden=4, labels=2))
-    features = np.random.default_rng(0).normal(size=(12, 4))
+    method = runpy.run_path(str(FOLDER / "custom_method.py"))["NuclearNorm"](Sizes(hidden=4, labels=2), temperature=2.0)
 
-    def terms(rows: np.ndarray, domain: list[int]) -> dict[str, float]:
-        count = len(rows)
+    def term(logits: np.ndarray, domain: list[int]) -> float:
+        count = len(logits)
         step = Step(
-            torch.tensor(rows),
-            torch.zeros(count, 2),
+            torch.zeros(count, 4),
+            torch.tensor(logits),
             torch.zeros(count, dtype=torch.long),
             torch.ones(count),
             torch.tensor(domain),
             0.5,
             torch.nn.Identity(),
         )
-        return {name: float(value) for name, value in method.terms(step).items()}
+        return float(method.terms(step)["target"])
 
-    found = terms(features, [0] * 5 + [1] * 7)
-    source, target = features[:5], features[5:]
-    assert found["mean"] == pytest.approx(((source.mean(0) - target.mean(0)) ** 2).sum() / 4)
-    assert found["covariance"] == pytest.approx(((np.cov(source.T) - np.cov(target.T)) ** 2).sum() / 4)
-    assert terms(np.concatenate([source, source]), [0] * 5 + [1] * 5) == pytest.approx({"mean": 0, "covariance": 0})
-    assert terms(features[:3], [0, 0, 1]) == {"mean": 0.0, "covariance": 0.0}
+    logits = np.random.default_rng(0).normal(size=(12, 2))
+    exponents = np.exp(logits[5:] / 2.0)
+    values = np.linalg.svd(exponents / exponents.sum(1, keepdims=True), compute_uv=False)
+    assert term(logits, [0] * 5 + [1] * 7) == pytest.approx(-values.sum() / 7)
+    diverse = np.eye(2)[[0, 1] * 8] * 99.0
+    assert term(diverse, [1] * 16) == pytest.approx(-np.sqrt(2 * 16) / 16)
+    assert term(np.eye(2)[[0] * 16] * 99.0, [1] * 16) == pytest.approx(-np.sqrt(16) / 16)
+    assert term(logits, [0] * 12) == 0.0
