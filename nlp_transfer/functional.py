@@ -74,7 +74,7 @@ def balanced_binary_loss(
     Args:
         logits_U: Discriminator outputs; positive means target.
         domain_U: 0 source, 1 target.
-        weight_U: Positive weights: the means are ``Σ w l / Σ w`` in each domain.
+        weight_U: Weights ≥ 0: the means are ``Σ w l / Σ w`` in each domain.
 
     Returns:
         A scalar. A domain without units in this batch drops out of the sum.

@@ -115,6 +115,27 @@ class Step:
         return all(int((self.domain_U == side).sum()) >= least for side in (0, 1))
 
 
+def class_weights(step: Step) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return the weights of source and target units in each class that both domains have.
+
+    ``w_ic = y_ic / Σ_j y_jc``, where y is the label of a source unit (0 or 1) and the prediction, a constant for
+    gradients, for a target unit: Deep Subdomain Adaptation (Zhu et al. 2021, arXiv 2106.09388). As in the authors'
+    code, both domains have a class if a source label and the most probable class of a target unit name it.
+
+    Returns:
+        Two tensors (U, C), or for multi-label (U, 2 C) with the units that have a label and those that do not as
+        classes; fewer columns where a domain lacks classes, and none at the worst. Columns sum to 1.
+    """
+    target_U1 = step.domain_U.unsqueeze(-1).to(step.features_UH)
+    labels_UC = step.outcomes_UKD.flatten(1) * (1 - target_U1)
+    predicted_UKD = step.decisions_UKD.detach().softmax(-1)
+    likeliest_UKD = torch.nn.functional.one_hot(predicted_UKD.argmax(-1), predicted_UKD.shape[-1])
+    shared_C = (labels_UC.sum(0) > 0) & ((likeliest_UKD.flatten(1) * target_U1).sum(0) > 0)
+    source_UC = labels_UC[:, shared_C]
+    target_UC = (predicted_UKD.flatten(1) * target_U1)[:, shared_C]
+    return source_UC / source_UC.sum(0), target_UC / target_UC.sum(0)
+
+
 def first_token(hidden_NTH: torch.Tensor) -> torch.Tensor:
     """Return the vector of the first token (``[CLS]`` or ``<s>``), which BERT-family text heads read: (N, H)."""
     return hidden_NTH[:, 0]

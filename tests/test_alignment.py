@@ -14,9 +14,8 @@ import torch
 from nlp_transfer import functional
 from nlp_transfer.methods.base import Method
 from nlp_transfer.methods.cdan import Cdan
-from nlp_transfer.methods.mmd import class_weights
 from nlp_transfer.parts import METHODS
-from nlp_transfer.units import UNKNOWN, Sizes, Step
+from nlp_transfer.units import UNKNOWN, Sizes, Step, class_weights
 
 SIZES = {False: Sizes(hidden=6, labels=3), True: Sizes(hidden=6, labels=3, multi_label=True)}
 
@@ -180,7 +179,9 @@ def test_class_that_one_domain_lacks_is_left_out() -> None:
     assert source[:, 0].tolist() == pytest.approx([1 / 3] * 3 + [0.0] * 9)
     assert target.sum().item() == pytest.approx(1.0)
     apart = replace(step, labels_U=torch.tensor([1] * 6 + [UNKNOWN] * 6), logits_UC=logits.clone().requires_grad_())
-    assert_differentiable_zero(built("mmd", class_conditional=True), apart)
+    for method in (built("mmd", class_conditional=True), built("dann", balance=True), built("cdan", balance=True)):
+        apart = replace(apart, features_UH=apart.features_UH.detach().requires_grad_())
+        assert_differentiable_zero(method, apart)
 
 
 def test_coral_is_the_squared_frobenius_distance_of_covariances() -> None:
@@ -270,6 +271,22 @@ def test_cdan_is_the_weighted_loss_on_the_outer_product(multi_label: bool) -> No
         assert term(method, step).item() == pytest.approx(np.mean(halves), rel=1e-5)
     term(method, step).backward()
     assert step.logits_UC.grad is None
+
+
+@pytest.mark.parametrize("name", ["dann", "cdan"])
+def test_balance_gives_each_common_class_the_same_weight(name: str) -> None:
+    """As if every unit of a class stood for all of them: the loss is the mean of the losses of the classes."""
+    chosen = [0] * 6 + [1] * 2 + [0] * 9 + [1]
+    step = make_step(8, 10)
+    labels = torch.tensor(chosen[:8] + [UNKNOWN] * 10)
+    step = replace(step, labels_U=labels, logits_UC=torch.eye(3)[chosen] * 60.0)
+    settings = {"dropout": 0.0, "hidden": 5} | ({"entropy": False} if name == "cdan" else {})
+    alone = [
+        term(built(name, **settings), step.take(torch.tensor(chosen).eq(label).nonzero()[:, 0])) for label in (0, 1)
+    ]
+    plain, balanced = (term(built(name, balance=value, **settings), step) for value in (False, True))
+    assert balanced.item() == pytest.approx((alone[0] + alone[1]).item() / 2, rel=1e-5)
+    assert abs(balanced - plain).item() > 1e-3
 
 
 def test_randomized_map_has_the_inner_products_of_the_outer_product() -> None:

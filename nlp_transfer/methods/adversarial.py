@@ -9,7 +9,7 @@ import torch
 from pydantic import Field
 
 from ..functional import balanced_binary_loss, ramp, reverse_gradient, without_autocast
-from ..units import Step
+from ..units import Step, class_weights
 from .base import Method
 
 
@@ -28,6 +28,9 @@ class Adversarial(Method):
         rate_factor: Learning rate of the discriminator as a multiple of the encoder's.
         max_units: At most this many units of each domain are looked at in a step (drawn at random); NER batches
             hold thousands.
+        balance: Give every class that both domains have in a step the same weight, by source labels and target
+            predictions: implicit class-conditioned alignment (Jiang et al. 2020, arXiv 2006.04996) by weights in the
+            place of sampling. For NER, where most units are ``O``; set ``begin``, as predictions mean nothing at first.
         shared: ``weight`` (leave it at 1 and set ``max_lambda`` instead), ``schedule`` and ``begin`` of every method.
     """
 
@@ -41,6 +44,7 @@ class Adversarial(Method):
         dropout: Annotated[float, Field(ge=0, lt=1)] = 0.1,
         rate_factor: Annotated[float, Field(gt=0)] = 10.0,
         max_units: Annotated[int, Field(ge=2)] = 512,
+        balance: bool = False,
         **shared: Any,
     ):
         super().__init__(**shared)
@@ -48,6 +52,7 @@ class Adversarial(Method):
         self.steepness = steepness
         self.rate_factor = rate_factor
         self.max_units = max_units
+        self.balance = balance
         self.discriminator = torch.nn.Sequential(
             torch.nn.Linear(width, hidden),
             torch.nn.ReLU(),
@@ -56,7 +61,7 @@ class Adversarial(Method):
         )
         self._last: tuple[float, float] = (float("nan"), 0.0)
 
-    def evidence(self, features_UH: torch.Tensor, step: Step) -> tuple[torch.Tensor, torch.Tensor | None]:
+    def evidence(self, features_UH: torch.Tensor, step: Step) -> torch.Tensor:
         """Return what the discriminator sees of each unit.
 
         Args:
@@ -64,22 +69,30 @@ class Adversarial(Method):
             step: The units they belong to.
 
         Returns:
-            Vectors (U, W), and weights (U,) of the units inside their domain or None.
+            Vectors (U, W).
         """
         raise TypeError(f"{type(self).__name__} does not define evidence()")
+
+    def weights(self, step: Step) -> torch.Tensor:
+        """Return the weight of each unit inside its domain (U,); all 0 where nothing is to be compared."""
+        if not self.balance:
+            return torch.ones_like(step.weight_U)
+        source_UC, target_UC = class_weights(step)
+        return (source_UC + target_UC).sum(-1)
 
     def terms(self, step: Step) -> dict[str, torch.Tensor]:
         """Return ``{"domain": balanced binary cross-entropy of the discriminator}``; ln 2 means fully confused.
 
-        A batch without units of both domains gives 0: learned from, it would teach the discriminator one answer.
+        A step without units of both domains gives 0: learned from, it would teach the discriminator one answer.
         """
         strength = self.max_lambda * ramp(step.progress, self.steepness)
-        if not step.has_both(1):
+        step = step.subsample(self.max_units)
+        weight_U = self.weights(step)
+        if not step.has_both(1) or not bool(weight_U.any()):
             self._last = (0.5, strength)
             return {"domain": self.nothing(step)}
-        step = step.subsample(self.max_units)
         with without_autocast(step.features_UH):
-            seen_UW, weight_U = self.evidence(reverse_gradient(step.features_UH, strength), step)
+            seen_UW = self.evidence(reverse_gradient(step.features_UH, strength), step)
             logits_U = self.discriminator(seen_UW).squeeze(-1)
         right_U = ((logits_U > 0) == (step.domain_U == 1)).float()
         sides = [right_U[step.domain_U == side].mean().item() for side in (0, 1)]

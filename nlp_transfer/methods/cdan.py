@@ -25,7 +25,7 @@ class Cdan(Adversarial):
     it sums to 1 as a softmax does (a text with no label is seen, too), and H is the mean over the labels.
 
     In NER most units are ``O`` and predicted so: the discriminator works mainly in the block of f ⊗ g that belongs to
-    ``O``, and entropy conditioning, which favours easy units, adds to that.
+    ``O``, and entropy conditioning, which favours easy units, adds to that; ``balance`` works against it.
 
     Args:
         sizes: Feature sizes.
@@ -54,11 +54,15 @@ class Cdan(Adversarial):
         self.register_buffer("random_HW", None if exact else torch.randn(sizes.hidden, random_width))
         self.register_buffer("random_DW", None if exact else torch.randn(sizes.outcomes, random_width))
 
-    def evidence(self, features_UH: torch.Tensor, step: Step) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """Return the multilinear map of features and predictions, and the weights of entropy conditioning."""
+    def evidence(self, features_UH: torch.Tensor, step: Step) -> torch.Tensor:
+        """Return the multilinear map of features and predictions."""
         decisions_UKD = step.decisions_UKD.detach()
         predictions_UD = decisions_UKD.softmax(-1).flatten(1) / decisions_UKD.shape[1]
-        weight_U = certainty_weight(entropy(decisions_UKD).mean(-1)) if self.entropy else None
         if self.random_HW is None or self.random_DW is None:
-            return multilinear_map(features_UH, predictions_UD), weight_U
-        return randomized_multilinear_map(features_UH, predictions_UD, self.random_HW, self.random_DW), weight_U
+            return multilinear_map(features_UH, predictions_UD)
+        return randomized_multilinear_map(features_UH, predictions_UD, self.random_HW, self.random_DW)
+
+    def weights(self, step: Step) -> torch.Tensor:
+        """Return the weights of entropy conditioning, times those of ``balance``."""
+        weight_U = super().weights(step)
+        return weight_U * certainty_weight(entropy(step.decisions_UKD.detach()).mean(-1)) if self.entropy else weight_U

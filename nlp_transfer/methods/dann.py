@@ -27,6 +27,6 @@ class Dann(Adversarial):
     def __init__(self, sizes: Sizes, **shared: Any):
         super().__init__(sizes.hidden, **shared)
 
-    def evidence(self, features_UH: torch.Tensor, step: Step) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """Return the features, all of equal weight."""
-        return features_UH, None
+    def evidence(self, features_UH: torch.Tensor, step: Step) -> torch.Tensor:
+        """Return the features."""
+        return features_UH

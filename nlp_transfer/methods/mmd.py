@@ -14,7 +14,7 @@ import torch
 from pydantic import Field
 
 from ..functional import gaussian_kernels, mmd
-from ..units import Sizes, Step
+from ..units import Sizes, Step, class_weights
 from .base import Method
 
 
@@ -71,24 +71,5 @@ class Mmd(Method):
 def domain_weights(step: Step) -> tuple[torch.Tensor, torch.Tensor]:
     """Return equal weights of the source and of the target units, each (U, 1) with sum 1."""
     target_U1 = step.domain_U.unsqueeze(-1).to(step.features_UH)
-    return _normalised(1 - target_U1), _normalised(target_U1)
-
-
-def class_weights(step: Step) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return the weights of source and target units in each class that both domains have, as DSAN defines them.
-
-    ``w_ic = y_ic / Σ_j y_jc``, where y is the label of a source unit (0 or 1) and the prediction for a target unit.
-
-    Returns:
-        Two tensors (U, K): K outcomes of decisions that both domains have. Columns sum to 1.
-    """
-    target_U1 = step.domain_U.unsqueeze(-1).to(step.features_UH)
-    labels_UK = step.outcomes_UKD.flatten(1) * (1 - target_U1)
-    predicted_UKD = step.decisions_UKD.detach().softmax(-1)
-    likeliest_UKD = torch.nn.functional.one_hot(predicted_UKD.argmax(-1), predicted_UKD.shape[-1])
-    seen_K = (labels_UK.sum(0) > 0) & ((likeliest_UKD.flatten(1) * target_U1).sum(0) > 0)
-    return _normalised(labels_UK[:, seen_K]), _normalised((predicted_UKD.flatten(1) * target_U1)[:, seen_K])
-
-
-def _normalised(weight_UK: torch.Tensor) -> torch.Tensor:
-    return weight_UK / weight_UK.sum(0)
+    source_U1 = 1 - target_U1
+    return source_U1 / source_U1.sum(), target_U1 / target_U1.sum()
