@@ -29,7 +29,7 @@ class Adversarial(Method):
         max_units: At most this many units of each domain are looked at in a step (drawn at random); NER batches
             hold thousands.
         balance: Give every class that both domains have in a step the same weight, by source labels and target
-            predictions: implicit class-conditioned alignment (Jiang et al. 2020, arXiv 2006.04996) by weights in the
+            predictions: implicit class-conditioned alignment (Jiang et al. 2020, ICML) by weights in the
             place of sampling. For NER, where most units are ``O``; set ``begin``, as predictions mean nothing at first.
         shared: ``weight`` (leave it at 1 and set ``max_lambda`` instead), ``schedule`` and ``begin`` of every method.
     """
