@@ -30,7 +30,8 @@ class Mmd(Method):
 
     Args:
         sizes: Feature sizes.
-        bandwidths: Kernel widths, as multiples of the median squared distance of the units of a step.
+        bandwidths: Kernel widths, as multiples of the median squared distance of the units of a step; by default
+            0.25, 0.5, 1, 2 and 4.
         class_conditional: Align class by class. Target predictions are constants for gradients, and only classes
             count that a source label and the most probable class of a target unit name in this step. Predictions mean
             nothing at first: set ``schedule: ramp`` or ``begin``. For multi-label, the texts with a label form one
