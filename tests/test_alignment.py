@@ -90,6 +90,20 @@ def test_mmd_is_the_unbiased_double_sum(bandwidths: tuple[float, ...]) -> None:
     assert term(built("mmd", bandwidths=list(bandwidths)), step).item() == pytest.approx(expected, abs=1e-5)
 
 
+def test_typical_distance_is_a_constant_for_gradients() -> None:
+    """With γ held, the slope of Σ k at a unit is −4/γ Σ_j k(x, x_j) (x − x_j)."""
+    rows = make_step().features_UH.detach().double().requires_grad_()
+    functional.gaussian_kernels(rows, (1.0,)).sum().backward()
+    values = rows.detach().numpy()
+    gamma = median_square(values)
+    slopes = [
+        -4 / gamma * sum(kernel_by_hand(one, other, gamma, (1.0,)) * (one - other) for other in values)
+        for one in values
+    ]
+    assert rows.grad is not None
+    np.testing.assert_allclose(rows.grad.numpy(), slopes, rtol=1e-8)
+
+
 def test_unbiased_mmd_is_0_on_average_where_domains_are_alike_and_the_biased_one_is_not() -> None:
     values: dict[bool, list[float]] = {True: [], False: []}
     weights = torch.zeros(16, 1)
@@ -161,10 +175,11 @@ def test_coral_is_the_squared_frobenius_distance_of_covariances() -> None:
     assert term(built("coral"), step).item() == pytest.approx(expected, rel=1e-4)
 
 
-def confusion_by_hand(logits: np.ndarray, temperature: float) -> float:
+def confusion_by_hand(logits: np.ndarray, temperature: float, weighed: np.ndarray | None = None) -> float:
     chances = softmax(logits / temperature)
     units, classes = chances.shape
-    weights = [1 + math.exp(sum(p * math.log(p) for p in row)) for row in chances]
+    certain = chances if weighed is None else softmax(weighed / temperature)
+    weights = [1 + math.exp(sum(p * math.log(p) for p in row)) for row in certain]
     weights = [units * weight / sum(weights) for weight in weights]
     together = np.zeros((classes, classes))
     for i, j, other in itertools.product(range(units), range(classes), range(classes)):
@@ -182,7 +197,10 @@ def test_mcc_is_the_confusion_of_the_target_predictions() -> None:
     loss.backward()
     assert step.logits_UC.grad is not None
     assert not step.logits_UC.grad[:7].any()
-    assert step.logits_UC.grad[7:].any()
+    nudge = np.zeros_like(logits[7:])
+    nudge[1, 2] = 1e-4
+    up, down = (confusion_by_hand(logits[7:] + side * nudge, 2.5, logits[7:]) for side in (1, -1))
+    assert step.logits_UC.grad[8, 2].item() == pytest.approx((up - down) / 2e-4, rel=1e-3)
 
 
 def test_mcc_of_several_labels_judges_each_by_itself() -> None:
@@ -272,7 +290,7 @@ def test_autocast_changes_nothing(name: str) -> None:
 @pytest.mark.parametrize("name", ["mmd", "coral"])
 def test_distances_do_not_depend_on_the_origin(name: str) -> None:
     step = make_step()
-    far = replace(step, features_UH=step.features_UH + 100.0)
+    far = replace(step, features_UH=step.features_UH + 1000.0)
     assert term(built(name), far).item() == pytest.approx(term(built(name), step).item(), rel=1e-3)
 
 
