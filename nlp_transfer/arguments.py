@@ -13,7 +13,7 @@ from .recipe.schema import Recipe, TrainSpec
 
 
 def training_arguments(
-    train: TrainSpec, folder: Path, recipe: Recipe, precision: Precision, headline: str | None
+    train: TrainSpec, folder: Path, recipe: Recipe, precision: Precision, metric: str | None
 ) -> transformers.TrainingArguments:
     """Translate settings; what is not optional for correct numbers is fixed here.
 
@@ -22,7 +22,7 @@ def training_arguments(
         folder: Where checkpoints go.
         recipe: The recipe, for seed and loggers.
         precision: Number format.
-        headline: Metric on source dev that selects the checkpoint; None for stages without evaluation.
+        metric: Score that selects the checkpoint, higher is better; None for stages without evaluation.
 
     Raises:
         RecipeError: The global batch cannot be divided over processes and accumulation steps.
@@ -45,15 +45,15 @@ def training_arguments(
         max_grad_norm=train.max_grad_norm,
         bf16=precision.bf16,
         use_cpu=not torch.cuda.is_available(),
-        eval_strategy="no" if headline is None else "epoch" if steps is None else "steps",
+        eval_strategy="no" if metric is None else "epoch" if steps is None else "steps",
         eval_steps=steps,
         save_strategy="epoch" if steps is None else "steps",
         save_steps=500 if steps is None else steps,
         # Older checkpoints are deleted by ManifestCallback, when the new one is complete.
         save_total_limit=None,
-        load_best_model_at_end=headline is not None,
-        metric_for_best_model=None if headline is None else f"eval_{headline}",
-        greater_is_better=None if headline is None else True,
+        load_best_model_at_end=metric is not None,
+        metric_for_best_model=None if metric is None else f"eval_{metric}",
+        greater_is_better=None if metric is None else True,
         logging_steps=10,
         logging_first_step=True,
         seed=recipe.seed,

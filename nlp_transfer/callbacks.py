@@ -57,10 +57,12 @@ class Bar(transformers.TrainerCallback):
     def on_evaluate(
         self, args: Any, state: Any, control: Any, metrics: dict[str, float] | None = None, **kwargs: Any
     ) -> None:
-        """Say the source-dev score that selects the checkpoint."""
+        """Say the score that selects the checkpoint."""
         name = args.metric_for_best_model
         if metrics is not None and name in metrics:
-            score = f"source dev {name.removeprefix('eval_')} {metrics[name]:.4f}"
+            own = name.removeprefix("eval_")
+            where = "" if own.startswith(("target_", "oracle_")) else "source dev "
+            score = f"{where}{own} {metrics[name]:.4f}"
             self.reporter.say(f"{self.title}: step {state.global_step}, {score}")
 
     def close(self) -> None:

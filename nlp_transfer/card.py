@@ -5,7 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from .conclusions import conclusions, interval_text
+from .guard import ADAPTED
 from .recipe.schema import PretrainStage, Recipe
+from .selecting import is_oracle
 from .stages.base import StageResult
 from .workspace import Workspace
 
@@ -27,14 +30,15 @@ def card_text(
     lines = [
         f"# {recipe.name}",
         "",
-        f"{_what(recipe)} Base model: {_base(space)}. Labels: {', '.join(space.task.labels)}.",
+        f"{_what(recipe, metrics)} Base model: {_base(space)}. Labels: {', '.join(space.task.labels)}.",
         "",
         "## Scores",
         "",
         *score_rows(metrics),
         "",
         f"{metrics['headline']} with {metrics['confidence']:.0%} bootstrap intervals over rows. The checkpoint was "
-        f"selected on {metrics['selection']}; target labels were used for the final scores only.",
+        f"selected on {metrics['selection']}{_labels_used(metrics)}.",
+        *(line for told in conclusions(metrics) for line in ("", told)),
         "",
         "## How it was made",
         "",
@@ -76,12 +80,6 @@ def score_rows(metrics: dict[str, Any]) -> list[str]:
     return rows
 
 
-def interval_text(interval: dict[str, float], signed: bool = False) -> str:
-    """Return ``0.912 [0.893, 0.930]``."""
-    sign = "+" if signed else ""
-    return f"{interval['value']:{sign}.3f} [{interval['low']:{sign}.3f}, {interval['high']:{sign}.3f}]"
-
-
 def _plain_loading(space: Workspace) -> str:
     """Return the call that loads the model without this package."""
     kind, labels = space.task.auto_class, ""
@@ -91,9 +89,16 @@ def _plain_loading(space: Workspace) -> str:
     return f'{kind}.from_pretrained("path/to/this/run/model"{labels})'
 
 
-def _what(recipe: Recipe) -> str:
+def _labels_used(metrics: dict[str, Any]) -> str:
+    return "" if is_oracle(metrics["selection"]) else "; target labels were used for the final scores only"
+
+
+def _what(recipe: Recipe, metrics: dict[str, Any]) -> str:
     kind = {"ner": "Named-entity tagger", "sentiment": "Sentiment classifier"}.get(recipe.task.name, "Text classifier")
-    return f"{kind}, {'adapted to a target domain' if recipe.adapts else 'trained on the source domain only'}."
+    if metrics["kept"] == ADAPTED:
+        return f"{kind}, adapted to a target domain."
+    rejected = "; the adapted model was not kept, see below" if recipe.adapts else ""
+    return f"{kind}, trained on the source domain only{rejected}."
 
 
 def _base(space: Workspace) -> str:

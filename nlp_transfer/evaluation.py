@@ -7,16 +7,22 @@ from typing import Any
 
 from . import models, runfolder
 from .data.load import Split
+from .guard import ADAPTED, TWIN, Candidate, Decision, decide
 from .hardware import is_main_process
 from .inference import Predictor, load_resolved, text_answer, token_answer, write_settings
 from .metrics import paired_difference
+from .outputs import sample_rows, units_of
 from .recipe.schema import Recipe
-from .sequence import TWIN, Outcome
+from .recipe.trust import GuardSpec
+from .selecting import told
+from .sequence import Outcome
 from .tasks.base import Score
 from .tasks.ner import Ner
+from .verdict import verdict
 from .workspace import Workspace
 
-ADAPTED = "adapted"
+JUDGES = ("target.test", "target.dev")
+"""Splits that the verdict is read off, the first that there is."""
 
 
 def with_settings(space: Workspace, outcome: Outcome) -> None:
@@ -29,7 +35,7 @@ def with_settings(space: Workspace, outcome: Outcome) -> None:
 
 
 def evaluate_models(space: Workspace, outcome: Outcome, folder: Path) -> dict[str, Any]:
-    """Score the selected checkpoints on source dev and on the labelled target splits, each once.
+    """Score the selected checkpoints on source dev and on the labelled target splits, each once; let the guard decide.
 
     Args:
         space: The workspace.
@@ -45,6 +51,7 @@ def evaluate_models(space: Workspace, outcome: Outcome, folder: Path) -> dict[st
     if outcome.twin is not None:
         roles[TWIN] = outcome.twin
     scores: dict[str, dict[str, Score]] = {}
+    candidates: dict[str, Candidate] = {}
     for role, result in roles.items():
         adapter = (result.model / "adapter_config.json").is_file()
         source = models.ResolvedModel(
@@ -60,7 +67,44 @@ def evaluate_models(space: Workspace, outcome: Outcome, folder: Path) -> dict[st
             scores[role][name] = score
             if is_main_process():
                 runfolder.write_lines(folder / "predictions" / f"{role}.{name}.jsonl", rows)
-    return _metrics(recipe, space.task.headline, scores)
+        if isinstance(recipe.guard, GuardSpec) and outcome.twin is not None:
+            candidates[role] = _candidate(predictor, space, recipe.guard, scores[role]["source.dev"])
+    metrics = _metrics(recipe, space.task.headline, scores)
+    if candidates:
+        assert isinstance(recipe.guard, GuardSpec)
+        decision = decide(candidates[ADAPTED], candidates[TWIN], space.task.labels, recipe.guard)
+        _say(decision, space)
+        metrics |= {"kept": decision.kept, "guard": decision.to_dict()}
+    return metrics
+
+
+def _candidate(predictor: Predictor, space: Workspace, spec: GuardSpec, source_dev: Score) -> Candidate:
+    """What a model says of a sample of unlabelled target text and of source dev; target labels are not at hand here."""
+    unlabelled = space.splits.unlabelled
+    assert unlabelled is not None
+    target, source = (
+        units_of(
+            predictor.model,
+            predictor.task,
+            predictor.task.encode(
+                sample_rows(rows, spec.max_rows, space.recipe.seed), predictor.tokenizer, predictor.limits, labelled
+            ),
+            predictor.tokenizer.pad_token_id,
+            most=spec.max_rows,
+            batch_tokens=predictor.batch_tokens,
+            autocast=predictor.bf16,
+        )
+        for rows, labelled in ((unlabelled.rows, False), (space.splits.dev.rows, True))
+    )
+    return Candidate(target, source, source_dev.interval.value)
+
+
+def _say(decision: Decision, space: Workspace) -> None:
+    text = f"guard: the {decision.kept} model is kept. {' '.join(decision.reasons)}"
+    if decision.kept == TWIN:
+        space.reporter.warn(f"{text} With guard: false the adapted one is kept whatever happens.")
+    else:
+        space.reporter.say(text)
 
 
 def _score(predictor: Predictor, split: Split, recipe: Recipe) -> tuple[Score, list[dict[str, Any]]]:
@@ -82,21 +126,26 @@ def _metrics(recipe: Recipe, headline: str, scores: dict[str, dict[str, Score]])
     metrics: dict[str, Any] = {
         "headline": headline,
         "confidence": recipe.evaluate.confidence,
-        "selection": "source dev",
+        "selection": told(recipe.selection.name),
+        "kept": ADAPTED if ADAPTED in scores else TWIN,
         "scores": {
             role: {name: {"interval": score.interval.to_dict(), **score.metrics} for name, score in by_split.items()}
             for role, by_split in scores.items()
         },
     }
     if {ADAPTED, TWIN} <= set(scores):
-        metrics["gain"] = {
+        gain = {
             name: paired_difference(
                 scores[ADAPTED][name].counts_NK,
                 scores[TWIN][name].counts_NK,
                 scores[TWIN][name].statistic,
                 confidence=recipe.evaluate.confidence,
                 resamples=recipe.evaluate.resamples,
-            ).to_dict()
+            )
             for name in scores[TWIN]
         }
+        metrics["gain"] = {name: interval.to_dict() for name, interval in gain.items()}
+        judged = [name for name in JUDGES if name in gain]
+        if judged:
+            metrics["verdict"] = {"split": judged[0], "verdict": verdict(gain[judged[0]]), **metrics["gain"][judged[0]]}
     return metrics

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -74,13 +75,19 @@ def window_logits(
         autocast: Compute in bf16.
         shared: See :func:`read_windows`.
     """
+    with predicting(model, autocast) as device:
+        return read_windows(
+            lambda batch: model(**batch).logits, windows, pad_id, device, batch_tokens, on_batch, shared
+        )
+
+
+@contextlib.contextmanager
+def predicting(model: Any, autocast: bool) -> Iterator[torch.device]:
+    """Put a model into evaluation mode inside the block, under autocast if asked for; yield its device."""
     was_training = model.training
     model.eval()
     device = next(model.parameters()).device
     # Entered once: its cache then casts each weight once, not once a batch.
     with torch.autocast(device.type, dtype=torch.bfloat16, enabled=autocast):
-        logits = read_windows(
-            lambda batch: model(**batch).logits, windows, pad_id, device, batch_tokens, on_batch, shared
-        )
+        yield device
     model.train(was_training)
-    return logits

@@ -231,6 +231,7 @@ def load_resolved(
     task = _task(settings, labels)
     changes = {"num_labels": len(labels), "id2label": dict(enumerate(labels)), "label2id": task.index}
     config = models.read_config(source, **changes)
+    task.mean_pooling = models.pools_by_mean(config)
     loaded = models.load_model(task.auto_class, source, config)
     if source.adapter is None and loaded.fresh:
         raise ModelError(

@@ -107,7 +107,7 @@ def bootstrap_interval(
         ValueError: If there are no rows, or a setting is out of range.
     """
     counts_NK = np.asarray(counts_NK)
-    sums = _resampled_sums(counts_NK, confidence, resamples, seed)
+    sums = resampled_sums(counts_NK, confidence, resamples, seed)
     values_R = np.concatenate([statistic(sums_RK) for sums_RK in sums])
     low, high = np.quantile(values_R, [(1 - confidence) / 2, (1 + confidence) / 2])
     return Interval(float(statistic(counts_NK.sum(0, dtype=np.float64))), float(low), float(high))
@@ -156,8 +156,12 @@ def _divide(numerators: np.ndarray, denominators: np.ndarray) -> np.ndarray:
     return np.asarray(np.divide(numerators, denominators, out=zeros, where=denominators > 0))
 
 
-def _resampled_sums(counts_NK: np.ndarray, confidence: float, resamples: int, seed: int) -> Iterator[np.ndarray]:
-    """Check the settings, then return the summed counts (R, K) of the resamples, chunk by chunk."""
+def resampled_sums(counts_NK: np.ndarray, confidence: float, resamples: int, seed: int) -> Iterator[np.ndarray]:
+    """Check the settings, then return the summed counts (R, K) of resampled rows (N, K), chunk by chunk.
+
+    Raises:
+        ValueError: If there are no rows, or a setting is out of range.
+    """
     if counts_NK.ndim != 2 or not counts_NK.shape[1]:
         raise ValueError(f"Counts must have the shape (rows, counts), not {counts_NK.shape}.")
     if not len(counts_NK):

@@ -20,6 +20,7 @@ from .hardware import choose_precision, is_main_process
 from .objectives import Objective
 from .processes import agree
 from .recipe.schema import TrainSpec
+from .selecting import Selector
 from .tasks.base import Encoded
 from .trainer import TransferTrainer
 from .workspace import Workspace
@@ -41,6 +42,7 @@ class Job:
         lengths: Tokens of each of its source rows.
         target_lengths: Tokens of each target row, or None.
         dev: Encoded source dev that selects the checkpoint, or None.
+        selector: Scores checkpoints in place of source dev, which is scored and logged all the same.
     """
 
     space: Workspace
@@ -52,6 +54,14 @@ class Job:
     lengths: list[int]
     target_lengths: list[int] | None = None
     dev: Encoded | None = None
+    selector: Selector | None = None
+
+    @property
+    def metric(self) -> str | None:
+        """Name of the score that selects the checkpoint."""
+        if self.dev is None:
+            return None
+        return self.space.task.headline if self.selector is None else self.selector.metric
 
 
 def train(job: Job, model: Any) -> dict[str, Any]:
@@ -62,7 +72,8 @@ def train(job: Job, model: Any) -> dict[str, Any]:
         model: The model, after tuning. It ends with the weights of the selected checkpoint.
 
     Returns:
-        Steps, seconds since the last start, last loss, best source-dev score, selected step, number of processes.
+        Steps, seconds since the last start, last loss, the best score (of source dev, unless the job has a selector),
+        selected step, number of processes.
     """
     trainer, bar = _trainer(job, model)
     checkpoint, said = newest_complete(job.folder) if is_main_process() else (None, [])
@@ -89,7 +100,7 @@ def train(job: Job, model: Any) -> dict[str, Any]:
         "steps": state.global_step,
         "seconds": round(seconds, 2),
         "last_loss": losses[-1] if losses else None,
-        "best_dev": state.best_metric,
+        "best_dev" if job.selector is None else f"best_{job.metric}": state.best_metric,
         "selected_step": state.best_global_step or state.global_step,
         "processes": trainer.args.world_size,
     }
@@ -134,8 +145,7 @@ def dev_logits(space: Workspace, model: Any, encoded: Encoded) -> list[Any]:
 
 def _trainer(job: Job, model: Any) -> tuple[TransferTrainer, Bar]:
     space, settings = job.space, job.train
-    headline = None if job.dev is None else space.task.headline
-    args = training_arguments(settings, job.folder, space.recipe, choose_precision(settings.precision), headline)
+    args = training_arguments(settings, job.folder, space.recipe, choose_precision(settings.precision), job.metric)
     batch = args.per_device_train_batch_size * args.gradient_accumulation_steps * args.world_size
     bar = Bar(job.title, space.reporter)
     callbacks: list[Any] = [ManifestCallback(settings.keep_checkpoints), bar]
@@ -165,7 +175,8 @@ def _dev_scores(job: Job, model: Any) -> dict[str, float]:
     logits = dev_logits(space, model, job.dev)
     space.task.tune(space.splits.dev.rows, logits)
     score = space.task.score(space.task.gold(space.splits.dev.rows), space.task.answer(logits), 0.95, 100)
-    return {key: value for key, value in score.metrics.items() if isinstance(value, float)}
+    scores = {key: value for key, value in score.metrics.items() if isinstance(value, float)}
+    return scores if job.selector is None else scores | {job.selector.metric: job.selector.score(model)}
 
 
 def _trained_to_the_end(checkpoint: Path) -> bool:

@@ -139,8 +139,35 @@ def _combination_findings(
         if method is not None and method.needs_target and not has_target:
             text = f"'{name}' needs unlabelled target text. Set data.target.unlabelled, or remove the method."
             found.append((("methods", number), text))
+    found += _trust_findings(data, bool(names), has_target)
     stages = data.get("stages")
     return found + (_stage_findings(stages, moves, has_target) if isinstance(stages, list) else [])
+
+
+def _trust_findings(data: dict[str, Any], methods: bool, has_target: bool) -> list[Finding]:
+    found: list[Finding] = []
+    selection, guard = _name(data.get("selection", "source_dev")), data.get("guard")
+    if selection == "oracle" and not _at(data, "data", "target", "dev"):
+        text = (
+            "'oracle' selects with labels of the target. Set data.target.dev to labelled rows that are not those of "
+            "data.target.test, or select without labels: source_dev, bnm or class_ami."
+        )
+        found.append((("selection",), text))
+    elif selection not in (None, "source_dev", "oracle") and not has_target:
+        text = f"'{selection}' scores unlabelled target text. Set data.target.unlabelled, or use source_dev."
+        found.append((("selection",), text))
+    if guard is True or isinstance(guard, dict):
+        stages = data.get("stages")
+        staged = isinstance(stages, list) and any(_name(stage) != "finetune" for stage in stages)
+        missing = [
+            *([] if methods or staged or selection != "source_dev" else ["a method or stage that adapts"]),
+            *([] if data.get("source_only", True) else ["source_only: true"]),
+            *([] if has_target else ["data.target.unlabelled"]),
+        ]
+        if missing:
+            text = f"the guard compares an adapted model with its twin; this recipe lacks: {', '.join(missing)}."
+            found.append((("guard",), f"{text} Add it, or leave the guard out."))
+    return found
 
 
 def _stage_findings(stages: list[Any], moves: bool, has_target: bool) -> list[Finding]:

@@ -31,7 +31,8 @@ class RunResult:
 
     Args:
         folder: The run folder.
-        metrics: What ``metrics.json`` holds: scores by model and split, and the gain over the source-only twin.
+        metrics: What ``metrics.json`` holds: scores by model and split, the gain over the source-only twin, the verdict
+            on it, and which model is kept.
     """
 
     folder: Path
@@ -39,7 +40,7 @@ class RunResult:
 
     @property
     def model(self) -> Path:
-        """Folder of the final model."""
+        """Folder of the model that is kept."""
         return self.folder / "model"
 
 
@@ -139,7 +140,7 @@ def _run_claimed(
         record["seconds"] = {"total": round(time.time() - begun, 1)} | {
             name: result.facts.get("seconds") for name, result in outcome.named().items()
         }
-        runfolder.copy_folder(outcome.final.model, folder / "model")
+        runfolder.copy_folder(outcome.kept(metrics["kept"]).model, folder / "model")
         runfolder.write_json(folder / "environment.json", record)
         facts = [{"stage": name} | result.facts for name, result in outcome.named().items()]
         runfolder.write_lines(folder / "stages.jsonl", facts)

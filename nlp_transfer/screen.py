@@ -38,10 +38,12 @@ def show_json(values: Any) -> None:
 
 
 def show_run(result: RunResult, recipe: Recipe) -> None:
-    """Print what a run gave: the scores, where it lies, and what can be done with it next."""
-    show(
-        "", score_table(result.metrics), "", f"Run folder: {result.folder}", "", "Next:", *next_commands(result, recipe)
-    )
+    """Print what a run gave: the scores, what they come to, where it lies, and what can be done with it next."""
+    from .conclusions import conclusions
+
+    told = [line for text in conclusions(result.metrics) for line in (text, "")]
+    place = f"Run folder: {result.folder}"
+    show("", score_table(result.metrics), "", *told, place, "", "Next:", *next_commands(result, recipe))
 
 
 def score_table(metrics: Mapping[str, Any]) -> Table:
@@ -50,7 +52,7 @@ def score_table(metrics: Mapping[str, Any]) -> Table:
     Args:
         metrics: Content of ``metrics.json``.
     """
-    from .card import interval_text
+    from .conclusions import interval_text
 
     title = f"{metrics['headline']} [{metrics['confidence']:.0%} interval]"
     roles, gain = metrics["scores"], metrics.get("gain")
@@ -60,7 +62,8 @@ def score_table(metrics: Mapping[str, Any]) -> Table:
     for split in next(iter(roles.values())):
         cells = [interval_text(roles[role][split]["interval"]) for role in names]
         rows.append([split, *cells, *([] if gain is None else [interval_text(gain[split], signed=True)])])
-    return _table(title, ["split", *names, *([] if gain is None else ["gain"])], rows)
+    header = [f"{name} (kept)" if name == metrics.get("kept") else name for name in names]
+    return _table(title, ["split", *header, *([] if gain is None else ["gain"])], rows)
 
 
 def next_commands(result: RunResult, recipe: Recipe) -> list[str]:
@@ -92,7 +95,7 @@ def show_score(score: Score, as_json: bool = False) -> None:
     if as_json:
         show_json({"headline": score.headline, "interval": score.interval.to_dict(), **score.metrics})
         return
-    from .card import interval_text
+    from .conclusions import interval_text
 
     plain = [[name, f"{value:.4f}"] for name, value in score.metrics.items() if isinstance(value, float)]
     parts = score.metrics.get("per_class", score.metrics.get("per_type", {}))

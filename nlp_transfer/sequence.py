@@ -5,14 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from .guard import TWIN
 from .recipe.schema import PretrainStage, TrainSpec
 from .runfolder import stage_fingerprint
+from .selecting import ORACLE, SOURCE_DEV
 from .stages.base import Before, StageResult
 from .stages.finetune import finetune
 from .stages.pretrain import pretrain
 from .workspace import Workspace
-
-TWIN = "source-only"
 
 
 @dataclass
@@ -31,6 +31,10 @@ class Outcome:
     def final(self) -> StageResult:
         """The task model that the last stage left."""
         return list(self.stages.values())[-1]
+
+    def kept(self, role: str) -> StageResult:
+        """The result of the model that the run keeps: ``adapted`` or ``source-only``."""
+        return self.twin if role == TWIN and self.twin is not None else self.final
 
     def named(self) -> dict[str, StageResult]:
         """All results by name, the twin's under ``source-only``."""
@@ -60,8 +64,12 @@ def train_stages(space: Workspace, folder: Path, fingerprints: dict[str, str]) -
     for number, stage in enumerate(recipe.stages, start=1):
         place = folder / "stages" / f"{number}-{stage.name}"
         settings = [stage.model_dump(), [part.model_dump() for part in recipe.methods]]
-        reads_target = bool(recipe.methods) or isinstance(stage, PretrainStage)
-        chain = stage_fingerprint(recipe, settings, learned_from(fingerprints, reads_target), chain)
+        chosen_by = SOURCE_DEV if isinstance(stage, PretrainStage) else recipe.selection.name
+        if chosen_by != SOURCE_DEV:
+            settings.append(recipe.selection.model_dump())
+        reads_target = bool(recipe.methods) or isinstance(stage, PretrainStage) or chosen_by != SOURCE_DEV
+        data = learned_from(fingerprints, reads_target, oracle=chosen_by == ORACLE)
+        chain = stage_fingerprint(recipe, settings, data, chain)
         name = stage.name if stage.name not in outcome.stages else f"{stage.name}-{number}"
         if isinstance(stage, PretrainStage):
             result = pretrain(space, stage, place, chain, before)
@@ -74,7 +82,12 @@ def train_stages(space: Workspace, folder: Path, fingerprints: dict[str, str]) -
     return outcome
 
 
-def learned_from(fingerprints: dict[str, str], target: bool) -> dict[str, str]:
-    """Return the fingerprints of the data that a stage learns from: never those of labelled target rows."""
-    names = ["source.train", "source.dev", *(["target.unlabelled"] if target else [])]
+def learned_from(fingerprints: dict[str, str], target: bool, oracle: bool = False) -> dict[str, str]:
+    """Return the fingerprints of the data that a stage depends on: labelled target rows only under an oracle."""
+    names = [
+        "source.train",
+        "source.dev",
+        *(["target.unlabelled"] if target else []),
+        *(["target.dev"] if oracle else []),
+    ]
     return {name: fingerprints[name] for name in names if name in fingerprints}

@@ -20,6 +20,8 @@ LAYERS = {
         "evaluate_metrics",
         "intervals",
         "selection",
+        "guard",
+        "verdict",
         "reporter",
         "hardware",
         "attention",
@@ -28,9 +30,9 @@ LAYERS = {
         *["data", "tasks", "tuning", "methods", "models", "processes", "checkpoints"],
         *["objectives", "caching", "forward"],
     ],
-    3: ["trainer", "parts", "arguments", "callbacks"],
-    4: ["prepare", "workspace", "jobs", "stages", "inference", "sequence", "runfolder"],
-    5: ["running", "card", "checking", "streaming", "evaluation", "screen", "cli", "__main__"],
+    3: ["trainer", "parts", "arguments", "callbacks", "outputs"],
+    4: ["prepare", "workspace", "selecting", "jobs", "stages", "inference", "sequence", "runfolder"],
+    5: ["running", "card", "checking", "streaming", "evaluation", "conclusions", "screen", "cli", "__main__"],
 }
 LAYER = {name: layer for layer, names in LAYERS.items() for name in names}
 BASES = {("methods", "base"), ("methods", "adversarial")}

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from .schema import Recipe, TrainSpec
+from .trust import GuardSpec
 
 # Adapters and heads start from nothing and bear (and need) higher rates than pretrained weights.
 LEARNING_RATES = {"full": 5e-5, "lora": 5e-4, "frozen": 1e-3, "top_layers": 1e-4}
@@ -41,6 +42,11 @@ def resolve(recipe: Recipe) -> Recipe:
         if stage["name"] == "pretrain" and stage["block_length"] is None and longest is not None:
             stage["block_length"] = max(16, min(longest, PACKED_BLOCK))
     data["train"] = _filled(data["train"], "finetune", tuning)
+    compares = recipe.adapts and recipe.source_only and recipe.data.target.unlabelled is not None
+    if data["guard"] is None:
+        data["guard"] = compares
+    if data["guard"] is True:
+        data["guard"] = GuardSpec().model_dump()
     return Recipe.model_validate(data)
 
 

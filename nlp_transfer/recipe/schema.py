@@ -6,71 +6,18 @@ Names and settings of tunings, methods and task heads that live in their own con
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import (
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    GetCoreSchemaHandler,
-    GetJsonSchemaHandler,
-    model_validator,
-)
-from pydantic_core import CoreSchema, core_schema
+from pydantic import BeforeValidator, ConfigDict, Field, model_validator
+
+from .section import Section, SomeOf
+from .trust import GuardSpec, SelectionSpec
 
 Rate = Annotated[float, Field(gt=0, le=1)]
 Share = Annotated[float, Field(ge=0, lt=1)]
 Positive = Annotated[int, Field(ge=1)]
 
 TASKS = ("classification", "sentiment", "ner")
-
-
-class Section(BaseModel):
-    """Base of all sections: unknown keys are errors, numbers are not made from strings, and back.
-
-    Attributes:
-        shorthand: The key that a plain string stands for: ``model: x`` is ``model: {id: x}``.
-    """
-
-    # Built when first used: importing the package stays quick.
-    model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False, defer_build=True)
-    shorthand: ClassVar[str | None] = None
-
-    @model_validator(mode="before")
-    @classmethod
-    def _expand(cls, value: Any) -> Any:
-        return {cls.shorthand: value} if cls.shorthand and isinstance(value, str) else value
-
-    @classmethod
-    def __get_pydantic_json_schema__(
-        cls, core: core_schema.CoreSchema, handler: GetJsonSchemaHandler
-    ) -> dict[str, Any]:
-        """Name the shorthand in the JSON schema, from which messages and overrides take what they know."""
-        schema = handler(core)
-        if cls.shorthand:
-            handler.resolve_ref_schema(schema)["x-shorthand"] = cls.shorthand
-        return schema
-
-
-@dataclass(frozen=True)
-class SomeOf:
-    """Marks a mapping that may hold any of a section's keys; those left out stay left out.
-
-    Args:
-        section: The section whose keys, types and ranges apply.
-    """
-
-    section: type[Section]
-
-    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
-        """Validate as the section, then keep the keys that were given."""
-        return core_schema.no_info_after_validator_function(
-            lambda value: value.model_dump(exclude_unset=True),
-            handler.generate_schema(self.section),
-            serialization=core_schema.plain_serializer_function_ser_schema(dict),
-        )
 
 
 class ModelSpec(Section):
@@ -346,8 +293,11 @@ class Recipe(Section):
         methods: Extra loss terms of the finetune stage, such as dann.
         stages: In which order; by default ``[finetune]``.
         train: Settings of every stage, unless the stage says otherwise.
+        selection: Which score chooses the checkpoint of the finetune stage; the twin's is always source dev.
         source_only: Train and score the source-only twin (no methods, no pretraining, equal steps) beside an
             adapted model. Without it nobody can say whether adaptation helped.
+        guard: Keep the twin as the run's model where the adapted one has collapsed, or where nothing speaks for it;
+            ``false`` keeps the adapted one whatever happens. By default on wherever there are both and target text.
         evaluate: How the final scores are made.
         report_to: Loggers beside ``log.jsonl``.
     """
@@ -368,11 +318,17 @@ class Recipe(Section):
     methods: list[Part] = Field(default_factory=list)
     stages: Annotated[list[Stage], Field(min_length=1)] = Field(default_factory=_finetune_only)
     train: TrainSpec = Field(default_factory=TrainSpec)
+    selection: SelectionSpec = Field(default_factory=SelectionSpec)
     source_only: bool = True
+    guard: bool | GuardSpec | None = None
     evaluate: EvaluateSpec = Field(default_factory=EvaluateSpec)
     report_to: list[Literal["tensorboard", "wandb", "mlflow", "trackio"]] = Field(default_factory=list)
 
     @property
     def adapts(self) -> bool:
         """Whether anything here uses target text, so that a source-only twin says something."""
-        return bool(self.methods) or any(isinstance(stage, PretrainStage) for stage in self.stages)
+        return (
+            bool(self.methods)
+            or self.selection.name != "source_dev"
+            or any(isinstance(stage, PretrainStage) for stage in self.stages)
+        )

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +13,11 @@ from transformers.trainer_utils import set_seed
 from .. import jobs, models, parts
 from ..caching import as_cached_rows, cached_encoder, hidden_states
 from ..data.pairs import PairedDomains
-from ..data.windows import Window
 from ..hardware import default_device
 from ..jobs import Job
 from ..objectives import TaskObjective
 from ..recipe.schema import TrainSpec
+from ..selecting import selector
 from ..tasks.base import Encoded
 from ..units import Sizes
 from ..workspace import Workspace
@@ -57,9 +59,12 @@ def finetune(
     target = None
     if methods and space.splits.unlabelled is not None:
         target = task.encode(space.splits.unlabelled.rows, space.tokenizer, space.limits, labelled=False)
+    chosen_by = selector(space) if adapt else None
     with contextlib.ExitStack() as stack:
         if not parts.TUNINGS[recipe.tuning.name].moves_features:
-            source, dev = stack.enter_context(_cached(space, model, source, dev))
+            sides = [source, dev, *([] if chosen_by is None else chosen_by.sides)]
+            source, dev, *others = stack.enter_context(_cached(space, model, sides))
+            chosen_by = None if chosen_by is None else chosen_by.reading(*others)
         data = PairedDomains(source.features, None if target is None else target.features)
         job = Job(
             space,
@@ -71,6 +76,7 @@ def finetune(
             [len(row["input_ids"]) for row in source.features],
             None if target is None else target.lengths,
             dev,
+            chosen_by,
         )
         facts = jobs.train(job, model)
         task.tune(space.splits.dev.rows, jobs.dev_logits(space, model, dev))
@@ -90,20 +96,20 @@ def _say_long_rows(space: Workspace, title: str, source: Encoded) -> None:
 
 
 @contextlib.contextmanager
-def _cached(space: Workspace, model: Any, source: Encoded, dev: Encoded) -> Any:
-    windows = source.windows + dev.windows
+def _cached(space: Workspace, model: Any, sides: Sequence[Encoded]) -> Iterator[list[Encoded]]:
+    windows = [window for side in sides for window in side.windows]
     model.to(default_device())
     with space.reporter.bar("frozen features", len(windows)) as advance:
         states = hidden_states(
             model, windows, space.tokenizer.pad_token_id, space.recipe.evaluate.batch_tokens, advance
         )
-    first = len(source.windows)
-    cached_dev = [
-        Window(w.row, [first + number] * len(states[first + number]), w.weight, w.positions, w.words)
-        for number, w in enumerate(dev.windows)
-    ]
+    cached: list[Encoded] = []
+    for side in sides:
+        first = sum(len(done.windows) for done in cached)
+        rows = [
+            replace(window, input_ids=[number] * len(states[number]))
+            for number, window in enumerate(side.windows, start=first)
+        ]
+        cached.append(Encoded(rows, side.rows, as_cached_rows(side.features, first)))
     with cached_encoder(model, states):
-        yield (
-            Encoded(source.windows, source.rows, as_cached_rows(source.features)),
-            Encoded(cached_dev, dev.rows, []),
-        )
+        yield cached

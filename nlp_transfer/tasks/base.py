@@ -116,6 +116,31 @@ class Task(ABC):
     def score(self, gold: Sequence[Any], answers: Sequence[Any], confidence: float, resamples: int) -> Score:
         """Compare answers with gold labels."""
 
+    @abstractmethod
+    def line_up(self, encoded: Encoded, values: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+        """Turn values of windows into values of units.
+
+        Args:
+            encoded: Windows with features.
+            values: Of each window (X,) for text tasks, (T, X) for token tasks.
+
+        Returns:
+            Values (U, X), and the units' labels: (U,), or (U, C) for several labels; ``UNKNOWN`` without labels.
+        """
+
+    def decisions(self, logits_UC: np.ndarray) -> np.ndarray:
+        """Return the probabilities (D, U, C) of what is decided of each unit: here one choice among all labels."""
+        exponents_UC = np.exp(logits_UC - logits_UC.max(-1, keepdims=True))
+        return np.asarray(exponents_UC / exponents_UC.sum(-1, keepdims=True))[None]
+
+    def choices(self, logits_UC: np.ndarray) -> np.ndarray:
+        """Return the classes (D, U) that the decisions come to."""
+        return np.asarray(logits_UC.argmax(-1))[None]
+
+    def classes(self, labels: np.ndarray) -> np.ndarray:
+        """Return labels of units as the classes (D, U) of the decisions."""
+        return np.asarray(labels)[None]
+
     def fit(self, rows: datasets.Dataset) -> None:
         """Learn what the loss needs from the training rows, such as class weights. Most tasks need nothing."""
         return

@@ -107,6 +107,11 @@ class Classification(Task):
         """Mean over the windows of each text."""
         return _window_means(encoded, logits)
 
+    def line_up(self, encoded: Encoded, values: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+        """One unit a text: the mean over its windows."""
+        labels = {window.row: row["label"] for window, row in zip(encoded.windows, encoded.features, strict=True)}
+        return np.stack(_window_means(encoded, values)), np.stack([labels[number] for number in range(encoded.rows)])
+
     def probabilities(self, logits_C: np.ndarray) -> np.ndarray:
         """Softmax over the labels."""
         exponents = np.exp(logits_C - logits_C.max())
@@ -169,6 +174,19 @@ class MultiLabel(Classification):
     def probabilities(self, logits_C: np.ndarray) -> np.ndarray:
         """A sigmoid for each label."""
         return np.asarray(1.0 / (1.0 + np.exp(-logits_C)))
+
+    def decisions(self, logits_UC: np.ndarray) -> np.ndarray:
+        """No and yes of each label."""
+        yes_CU = self.probabilities(logits_UC).T
+        return np.stack([1 - yes_CU, yes_CU], axis=-1)
+
+    def choices(self, logits_UC: np.ndarray) -> np.ndarray:
+        """1 where a label is above its threshold."""
+        return np.asarray(self.probabilities(logits_UC) > self.thresholds_C, dtype=np.int64).T
+
+    def classes(self, labels: np.ndarray) -> np.ndarray:
+        """1 where a label is given."""
+        return np.asarray(labels, dtype=np.int64).T
 
     def answer(self, logits: list[np.ndarray]) -> list[Any]:
         """The labels above their thresholds, in the order of the label list."""

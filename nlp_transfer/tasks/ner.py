@@ -105,6 +105,11 @@ class Ner(Task):
             joined[window.row][inside] = self._continued(joined[window.row][inside])
         return joined
 
+    def line_up(self, encoded: Encoded, values: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+        """One unit a word, read off its first subword; words without a token are left out."""
+        rows = [values_TX[row["units"]] for values_TX, row in zip(values, encoded.features, strict=True)]
+        return np.concatenate(rows), np.concatenate([row["unit_labels"] for row in encoded.features])
+
     def _continued(self, logits_UC: np.ndarray) -> np.ndarray:
         """Give the probability of each ``B-`` tag to its ``I-`` tag: nothing begins inside a token."""
         continued_UC = logits_UC.copy()

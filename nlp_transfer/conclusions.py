@@ -1,0 +1,45 @@
+"""What a run comes to, in sentences: the same ones on the screen and in the model card."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from .selecting import is_oracle, oracle_note
+
+
+def conclusions(metrics: Mapping[str, Any]) -> list[str]:
+    """Return the warning of an oracle, the verdict, and which model is kept and why.
+
+    Args:
+        metrics: Content of ``metrics.json``. Of a run without adaptation there is nothing to conclude.
+    """
+    lines = [oracle_note()] if is_oracle(metrics.get("selection")) else []
+    if "gain" in metrics:
+        lines.append(f"Verdict: {_verdict(metrics)}")
+    if "adapted" in metrics["scores"] and "kept" in metrics:
+        lines.append(f"Kept as model/: the {metrics['kept']} model. {_why(metrics)}")
+    return lines
+
+
+def interval_text(interval: Mapping[str, float], signed: bool = False) -> str:
+    """Return ``0.912 [0.893, 0.930]``."""
+    sign = "+" if signed else ""
+    return f"{interval['value']:{sign}.3f} [{interval['low']:{sign}.3f}, {interval['high']:{sign}.3f}]"
+
+
+def _verdict(metrics: Mapping[str, Any]) -> str:
+    found = metrics.get("verdict")
+    if found is None:
+        return "none. Without labelled target rows (data.target.test) nobody can say whether adaptation helped."
+    told = {
+        "helped": "adaptation helped",
+        "hurt": "adaptation hurt",
+        "no evidence": "no evidence that adaptation helped or hurt",
+    }[found["verdict"]]
+    return f"{told} on {found['split']}: {interval_text(found, signed=True)} {metrics['headline']} over source-only."
+
+
+def _why(metrics: Mapping[str, Any]) -> str:
+    guard = metrics.get("guard")
+    return "No guard looked at it." if guard is None else f"Guard: {' '.join(guard['reasons'])}"

@@ -1,0 +1,246 @@
+"""Which model a run keeps: the adapted one, or its source-only twin. Decided without target labels.
+
+Adaptation fails in silence: without target labels, a collapsed model looks like any other. The guard compares both
+models on unlabelled target text. The twin is kept where the adapted model
+
+- **has collapsed**: a class that the twin gives has vanished, one class has taken nearly everything, the shares of its
+  answers are far from the twin's *and* from the source's (adaptation may well correct the twin's shares, but towards
+  neither is suspicious), its confidence has gone, or source dev has got worse by more than a margin;
+- **has nothing to show**: its answers are those of the twin, or the label-free evidence does not favour it.
+
+The evidence is three scores of :mod:`nlp_transfer.selection`, each of which may vote for or against the adapted model.
+Musgrave et al. (arXiv 2208.07360) find that accuracy on the source, which bounds the loss above, is hard to beat as a
+single validator, that BNM and ClassAMI are the ones to turn to where it fails, and that which is best differs from
+method to method. So several must agree, from different sides: ``bnm`` (certain and diverse predictions), ``class_ami``
+(predictions follow the clusters of the features) and ``dev`` (fewer errors on source units that look like target).
+Entropy does not vote, for a collapsed model has the lowest, nor does information maximisation, which says what BNM
+says. Overconfidence alone raises BNM, and there are methods that train for it: the evidence favours the adapted model
+only where more scores speak for it than against it *and* one that does not rest on confidence is among them. The
+thresholds are settings; they catch what is plain, and a verdict on labelled target rows remains the judge.
+
+Shape suffixes: D decisions, U units, C classes.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from .recipe.trust import GuardSpec
+from .selection import Units, score
+
+ADAPTED = "adapted"
+TWIN = "source-only"
+
+EVIDENCE = ("bnm", "class_ami", "dev")
+RESTS_ON_CONFIDENCE = {"bnm"}
+
+FEWEST_UNITS = 10
+"""With fewer target units nothing can be said."""
+
+EXPECTED = 5
+"""A class whose expected number of units is smaller can be missing by chance."""
+
+EXCESS = 0.1
+"""How much more often than the twin the adapted model must give a class to have been taken over by it."""
+
+MEANT = 0.1
+"""A twin less confident than this above chance has no confidence to lose."""
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """What the guard knows of a model.
+
+    Args:
+        target: Units of unlabelled target text; the same for both models.
+        source: Labelled units of source dev; the same for both models.
+        source_dev: Headline score on source dev.
+    """
+
+    target: Units
+    source: Units
+    source_dev: float
+
+
+@dataclass(frozen=True)
+class Decision:
+    """Which model is kept, and why.
+
+    Args:
+        kept: ``adapted`` or ``source-only``.
+        reasons: Sentences for people.
+        numbers: Everything that was measured, JSON-able.
+    """
+
+    kept: str
+    reasons: list[str]
+    numbers: dict[str, Any] = field(default_factory=dict)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return what ``metrics.json`` holds."""
+        return {"kept": self.kept, "reasons": self.reasons, **self.numbers}
+
+
+def decide(adapted: Candidate, twin: Candidate, labels: Sequence[str], spec: GuardSpec) -> Decision:
+    """Choose between the adapted model and its twin.
+
+    Args:
+        adapted: The adapted model.
+        twin: The source-only twin.
+        labels: Label names in the order of the logits.
+        spec: Thresholds.
+    """
+    finite = {ADAPTED: _finite(adapted), TWIN: _finite(twin)}
+    numbers: dict[str, Any] = {"units": len(twin.target)}
+    if not finite[ADAPTED]:
+        return Decision(TWIN, ["The adapted model's outputs are not finite numbers."], numbers)
+    if not finite[TWIN]:
+        return Decision(ADAPTED, ["The twin's outputs are not finite numbers."], numbers)
+    agreement = float((adapted.target.chosen_DU == twin.target.chosen_DU).all(0).mean())
+    divergence = _divergences(adapted, twin)
+    numbers |= {
+        "agreement": _rounded(agreement),
+        "divergence": {name: _rounded(value) for name, value in divergence.items()},
+        "source_shares": _named(shares(twin.source.gold_DU, _classes(twin)), labels),
+        ADAPTED: _summary(adapted, labels),
+        TWIN: _summary(twin, labels),
+    }
+    evidence = {name: numbers[ADAPTED][name] - numbers[TWIN][name] for name in EVIDENCE}
+    numbers["evidence"] = {name: _rounded(value) for name, value in evidence.items()}
+    if len(twin.target) < FEWEST_UNITS:
+        few = f"Only {len(twin.target)} target units: too few to say anything for the adapted model."
+        return Decision(TWIN, [few], _plain(numbers))
+    if agreement == 1.0:
+        same = f"There is no difference: both models answer alike on all {len(twin.target)} target units."
+        return Decision(TWIN, [same], _plain(numbers))
+    faults = [*_share_faults(adapted, twin, labels, divergence, spec), *_strength_faults(adapted, twin, spec)]
+    kept, words = _weigh(evidence, spec.min_gain)
+    return Decision(TWIN if faults else kept, faults or [words], _plain(numbers))
+
+
+def shares(chosen_DU: np.ndarray | None, classes: int) -> np.ndarray:
+    """Return the share of each class in each decision: (D, C)."""
+    assert chosen_DU is not None and chosen_DU.shape[1]
+    counts_DC = np.stack([np.bincount(chosen_U, minlength=classes) for chosen_U in chosen_DU])
+    return np.asarray(counts_DC / chosen_DU.shape[1])
+
+
+def divergence_of(counts_DC: np.ndarray, others_DC: np.ndarray) -> float:
+    """Return the Kullback-Leibler divergence of one histogram from another in nats, the mean over decisions.
+
+    ``Σ_c p_c ln(p_c / q_c)`` with half a unit added to every count, so that an empty class has a finite price.
+
+    Args:
+        counts_DC: Counts of the first, p.
+        others_DC: Counts of the second, q.
+    """
+    first, second = counts_DC + 0.5, others_DC + 0.5
+    p_DC, q_DC = first / first.sum(-1, keepdims=True), second / second.sum(-1, keepdims=True)
+    return float((p_DC * np.log(p_DC / q_DC)).sum(-1).mean())
+
+
+def _divergences(adapted: Candidate, twin: Candidate) -> dict[str, float]:
+    """From the twin's answers, and from the labels of source dev."""
+    classes, units = _classes(twin), len(twin.target)
+    own, others = (units * shares(side.target.chosen_DU, classes) for side in (adapted, twin))
+    source = len(twin.source) * shares(twin.source.gold_DU, classes)
+    return {TWIN: divergence_of(own, others), "source": divergence_of(own, source)}
+
+
+def _share_faults(
+    adapted: Candidate, twin: Candidate, labels: Sequence[str], divergence: dict[str, float], spec: GuardSpec
+) -> list[str]:
+    classes, units = _classes(twin), len(twin.target)
+    own_DC, twin_DC = (shares(side.target.chosen_DU, classes) for side in (adapted, twin))
+    found = []
+    for name, own, other in zip(labels, _by_label(own_DC), _by_label(twin_DC), strict=True):
+        told = f"the adapted model gives '{name}' to {own:.1%} of the target units, the twin to {other:.1%}."
+        if other >= spec.min_share and units * other >= EXPECTED and own < spec.lost_class * other:
+            found.append(f"Collapsed, a class has vanished: {told}")
+        if own >= spec.max_share and own - other > EXCESS:
+            found.append(f"Collapsed, one class has taken nearly everything: {told}")
+    if min(divergence.values()) > spec.max_divergence:
+        found.append(
+            f"Collapsed: the adapted model's shares of classes are far from the twin's ({divergence[TWIN]:.2f} nats) "
+            f"and from the source's ({divergence['source']:.2f})."
+        )
+    return found
+
+
+def _strength_faults(adapted: Candidate, twin: Candidate, spec: GuardSpec) -> list[str]:
+    found = []
+    chance = 1 / _classes(twin)
+    own, other = confidence(adapted.target), confidence(twin.target)
+    if other - chance >= MEANT and own - chance < spec.min_confidence * (other - chance):
+        found.append(
+            f"Collapsed, confidence is gone: {own:.3f} on target text, where the twin has {other:.3f} and chance is "
+            f"{chance:.3f}."
+        )
+    lost = twin.source_dev - adapted.source_dev
+    if lost > spec.max_source_loss:
+        found.append(
+            f"Source dev has got worse by {lost:.3f} ({adapted.source_dev:.3f}, the twin {twin.source_dev:.3f})."
+        )
+    return found
+
+
+def _weigh(evidence: dict[str, float], margin: float) -> tuple[str, str]:
+    for_it = [name for name, value in evidence.items() if value > margin]
+    against = [name for name, value in evidence.items() if value < -margin]
+    told = f"for it {', '.join(for_it) or 'nothing'}; against it {', '.join(against) or 'nothing'}"
+    if len(for_it) > len(against) and set(for_it) - RESTS_ON_CONFIDENCE:
+        return ADAPTED, f"Not collapsed, and label-free evidence favours the adapted model: {told}."
+    return TWIN, f"No label-free evidence favours the adapted model: {told}."
+
+
+def confidence(units: Units) -> float:
+    """Return the mean probability of the most probable class, 1/C to 1."""
+    return float(units.probabilities_DUC.max(-1).mean())
+
+
+def _summary(side: Candidate, labels: Sequence[str]) -> dict[str, Any]:
+    scores = {name: score(name, side.target, side.source) for name in EVIDENCE}
+    return {
+        "shares": _named(shares(side.target.chosen_DU, _classes(side)), labels),
+        "confidence": _rounded(confidence(side.target)),
+        "source_dev": _rounded(side.source_dev),
+        **scores,
+    }
+
+
+def _by_label(shares_DC: np.ndarray) -> list[float]:
+    """Shares of the classes of one decision among labels, or of the yes of each label."""
+    return list((shares_DC[0] if len(shares_DC) == 1 else shares_DC[:, 1]).tolist())
+
+
+def _named(shares_DC: np.ndarray, labels: Sequence[str]) -> dict[str, float]:
+    return {label: _rounded(value) for label, value in zip(labels, _by_label(shares_DC), strict=True)}
+
+
+def _classes(side: Candidate) -> int:
+    return int(side.target.probabilities_DUC.shape[-1])
+
+
+def _finite(side: Candidate) -> bool:
+    return side.target.finite and side.source.finite
+
+
+def _rounded(value: float) -> float:
+    return round(value, 6)
+
+
+def _plain(numbers: dict[str, Any]) -> dict[str, Any]:
+    """Write numbers that JSON has not (a score of too few units) as null."""
+    return {
+        key: _plain(value)
+        if isinstance(value, dict)
+        else None
+        if isinstance(value, float) and not math.isfinite(value)
+        else value
+        for key, value in numbers.items()
+    }
