@@ -15,15 +15,16 @@ method to method. So several must agree, from different sides: ``bnm`` (certain 
 (predictions follow the clusters of the features) and ``dev`` (fewer errors on source units that look like target).
 Entropy does not vote, for a collapsed model has the lowest, nor does information maximisation, which says what BNM
 says. Overconfidence alone raises BNM, and there are methods that train for it: the evidence favours the adapted model
-only where more scores speak for it than against it *and* one that does not rest on confidence is among them. The
-thresholds are settings; they catch what is plain, and a verdict on labelled target rows remains the judge.
+only where more scores speak for it than against it *and* one that does not rest on confidence is among them. DEV
+abstains where the domains hardly overlap in the features of either model: the mean of its weights, 1 in theory, is then
+far from 1, and the estimate an extrapolation that flatters whatever mixes the domains. The thresholds are settings;
+they catch what is plain, and a verdict on labelled target rows remains the judge.
 
 Shape suffixes: D decisions, U units, C classes.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -31,7 +32,7 @@ from typing import Any
 import numpy as np
 
 from .recipe.trust import GuardSpec
-from .selection import Units, score
+from .selection import Units, density_ratios, score
 
 ADAPTED = "adapted"
 TWIN = "source-only"
@@ -40,7 +41,10 @@ EVIDENCE = ("bnm", "class_ami", "dev")
 RESTS_ON_CONFIDENCE = {"bnm"}
 
 FEWEST_UNITS = 10
-"""With fewer target units nothing can be said."""
+"""With fewer units of target text or of source dev nothing can be said."""
+
+OVERLAP = (0.5, 2.0)
+"""Mean density ratio of source units within which DEV has a vote."""
 
 EXPECTED = 5
 """A class whose expected number of units is smaller can be missing by chance."""
@@ -101,6 +105,10 @@ def decide(adapted: Candidate, twin: Candidate, labels: Sequence[str], spec: Gua
         return Decision(TWIN, ["The adapted model's outputs are not finite numbers."], numbers)
     if not finite[TWIN]:
         return Decision(ADAPTED, ["The twin's outputs are not finite numbers."], numbers)
+    fewest = min(len(twin.target), len(twin.source))
+    if fewest < FEWEST_UNITS:
+        few = f"Only {fewest} units to compare on: too few to say anything for the adapted model."
+        return Decision(TWIN, [few], numbers)
     agreement = float((adapted.target.chosen_DU == twin.target.chosen_DU).all(0).mean())
     divergence = _divergences(adapted, twin)
     numbers |= {
@@ -110,17 +118,14 @@ def decide(adapted: Candidate, twin: Candidate, labels: Sequence[str], spec: Gua
         ADAPTED: _summary(adapted, labels),
         TWIN: _summary(twin, labels),
     }
-    evidence = {name: numbers[ADAPTED][name] - numbers[TWIN][name] for name in EVIDENCE}
-    numbers["evidence"] = {name: _rounded(value) for name, value in evidence.items()}
-    if len(twin.target) < FEWEST_UNITS:
-        few = f"Only {len(twin.target)} target units: too few to say anything for the adapted model."
-        return Decision(TWIN, [few], _plain(numbers))
+    evidence = _evidence(numbers[ADAPTED], numbers[TWIN])
+    numbers["evidence"] = evidence
     if agreement == 1.0:
         same = f"There is no difference: both models answer alike on all {len(twin.target)} target units."
-        return Decision(TWIN, [same], _plain(numbers))
+        return Decision(TWIN, [same], numbers)
     faults = [*_share_faults(adapted, twin, labels, divergence, spec), *_strength_faults(adapted, twin, spec)]
     kept, words = _weigh(evidence, spec.min_gain)
-    return Decision(TWIN if faults else kept, faults or [words], _plain(numbers))
+    return Decision(TWIN if faults else kept, faults or [words], numbers)
 
 
 def shares(chosen_DU: np.ndarray | None, classes: int) -> np.ndarray:
@@ -189,9 +194,16 @@ def _strength_faults(adapted: Candidate, twin: Candidate, spec: GuardSpec) -> li
     return found
 
 
-def _weigh(evidence: dict[str, float], margin: float) -> tuple[str, str]:
-    for_it = [name for name, value in evidence.items() if value > margin]
-    against = [name for name, value in evidence.items() if value < -margin]
+def _evidence(adapted: dict[str, Any], twin: dict[str, Any]) -> dict[str, float | None]:
+    """Differences of the scores; None of one that abstains."""
+    evidence = {name: _rounded(adapted[name] - twin[name]) for name in EVIDENCE}
+    overlap = all(OVERLAP[0] <= side["mean_weight"] <= OVERLAP[1] for side in (adapted, twin))
+    return evidence if overlap else evidence | {"dev": None}
+
+
+def _weigh(evidence: dict[str, float | None], margin: float) -> tuple[str, str]:
+    for_it = [name for name, value in evidence.items() if value is not None and value > margin]
+    against = [name for name, value in evidence.items() if value is not None and value < -margin]
     told = f"for it {', '.join(for_it) or 'nothing'}; against it {', '.join(against) or 'nothing'}"
     if len(for_it) > len(against) and set(for_it) - RESTS_ON_CONFIDENCE:
         return ADAPTED, f"Not collapsed, and label-free evidence favours the adapted model: {told}."
@@ -204,12 +216,14 @@ def confidence(units: Units) -> float:
 
 
 def _summary(side: Candidate, labels: Sequence[str]) -> dict[str, Any]:
-    scores = {name: score(name, side.target, side.source) for name in EVIDENCE}
+    scores = {name: _rounded(score(name, side.target, side.source)) for name in EVIDENCE}
+    weights_U = density_ratios(side.source.features_UH, side.target.features_UH)
     return {
         "shares": _named(shares(side.target.chosen_DU, _classes(side)), labels),
         "confidence": _rounded(confidence(side.target)),
         "source_dev": _rounded(side.source_dev),
         **scores,
+        "mean_weight": _rounded(float(weights_U.mean())),
     }
 
 
@@ -232,15 +246,3 @@ def _finite(side: Candidate) -> bool:
 
 def _rounded(value: float) -> float:
     return round(value, 6)
-
-
-def _plain(numbers: dict[str, Any]) -> dict[str, Any]:
-    """Write numbers that JSON has not (a score of too few units) as null."""
-    return {
-        key: _plain(value)
-        if isinstance(value, dict)
-        else None
-        if isinstance(value, float) and not math.isfinite(value)
-        else value
-        for key, value in numbers.items()
-    }

@@ -107,6 +107,8 @@ def recipe_data(
     tuning: Any = "full",
     methods: tuple[Any, ...] = (),
     stages: list[Any] | None = None,
+    selection: Any = "source_dev",
+    source_only: bool = False,
     **train: Any,
 ) -> dict[str, Any]:
     """A recipe for in-memory data, as plain data: two small steps unless ``train`` says otherwise."""
@@ -126,7 +128,8 @@ def recipe_data(
         "stages": ["finetune"] if stages is None else stages,
         "train": {"max_steps": 2, "batch_size": 8, "learning_rate": 2e-3, "warmup": 0.0, "precision": "fp32"} | train,
         "evaluate": {"resamples": 100},
-        "source_only": False,
+        "selection": selection,
+        "source_only": source_only,
     }
 
 

@@ -26,6 +26,7 @@ RUNS: dict[str, dict[str, Any]] = {
     "lora": {"tuning": "lora"},
     "frozen": {"tuning": "frozen"},
     "pretrain": {"stages": [PRETRAIN, "finetune"]},
+    "guarded": {"stages": [PRETRAIN, "finetune"], "selection": "dev", "source_only": True},
 }
 
 
@@ -49,7 +50,8 @@ def main(folder: str, model: str) -> None:
     for name, settings in RUNS.items():
         data = data_of("ner") | {"source.dev": ner_rows(13, 2), "target.test": ner_rows(17, 4)}
         recipe = make_recipe(place / name, Path(model), "ner", **settings, max_steps=3, dropout=0.0)
-        facts[name] = run(recipe, data=data).metrics["scores"]
+        metrics = run(recipe, data=data).metrics
+        facts[name], facts[f"{name} guard"] = metrics["scores"], metrics.get("guard")
         facts[f"{name} again"] = run(recipe, data=data).metrics["scores"]
     # Each process says what it saw, so that a process that returned early or something else shows.
     rank = torch.distributed.get_rank() if torch.distributed.is_initialized() else 0

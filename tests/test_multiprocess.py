@@ -46,7 +46,7 @@ def test_there_were_two_processes(folders: dict[int, Path]) -> None:
     assert facts(folders[1])["processes"] == 1
     assert facts(folders[2], 0)["processes"] == facts(folders[2], 1)["processes"] == 2
     for name in several_processes.RUNS:
-        (done,) = (folders[2] / name).glob("stages/*-finetune/done.json")
+        (done,) = (folders[2] / name).glob("stages/[12]-finetune/done.json")
         assert json.loads(done.read_text())["processes"] == 2
 
 
@@ -82,9 +82,16 @@ def test_training_resumed_inside_an_epoch_is_one_that_was_not_stopped(folders: d
 
 def test_scores_of_a_run_are_those_of_one_process(folders: dict[int, Path]) -> None:
     one, first, second = facts(folders[1]), facts(folders[2], 0), facts(folders[2], 1)
-    for name in ("plain", "lora", "frozen", "pretrain"):
+    for name in ("plain", "lora", "frozen", "pretrain", "guarded"):
         assert first[name] == one[name], name
     assert first == second  # every process returns everything
+
+
+def test_the_guard_decides_as_in_one_process(folders: dict[int, Path]) -> None:
+    one, two = (facts(folders[count])["guarded guard"] for count in (1, 2))
+    assert one["evidence"] == pytest.approx(two["evidence"], abs=1e-4)
+    assert {**one["adapted"]["shares"]} == pytest.approx(two["adapted"]["shares"])
+    assert (one["kept"], one["reasons"]) == (two["kept"], two["reasons"])
 
 
 def test_run_with_a_method_runs(folders: dict[int, Path]) -> None:
@@ -102,7 +109,7 @@ def test_run_folder_is_written_once(name: str, folders: dict[int, Path]) -> None
         return sorted(str(path.relative_to(folder)) for path in folder.rglob("*"))
 
     assert listing(folders[1] / name) == listing(folders[2] / name)
-    role = "adapted" if name in ("dann", "pretrain") else "source-only"
+    role = "adapted" if name in ("dann", "pretrain", "guarded") else "source-only"
     for file in ("log.jsonl", "stages.jsonl", f"predictions/{role}.target.test.jsonl"):
         counts = [len((folders[count] / name / file).read_text().splitlines()) for count in (1, 2)]
         assert counts[0] == counts[1], file

@@ -156,7 +156,8 @@ def test_the_gain_is_the_difference_of_the_scores(adapted):
 
 def test_predictions_give_the_scores_and_come_from_the_selected_model(adapted):
     folder, _, result, _ = adapted
-    for role, model in (("adapted", result.model), ("source-only", result.folder / "stages/source-only/model")):
+    for role, stage in (("adapted", "2-finetune"), ("source-only", "source-only")):
+        model = result.folder / "stages" / stage / "model"
         rows = read_lines(result.folder / f"predictions/{role}.target.test.jsonl")
         gold = [row["label"] for row in read_lines(folder / "test.jsonl")]
         assert [row["gold"] for row in rows] == gold and [row["row"] for row in rows] == list(range(len(gold)))

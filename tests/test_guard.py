@@ -1,0 +1,217 @@
+"""The guard's decision on made-up models: each fault, each vote, and input that says nothing."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from nlp_transfer import guard
+from nlp_transfer.guard import Candidate, decide, divergence_of
+from nlp_transfer.recipe.trust import GuardSpec
+from nlp_transfer.selection import Units
+
+LABELS = ["bad", "good", "poor"]
+SPEC = GuardSpec()
+
+
+def units(chosen: Any, spread: float = 0.3, certainty: float = 0.9, gold: Any = None, seed: int = 0) -> Units:
+    """Units whose features lie around one point a class, ``spread`` wide."""
+    chosen = np.asarray(chosen)
+    draw = np.random.default_rng(seed)
+    classes = len(LABELS)
+    probabilities = np.full((len(chosen), classes), (1 - certainty) / (classes - 1))
+    probabilities[np.arange(len(chosen)), chosen] = certainty
+    features = np.eye(classes, 8)[chosen] + draw.normal(size=(len(chosen), 8)) * spread
+    return Units(probabilities[None], chosen[None], features, None if gold is None else np.asarray(gold)[None])
+
+
+def turning(count: int, classes: int = 3) -> np.ndarray:
+    return np.arange(count) % classes
+
+
+def candidate(chosen: Any, wrong: int = 0, source_dev: float = 0.9, **changes: Any) -> Candidate:
+    """A model with these answers on target text and ``wrong`` errors in 60 on source dev."""
+    gold = turning(60)
+    answers = np.where(np.arange(60) < wrong, (gold + 1) % 3, gold)
+    return Candidate(units(chosen, **changes), units(answers, gold=gold, **changes), source_dev)
+
+
+TWIN = candidate(turning(90), wrong=12, spread=1.0, certainty=0.7)
+BETTER = candidate((turning(90) + (np.arange(90) < 20)) % 3, wrong=3, spread=0.2, certainty=0.9)
+
+
+def test_a_better_model_is_kept_and_every_number_is_told() -> None:
+    decision = decide(BETTER, TWIN, LABELS, SPEC)
+    assert decision.kept == "adapted"
+    assert "favours the adapted model: for it bnm, class_ami, dev; against it nothing" in decision.reasons[0]
+    found = json.loads(json.dumps(decision.to_dict(), allow_nan=False))
+    assert found["agreement"] == pytest.approx(70 / 90)
+    assert found["evidence"]["bnm"] == pytest.approx(found["adapted"]["bnm"] - found["source-only"]["bnm"], abs=1e-6)
+    assert found["adapted"]["confidence"] == pytest.approx(0.9)
+    assert found["source_shares"] == pytest.approx(dict.fromkeys(LABELS, 1 / 3), abs=1e-6)
+    assert sum(found["adapted"]["shares"].values()) == pytest.approx(1, abs=1e-5)
+    assert set(found["divergence"]) == {"source-only", "source"}
+
+
+def test_the_twin_is_kept_where_nothing_speaks_for_the_adapted_model() -> None:
+    decision = decide(TWIN, replace(BETTER, source_dev=TWIN.source_dev), LABELS, SPEC)
+    assert decision.kept == "source-only"
+    assert decision.reasons == [
+        "No label-free evidence favours the adapted model: for it nothing; against it bnm, class_ami, dev."
+    ]
+
+
+def test_identical_models() -> None:
+    decision = decide(TWIN, TWIN, LABELS, SPEC)
+    assert decision.kept == "source-only"
+    assert "no difference" in decision.reasons[0]
+
+
+def test_confidence_alone_is_no_evidence() -> None:
+    """The same features, and the same answers but for one, much more certain: BNM rises, and that is not enough."""
+    twin = candidate(turning(1200), spread=0.1, certainty=0.7)
+    chosen = turning(1200)
+    chosen[0] = 1
+    bold = Candidate(replace(units(chosen, certainty=0.999), features_UH=twin.target.features_UH), twin.source, 0.9)
+    decision = decide(bold, twin, LABELS, SPEC)
+    assert decision.numbers["evidence"]["bnm"] > 0.1
+    assert decision.kept == "source-only"
+    assert "for it bnm; against it nothing" in decision.reasons[0]
+
+
+# Collapse
+
+
+def collapsed(*reasons: str, model: Candidate, twin: Candidate = TWIN, spec: GuardSpec = SPEC) -> None:
+    decision = decide(model, twin, LABELS, spec)
+    assert decision.kept == "source-only"
+    told = " ".join(decision.reasons)
+    for reason in reasons:
+        assert reason in told, told
+
+
+def test_one_class_for_everything() -> None:
+    collapsed(
+        "a class has vanished: the adapted model gives 'good' to 0.0% of the target units, the twin to 33.3%",
+        "'poor' to 0.0%",
+        "one class has taken nearly everything: the adapted model gives 'bad' to 100.0%",
+        "far from the twin's",
+        model=candidate(np.zeros(90, dtype=int)),
+    )
+
+
+def test_a_class_that_vanishes_is_a_collapse_even_with_the_evidence_for_it() -> None:
+    lost = np.where(turning(90) == 2, 1, turning(90))
+    model = candidate(lost, spread=0.1)
+    decision = decide(model, TWIN, LABELS, SPEC)
+    assert decision.kept == "source-only"
+    assert "gives 'poor' to 0.0%" in decision.reasons[0]
+    assert all(value > 0 for value in decision.numbers["evidence"].values())
+    kept = decide(candidate(np.where(np.arange(90) < 81, lost, 2), spread=0.1), TWIN, LABELS, SPEC)
+    assert kept.kept == "adapted", "9 of 90 remain of the twin's 30: fewer, but not lost"
+
+
+def test_a_rare_class_may_be_missing_by_chance() -> None:
+    twin = candidate([2] * 3 + [0, 1] * 44, wrong=12, spread=1.0, certainty=0.7)
+    model = candidate([1] * 3 + [0, 1] * 44)
+    assert decide(model, twin, LABELS, SPEC).kept == "adapted"
+
+
+def test_shares_may_move_towards_those_of_the_source_but_not_away_from_both() -> None:
+    skewed = candidate([0] * 84 + [1, 2] * 3, wrong=12, spread=1.0, certainty=0.7)
+    even = decide(candidate(turning(90)), skewed, LABELS, SPEC)
+    assert even.numbers["divergence"]["source-only"] > SPEC.max_divergence
+    assert even.kept == "adapted"
+    collapsed("far from the twin's", model=candidate([0] * 82 + [1, 2] * 4))
+
+
+def test_lost_confidence() -> None:
+    collapsed("confidence is gone: 0.400", model=candidate(turning(90) % 2, certainty=0.4))
+    undecided = candidate((turning(90) + (np.arange(90) < 20)) % 3, wrong=12, spread=1.0, certainty=0.36)
+    decision = decide(replace(BETTER, target=units(BETTER.target.chosen_DU[0], 0.2, 0.34)), undecided, LABELS, SPEC)
+    assert "confidence is gone" not in " ".join(decision.reasons), "a twin without confidence has none to lose"
+
+
+def test_lost_source_score() -> None:
+    collapsed("Source dev has got worse by 0.060 (0.840, the twin 0.900)", model=replace(BETTER, source_dev=0.84))
+    assert decide(replace(BETTER, source_dev=0.86), TWIN, LABELS, SPEC).kept == "adapted"
+
+
+def test_thresholds_are_settings() -> None:
+    lost = candidate(np.where(turning(90) == 2, 1, turning(90)), spread=0.1)
+    loose = GuardSpec(lost_class=0.0, max_divergence=1.0, max_source_loss=0.2)
+    assert decide(replace(lost, source_dev=0.75), TWIN, LABELS, loose).kept == "adapted"
+    assert decide(BETTER, TWIN, LABELS, GuardSpec(min_gain=0.9)).kept == "source-only"
+
+
+def test_several_labels_are_looked_at_one_by_one() -> None:
+    draw = np.random.default_rng(0)
+    yes = draw.integers(0, 2, size=(3, 60))
+
+    def model(chosen: np.ndarray) -> Candidate:
+        both = np.stack([np.where(chosen == 0, 0.9, 0.1), np.where(chosen == 1, 0.9, 0.1)], axis=-1)
+        told = Units(both, chosen, chosen.T + draw.normal(size=(60, 3)) * 0.1, yes)
+        return Candidate(replace(told, gold_DU=None), told, 0.9)
+
+    never = np.stack([yes[0], np.zeros(60, dtype=int), yes[2]])
+    decision = decide(model(never), model(yes), LABELS, SPEC)
+    assert decision.kept == "source-only"
+    assert "'good' to 0.0%" in " ".join(decision.reasons)
+    assert decision.numbers["source-only"]["shares"]["good"] == pytest.approx(yes[1].mean(), abs=1e-5)
+
+
+# Input that says nothing
+
+
+def test_two_target_units_are_too_few() -> None:
+    decision = decide(candidate([0, 1]), candidate([0, 0]), LABELS, SPEC)
+    assert decision.kept == "source-only"
+    assert "Only 2 units" in decision.reasons[0]
+    json.dumps(decision.to_dict(), allow_nan=False)
+
+
+def test_dev_abstains_where_the_domains_do_not_overlap() -> None:
+    far = replace(BETTER.target, features_UH=BETTER.target.features_UH + 5)
+    decision = decide(replace(BETTER, target=far), TWIN, LABELS, SPEC)
+    assert decision.numbers["adapted"]["mean_weight"] < 0.1
+    assert decision.numbers["evidence"]["dev"] is None
+    assert decision.numbers["adapted"]["dev"] is not None
+    assert "for it bnm, class_ami; against it nothing" in decision.reasons[0]
+    json.dumps(decision.to_dict(), allow_nan=False)
+
+
+def test_numbers_that_are_not_finite() -> None:
+    broken = candidate(turning(90))
+    broken.target.probabilities_DUC[0, 3] = math.nan
+    assert decide(broken, TWIN, LABELS, SPEC).kept == "source-only"
+    assert "not finite" in decide(broken, TWIN, LABELS, SPEC).reasons[0]
+    assert decide(TWIN, broken, LABELS, SPEC).kept == "adapted"
+    assert decide(broken, broken, LABELS, SPEC).kept == "source-only"
+
+
+def test_a_twin_with_one_class_only() -> None:
+    """There is nothing to collapse from, and a source of one class is refused when the data are read."""
+    twin = candidate([0] * 90, wrong=12, spread=1.0, certainty=0.7)
+    assert decide(candidate(turning(90)), twin, LABELS, SPEC).kept == "adapted"
+
+
+def test_divergence_by_loops() -> None:
+    first, second = np.array([[3, 0, 7], [5, 5, 0]]), np.array([[2, 2, 2], [0, 1, 9]])
+    total = 0.0
+    for ours, theirs in zip(first, second, strict=True):
+        p, q = [(n + 0.5) / (sum(ours) + 1.5) for n in ours], [(n + 0.5) / (sum(theirs) + 1.5) for n in theirs]
+        total += sum(a * math.log(a / b) for a, b in zip(p, q, strict=True)) / 2
+    assert divergence_of(first, second) == pytest.approx(total)
+    assert divergence_of(first, first) == 0.0
+
+
+def test_evidence_that_votes_is_known() -> None:
+    from nlp_transfer.selection import SCORES
+
+    assert set(guard.EVIDENCE) <= set(SCORES)
+    assert set(guard.EVIDENCE) - guard.RESTS_ON_CONFIDENCE
