@@ -117,6 +117,7 @@ def show_check(found: Mapping[str, Any]) -> None:
     show(
         f"The recipe '{recipe['name']}' is valid.",
         f"  task {recipe['task']['name']}, tuning {recipe['tuning']['name']}, methods {methods}",
+        f"  selection {recipe['selection']['name']}, guard {'on' if recipe['guard'] else 'off'}",
         *(f"  stage {stage['name']}: {_training(stage['train'])}" for stage in recipe["stages"]),
         f"  run folder {recipe['output']}" + (" (exists)" if Path(recipe["output"]).exists() else ""),
     )
