@@ -13,18 +13,23 @@ from .selection import Units
 from .tasks.base import Encoded, Task
 from .units import UNKNOWN, first_token, mean_of_tokens
 
+WORDS_PER_UNIT = 10
+"""Words that are read for each word that is kept: enough sentences for variety, in bounded memory."""
+
 
 def sample_rows(rows: datasets.Dataset, most: int, seed: int) -> datasets.Dataset:
-    """Return at most ``most`` rows in their order, drawn at random.
+    """Return at most ``most`` rows in their order, drawn at random; of token tasks, with bounded words in all.
 
     Args:
         rows: Canonical rows.
-        most: Largest number of rows.
+        most: Largest number of rows. Rows of words hold at most ``WORDS_PER_UNIT`` times as many words together.
         seed: Seed of the draw.
     """
-    if len(rows) <= most:
-        return rows
-    return rows.select(np.sort(np.random.default_rng(seed).permutation(len(rows))[:most]).tolist())
+    order = np.random.default_rng(seed).permutation(len(rows))[:most]
+    if "words" in rows.column_names:
+        words = np.cumsum([len(words) for words in rows.select(order.tolist())["words"]])
+        order = order[: max(1, int((words <= WORDS_PER_UNIT * most).sum()))]
+    return rows if len(order) == len(rows) else rows.select(np.sort(order).tolist())
 
 
 def units_of(
