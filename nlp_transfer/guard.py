@@ -196,7 +196,7 @@ def _strength_faults(adapted: Candidate, twin: Candidate, spec: GuardSpec) -> li
 
 def _evidence(adapted: dict[str, Any], twin: dict[str, Any]) -> dict[str, float | None]:
     """Differences of the scores; None of one that abstains."""
-    evidence = {name: _rounded(adapted[name] - twin[name]) for name in EVIDENCE}
+    evidence: dict[str, float | None] = {name: _rounded(adapted[name] - twin[name]) for name in EVIDENCE}
     overlap = all(OVERLAP[0] <= side["mean_weight"] <= OVERLAP[1] for side in (adapted, twin))
     return evidence if overlap else evidence | {"dev": None}
 

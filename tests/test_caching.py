@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
@@ -128,9 +128,9 @@ def test_run_with_the_cache_trains_as_one_without(
     assert "frozen features" in listener.bars
 
     @contextmanager
-    def no_cache(space: Any, model: Any, source: Encoded, dev: Encoded) -> Iterator[tuple[Encoded, Encoded]]:
+    def no_cache(space: Any, model: Any, sides: Sequence[Encoded]) -> Iterator[Sequence[Encoded]]:
         with nullcontext():
-            yield source, dev
+            yield sides
 
     monkeypatch.setattr(finetune, "_cached", no_cache)
     run(slow, data=data_of(kind))
