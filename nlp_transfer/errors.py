@@ -68,6 +68,10 @@ class RunError(UserError):
     """A run folder cannot be used: it belongs to another recipe, is incomplete or is damaged."""
 
 
+class RunBusyError(RunError):
+    """Another live process writes the run folder."""
+
+
 def nearest(word: str, allowed: Iterable[str]) -> str:
     """Return a hint that names the closest allowed word, or an empty string.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from .outputs import sample_rows, units_of
 from .recipe.schema import Recipe
 from .recipe.trust import GuardSpec
 from .selecting import told
+from .selection import SCORES, score
 from .sequence import Outcome
 from .tasks.base import Score
 from .tasks.ner import Ner
@@ -63,40 +65,51 @@ def evaluate_models(space: Workspace, outcome: Outcome, folder: Path) -> dict[st
         predictor = load_resolved(source, batch_tokens=recipe.evaluate.batch_tokens, precision=recipe.train.precision)
         scores[role] = {}
         for name, split in splits.items():
-            score, rows = _score(predictor, split, recipe)
-            scores[role][name] = score
+            scores[role][name], rows = _score(predictor, split, recipe)
             if is_main_process():
                 runfolder.write_lines(folder / "predictions" / f"{role}.{name}.jsonl", rows)
-        if isinstance(recipe.guard, GuardSpec) and outcome.twin is not None:
-            candidates[role] = _candidate(predictor, space, recipe.guard, scores[role]["source.dev"])
+        guarded = isinstance(recipe.guard, GuardSpec) and outcome.twin is not None
+        if guarded or recipe.evaluate.label_free:
+            candidates[role] = _candidate(predictor, space, scores[role]["source.dev"])
     metrics = _metrics(recipe, space.task.headline, scores)
-    if candidates:
-        assert isinstance(recipe.guard, GuardSpec)
+    if recipe.evaluate.label_free:
+        metrics["label_free"] = {role: label_free(candidate) for role, candidate in candidates.items()}
+    if isinstance(recipe.guard, GuardSpec) and len(candidates) > 1:
         decision = decide(candidates[ADAPTED], candidates[TWIN], space.task.labels, recipe.guard)
         _say(decision, space)
         metrics |= {"kept": decision.kept, "guard": decision.to_dict()}
     return metrics
 
 
-def _candidate(predictor: Predictor, space: Workspace, spec: GuardSpec, source_dev: Score) -> Candidate:
+def _candidate(predictor: Predictor, space: Workspace, source_dev: Score) -> Candidate:
     """What a model says of a sample of unlabelled target text and of source dev; target labels are not at hand here."""
     unlabelled = space.splits.unlabelled
     assert unlabelled is not None
+    guard = space.recipe.guard
+    most = guard.max_rows if isinstance(guard, GuardSpec) else space.recipe.selection.max_rows
     target, source = (
         units_of(
             predictor.model,
             predictor.task,
             predictor.task.encode(
-                sample_rows(rows, spec.max_rows, space.recipe.seed), predictor.tokenizer, predictor.limits, labelled
+                sample_rows(rows, most, space.recipe.seed), predictor.tokenizer, predictor.limits, labelled
             ),
             predictor.tokenizer.pad_token_id,
-            most=spec.max_rows,
+            most=most,
             batch_tokens=predictor.batch_tokens,
             autocast=predictor.bf16,
         )
         for rows, labelled in ((unlabelled.rows, False), (space.splits.dev.rows, True))
     )
     return Candidate(target, source, source_dev.interval.value)
+
+
+def label_free(candidate: Candidate) -> dict[str, float | None]:
+    """Return every score that needs no target labels, None for those that are not numbers."""
+    found = {"source_dev": candidate.source_dev} | {
+        name: score(name, candidate.target, candidate.source) for name in SCORES
+    }
+    return {name: round(value, 6) if math.isfinite(value) else None for name, value in found.items()}
 
 
 def _say(decision: Decision, space: Workspace) -> None:

@@ -19,7 +19,7 @@ from safetensors import SafetensorError
 
 from . import recipe as recipes
 from .checkpoints import write_text
-from .errors import RunError
+from .errors import RunBusyError, RunError
 from .hardware import describe
 from .recipe.schema import Recipe
 
@@ -104,7 +104,7 @@ def locked(folder: Path) -> Iterator[None]:
     """Keep two runs from writing one folder at the same time.
 
     Raises:
-        RunError: Another live process holds the folder.
+        RunBusyError: Another live process holds the folder.
     """
     import fcntl
 
@@ -112,7 +112,7 @@ def locked(folder: Path) -> Iterator[None]:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
-            raise RunError(f"run folder '{folder}' is in use by another process.") from error
+            raise RunBusyError(f"run folder '{folder}' is in use by another process.") from error
         yield
 
 
@@ -184,12 +184,3 @@ def write_lines(path: Path, rows: list[dict[str, Any]]) -> None:
     """Write JSON lines atomically."""
     path.parent.mkdir(parents=True, exist_ok=True)
     write_text(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
-
-
-def copy_folder(source: Path, target: Path) -> None:
-    """Copy a folder so that the target is either whole or absent."""
-    part = target.with_name(target.name + ".part")
-    shutil.rmtree(part, ignore_errors=True)
-    shutil.copytree(source, part)
-    shutil.rmtree(target, ignore_errors=True)
-    part.replace(target)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from typing import Any
 from . import models, runfolder
 from .arguments import check_batches
 from .card import card_text
+from .checkpoints import copy_folder
 from .data.windows import Limits
 from .errors import Problem, RecipeError, UserError
 from .evaluation import evaluate_models, with_settings
@@ -51,6 +53,7 @@ def run(
     data: dict[str, Any] | None = None,
     reporter: Reporter | None = None,
     methods: Known = METHODS,
+    reuse: Sequence[Path] = (),
 ) -> RunResult:
     """Run a recipe: train its stages (and the source-only twin), evaluate, write the run folder.
 
@@ -62,6 +65,9 @@ def run(
         data: ``datasets.Dataset`` objects that stand in for files, by role: ``source.train``, ``target.test``, ….
         reporter: Where progress is told; silent by default.
         methods: Classes of the methods that the recipe may name; ``METHODS | {"mine": Mine}`` adds one of your own.
+
+        reuse: Folders of other runs; a stage that one of them has finished with the same settings, data and seed is
+            copied from there.
 
     Returns:
         The run's folder and metrics.
@@ -84,9 +90,9 @@ def run(
         _warn_if_data_changed(recipe, folder, data, reporter)
         return RunResult(folder, json.loads(done.read_text(encoding="utf8")))
     if not is_main_process():
-        return _run_claimed(recipe, folder, data, reporter, methods)
+        return _run_claimed(recipe, folder, data, reporter, methods, reuse)
     with runfolder.locked(folder), runfolder.full_disk(folder):
-        return _run_claimed(recipe, folder, data, reporter, methods)
+        return _run_claimed(recipe, folder, data, reporter, methods, reuse)
 
 
 def _warn_if_data_changed(recipe: Recipe, folder: Path, data: dict[str, Any] | None, reporter: Reporter) -> None:
@@ -108,12 +114,17 @@ def _claimed(recipe: Recipe, fresh: bool) -> Path:
 
 
 def _run_claimed(
-    recipe: Recipe, folder: Path, data: dict[str, Any] | None, reporter: Reporter, methods: Known
+    recipe: Recipe,
+    folder: Path,
+    data: dict[str, Any] | None,
+    reporter: Reporter,
+    methods: Known,
+    reuse: Sequence[Path],
 ) -> RunResult:
     begun = time.time()
     splits = load_splits(recipe, data)
     say_notes(splits, reporter)
-    space = replace(workspace(recipe, splits, folder, reporter), methods=methods)
+    space = replace(workspace(recipe, splits, folder, reporter), methods=methods, reuse=tuple(reuse))
     if space.base.adapter is not None:
         with first_process_first():
             space = replace(space, base=models.merge_into(space.base, folder / "stages" / "base"))
@@ -140,7 +151,7 @@ def _run_claimed(
         record["seconds"] = {"total": round(time.time() - begun, 1)} | {
             name: result.facts.get("seconds") for name, result in outcome.named().items()
         }
-        runfolder.copy_folder(outcome.kept(metrics["kept"]).model, folder / "model")
+        copy_folder(outcome.kept(metrics["kept"]).model, folder / "model")
         runfolder.write_json(folder / "environment.json", record)
         facts = [{"stage": name} | result.facts for name, result in outcome.named().items()]
         runfolder.write_lines(folder / "stages.jsonl", facts)

@@ -9,7 +9,7 @@ from .guard import TWIN
 from .recipe.schema import PretrainStage, TrainSpec
 from .runfolder import stage_fingerprint
 from .selecting import ORACLE, SOURCE_DEV
-from .stages.base import Before, StageResult
+from .stages.base import Before, StageResult, borrow
 from .stages.finetune import finetune
 from .stages.pretrain import pretrain
 from .workspace import Workspace
@@ -58,18 +58,21 @@ def train_stages(space: Workspace, folder: Path, fingerprints: dict[str, str]) -
         train = TrainSpec.model_validate(recipe.stages[-1].train)
         alone = [recipe.stages[-1].model_dump(), []]
         own = stage_fingerprint(recipe, alone, learned_from(fingerprints, False), "")
+        borrow(folder / "stages" / TWIN, own, space.reuse)
         outcome.twin = finetune(space, train, folder / "stages" / TWIN, own, before, adapt=False)
         before = replace(before, twin=outcome.twin.model)
     chain = ""
     for number, stage in enumerate(recipe.stages, start=1):
         place = folder / "stages" / f"{number}-{stage.name}"
-        settings = [stage.model_dump(), [part.model_dump() for part in recipe.methods]]
+        methods = [] if isinstance(stage, PretrainStage) else [part.model_dump() for part in recipe.methods]
+        settings = [stage.model_dump(), methods]
         chosen_by = SOURCE_DEV if isinstance(stage, PretrainStage) else recipe.selection.name
         if chosen_by != SOURCE_DEV:
             settings.append(recipe.selection.model_dump())
-        reads_target = bool(recipe.methods) or isinstance(stage, PretrainStage) or chosen_by != SOURCE_DEV
+        reads_target = bool(methods) or isinstance(stage, PretrainStage) or chosen_by != SOURCE_DEV
         data = learned_from(fingerprints, reads_target, oracle=chosen_by == ORACLE)
         chain = stage_fingerprint(recipe, settings, data, chain)
+        borrow(place, chain, space.reuse)
         name = stage.name if stage.name not in outcome.stages else f"{stage.name}-{number}"
         if isinstance(stage, PretrainStage):
             result = pretrain(space, stage, place, chain, before)

@@ -30,6 +30,7 @@ class Workspace:
         reporter: Where facts are told.
         log: File that every logged number is appended to.
         methods: Classes of the methods that the recipe may name.
+        reuse: Folders of other runs, whose finished stages are copied where settings and data are the same.
     """
 
     recipe: Recipe
@@ -42,3 +43,4 @@ class Workspace:
     reporter: Reporter
     log: Path
     methods: parts.Known = field(default_factory=lambda: parts.METHODS)
+    reuse: tuple[Path, ...] = ()

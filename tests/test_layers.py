@@ -30,9 +30,12 @@ LAYERS = {
         *["data", "tasks", "tuning", "methods", "models", "processes", "checkpoints"],
         *["objectives", "caching", "forward"],
     ],
-    3: ["trainer", "parts", "arguments", "callbacks", "outputs"],
+    3: ["trainer", "parts", "arguments", "callbacks", "outputs", "strategies"],
     4: ["prepare", "workspace", "selecting", "jobs", "stages", "inference", "sequence", "runfolder"],
-    5: ["running", "card", "checking", "streaming", "evaluation", "conclusions", "screen", "cli", "__main__"],
+    5: [
+        *["running", "card", "checking", "streaming", "evaluation", "conclusions", "comparison"],
+        *["screen", "cli", "__main__"],
+    ],
 }
 LAYER = {name: layer for layer, names in LAYERS.items() for name in names}
 BASES = {("methods", "base"), ("methods", "adversarial")}

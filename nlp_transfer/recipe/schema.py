@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, ConfigDict, Field, model_validator
 
+from .comparing import CompareSpec
 from .section import Section, SomeOf
 from .trust import GuardSpec, SelectionSpec
 
@@ -272,11 +273,13 @@ class EvaluateSpec(Section):
         confidence: Level of the bootstrap intervals.
         resamples: Bootstrap resamples.
         batch_tokens: Tokens in one forward pass of prediction.
+        label_free: Score every model by unlabelled target text too, as a comparison does.
     """
 
     confidence: Annotated[float, Field(gt=0.5, lt=1)] = 0.95
     resamples: Annotated[int, Field(ge=100, le=100_000)] = 2000
     batch_tokens: Annotated[int, Field(ge=64)] = 2048
+    label_free: bool = False
 
 
 class Recipe(Section):
@@ -300,6 +303,7 @@ class Recipe(Section):
             ``false`` keeps the adapted one whatever happens. By default on wherever there are both and target text.
         evaluate: How the final scores are made.
         report_to: Loggers beside ``log.jsonl``.
+        compare: What ``nlp-transfer compare`` compares; a run takes no notice of it.
     """
 
     name: Annotated[
@@ -323,6 +327,7 @@ class Recipe(Section):
     guard: bool | GuardSpec | None = None
     evaluate: EvaluateSpec = Field(default_factory=EvaluateSpec)
     report_to: list[Literal["tensorboard", "wandb", "mlflow", "trackio"]] = Field(default_factory=list)
+    compare: CompareSpec | None = None
 
     @property
     def adapts(self) -> bool:

@@ -1,0 +1,189 @@
+"""Compare strategies on one recipe: which helps, by how much, how sure that is, and which one to take."""
+
+from __future__ import annotations
+
+import json
+import statistics as stats
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..checkpoints import write_text
+from ..errors import Problem, RecipeError
+from ..parts import METHODS, Known
+from ..recipe.comparing import CompareSpec, StrategySpec
+from ..recipe.schema import Recipe
+from ..reporter import Reporter
+from ..strategies import SOURCE_ONLY, name_problems
+from ..verdict import verdict
+from .results import JUDGE, Result, read_result
+from .runs import members, run_all
+from .search import tuned
+from .statistics import mean_ranks, simultaneous_gains
+
+TABLE = "comparison.json"
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What a comparison found.
+
+    Args:
+        folder: Its folder, with a run folder for each strategy and seed.
+        summary: Content of ``comparison.json``.
+    """
+
+    folder: Path
+    summary: dict[str, Any]
+
+
+def compare(
+    recipe: Recipe,
+    strategies: Sequence[str] | None = None,
+    seeds: Sequence[int] | None = None,
+    *,
+    folder: str | Path | None = None,
+    data: dict[str, Any] | None = None,
+    reporter: Reporter | None = None,
+    methods: Known = METHODS,
+) -> Comparison:
+    """Train every strategy with every seed (what is finished is kept) and judge them together.
+
+    Args:
+        recipe: What all strategies share; its ``compare`` section says what is compared.
+        strategies: Names instead of those of the section.
+        seeds: Seeds instead of those of the section.
+        folder: Where runs and results go; by default the recipe's ``output`` (or ``runs/<name>``) and ``-comparison``.
+        data: Data sets in place of files, as :func:`nlp_transfer.run` takes them.
+        reporter: Where progress is told; silent by default.
+        methods: The methods that may be named.
+
+    Returns:
+        The comparison.
+
+    Raises:
+        RecipeError: No strategies are named, or one is unknown, or does not go with the recipe.
+        RunError: The folder holds the comparison of another recipe.
+    """
+    reporter = Reporter() if reporter is None else reporter
+    spec = _spec(recipe, strategies, seeds, methods)
+    place = Path(folder) if folder is not None else Path(f"{recipe.output or f'runs/{recipe.name}'}-comparison")
+    judged = recipe.evaluate.model_copy(update={"label_free": recipe.data.target.unlabelled is not None})
+    recipe = recipe.model_copy(update={"evaluate": judged})
+    chosen = list(spec.strategies)
+    if spec.tune is not None:
+        chosen = [tuned(recipe, one, spec, place, data, reporter, methods) for one in chosen]
+    planned = members(recipe, chosen, spec.seeds, place, methods)
+    run_all(planned, data, reporter, methods)
+    summary = summarise([read_result(member) for member in planned], spec, recipe)
+    summary["tuned"] = {one.label: one.set for one in chosen} if spec.tune is not None else {}
+    write_text(place / TABLE, json.dumps(summary, indent=2, ensure_ascii=False) + "\n")
+    return Comparison(place, summary)
+
+
+def _spec(recipe: Recipe, strategies: Sequence[str] | None, seeds: Sequence[int] | None, methods: Known) -> CompareSpec:
+    given = recipe.compare
+    if given is None and strategies is None:
+        text = "nothing says what to compare. Add a compare section, or give --strategies, such as source_only,dann."
+        raise RecipeError([Problem(text, "compare")])
+    named = [StrategySpec(name=name) for name in strategies] if strategies is not None else list(given.strategies)  # type: ignore[union-attr]
+    if all(one.name != SOURCE_ONLY or one.set for one in named):
+        named.insert(0, StrategySpec(name=SOURCE_ONLY))
+    # The twins of the others are copied from it.
+    named.sort(key=lambda one: one.name != SOURCE_ONLY)
+    problems = [
+        problem
+        for number, one in enumerate(named)
+        for problem in name_problems(one, f"compare.strategies[{number}]", methods)
+    ]
+    if problems:
+        raise RecipeError(problems)
+    values = {} if given is None else given.model_dump(exclude={"strategies"})
+    values |= {"strategies": [one.model_dump() for one in named]} | ({} if seeds is None else {"seeds": list(seeds)})
+    return CompareSpec.model_validate(values)
+
+
+def summarise(results: Sequence[Result], spec: CompareSpec, recipe: Recipe) -> dict[str, Any]:
+    """Return the table of a comparison.
+
+    Args:
+        results: All runs.
+        spec: What was compared.
+        recipe: The recipe; its ``evaluate`` section says the confidence of the intervals.
+
+    Returns:
+        ``strategies`` by name (scores by split as mean, sd and values; ``gain`` over the twin with its simultaneous
+        interval and verdict; ``kept``: seeds in which the guard keeps it; mean rank; cost relative to source-only),
+        ``picked`` without target labels, and with target labels ``best`` and ``regret`` (best minus picked).
+    """
+    by_name = {one.label: [r for r in results if r.strategy == one.label] for one in spec.strategies}
+    base = by_name[next(one.label for one in spec.strategies if one.name == SOURCE_ONLY)]
+    table = {name: _entry(own, base) for name, own in by_name.items()}
+    _add_gains(table, by_name, base, recipe)
+    scores = {
+        name: {kind: _mean(r.label_free(kind) for r in own) for kind in spec.picks_by} for name, own in by_name.items()
+    }
+    for name, rank in mean_ranks(scores).items():
+        table[name] |= {"mean_rank": round(rank, 3), "label_free": {k: round(v, 6) for k, v in scores[name].items()}}
+    accepted = [name for name, entry in table.items() if 2 * entry["kept"] > entry["runs"]]
+    picked = min(accepted or list(table), key=lambda name: table[name]["mean_rank"])
+    summary: dict[str, Any] = {
+        "headline": results[0].metrics["headline"],
+        "confidence": recipe.evaluate.confidence,
+        "seeds": spec.seeds,
+        "picks_by": spec.picks_by,
+        "strategies": table,
+        "picked": picked,
+    }
+    tests = {name: entry["scores"][JUDGE]["mean"] for name, entry in table.items() if JUDGE in entry["scores"]}
+    if tests:
+        best = max(tests, key=lambda name: tests[name])
+        summary |= {"best": best, "regret": round(tests[best] - tests[picked], 6)}
+    return summary
+
+
+def _entry(own: Sequence[Result], base: Sequence[Result]) -> dict[str, Any]:
+    splits = own[0].metrics["scores"][own[0].role]
+    values = {split: [float(r.value(split) or 0.0) for r in own] for split in splits}
+    seconds, usual = (_mean(r.cost["seconds"] for r in runs) for runs in (own, base))
+    memory = [r.cost["peak_mib"] for r in own if r.cost["peak_mib"] is not None]
+    return {
+        "runs": len(own),
+        "scores": {
+            split: {
+                "mean": stats.mean(found),
+                "sd": stats.stdev(found) if len(found) > 1 else None,
+                "values": found,
+            }
+            for split, found in values.items()
+        },
+        "kept": sum(r.guarded for r in own),
+        "steps": round(_mean(r.cost["steps"] for r in own)),
+        "seconds": round(seconds, 1),
+        "times_source_only": round(seconds / usual, 2) if usual else None,
+        "peak_mib": max(memory, default=None),
+    }
+
+
+def _add_gains(table: dict[str, Any], by_name: dict[str, list[Result]], base: list[Result], recipe: Recipe) -> None:
+    """Gains over the twin of the same run (equal steps); a strategy that has none is compared with source-only."""
+    plain = {r.seed: r.counts_NK for r in base}
+    names = [name for name, own in by_name.items() if own is not base and own[0].counts_NK is not None]
+    if not names:
+        return
+    first = by_name[names[0]][0].score
+    assert first is not None
+    counts = np.array([[r.counts_NK for r in by_name[name]] for name in names])
+    twins = np.array([[plain[r.seed] if r.twin_NK is None else r.twin_NK for r in by_name[name]] for name in names])
+    level, resamples = recipe.evaluate.confidence, recipe.evaluate.resamples
+    gains = simultaneous_gains(counts, twins, first.statistic, level, resamples)
+    for name, gain in zip(names, gains, strict=True):
+        table[name]["gain"] = {**gain.to_dict(), "verdict": verdict(gain)}
+
+
+def _mean(values: Any) -> float:
+    found = [float(value) for value in values]
+    return sum(found) / len(found)

@@ -1,0 +1,105 @@
+"""What the runs of a comparison left: scores, answers on the target test, label-free scores, cost."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from ..guard import ADAPTED, TWIN
+from ..parts import build_task
+from ..recipe.schema import Recipe
+from ..tasks.base import Score, Task
+from ..tasks.ner import Ner
+from .runs import COST, Member
+
+JUDGE = "target.test"
+
+
+@dataclass(frozen=True)
+class Result:
+    """What one run says.
+
+    Args:
+        strategy: What the strategy is called.
+        seed: Seed of the run.
+        metrics: Content of ``metrics.json``.
+        cost: Seconds and steps of training (without the twin's), peak memory.
+        counts_NK: Counts of each test row for the headline number, None without target test.
+        twin_NK: Those of the source-only twin of the same run, None where it has none.
+        score: Score of the target test, for its statistic.
+    """
+
+    strategy: str
+    seed: int
+    metrics: dict[str, Any]
+    cost: dict[str, Any]
+    counts_NK: np.ndarray | None
+    twin_NK: np.ndarray | None
+    score: Score | None
+
+    @property
+    def role(self) -> str:
+        """Under which name the strategy's own model stands in the metrics."""
+        return ADAPTED if ADAPTED in self.metrics["scores"] else TWIN
+
+    @property
+    def guarded(self) -> bool:
+        """Whether the guard keeps the strategy's own model (True where there is no guard to ask)."""
+        return bool(self.metrics["kept"] == self.role)
+
+    def value(self, split: str) -> float | None:
+        """Return the headline number on a split."""
+        found = self.metrics["scores"][self.role].get(split)
+        return None if found is None else float(found["interval"]["value"])
+
+    def label_free(self, name: str) -> float:
+        """Return a label-free score; NaN where there is none."""
+        value = self.metrics.get("label_free", {}).get(self.role, {}).get(name)
+        return float("nan") if value is None else float(value)
+
+
+def read_result(member: Member) -> Result:
+    """Read what a finished run left.
+
+    Args:
+        member: The run.
+    """
+    folder = member.folder
+    metrics = json.loads((folder / "metrics.json").read_text(encoding="utf8"))
+    cost = json.loads((folder / COST).read_text(encoding="utf8"))
+    roles = metrics["scores"]
+    own = ADAPTED if ADAPTED in roles else TWIN
+    scores = {role: _score(member, role) for role in roles if JUDGE in roles[role]}
+    score = scores.get(own)
+    twin = scores.get(TWIN) if own == ADAPTED else None
+    return Result(
+        member.strategy,
+        member.seed,
+        metrics,
+        cost,
+        None if score is None else score.counts_NK,
+        None if twin is None else twin.counts_NK,
+        score,
+    )
+
+
+def _score(member: Member, role: str) -> Score:
+    """Score the answers that a run has written, as the run itself did."""
+    task = _task(member.recipe, json.loads((member.folder / "model" / "config.json").read_text(encoding="utf8")))
+    lines = (member.folder / "predictions" / f"{role}.{JUDGE}.jsonl").read_text(encoding="utf8").splitlines()
+    rows = [json.loads(line) for line in lines]
+    return task.score([row["gold"] for row in rows], [_answer(task, row) for row in rows], 0.95, 100)
+
+
+def _task(recipe: Recipe, config: dict[str, Any]) -> Task:
+    names = config["id2label"]
+    return build_task(recipe.task, [names[key] for key in sorted(names, key=int)])
+
+
+def _answer(task: Task, row: dict[str, Any]) -> Any:
+    if isinstance(task, Ner):
+        return [word["tag"] for word in row["words"]]
+    return row["labels"] if "labels" in row else row["label"]

@@ -1,0 +1,133 @@
+"""The runs of a comparison: one for each strategy and seed, each in a run folder of its own.
+
+Finished runs are kept, so a comparison can be stopped, extended by strategies or seeds, and worked on by several
+processes at once: a run whose folder another process holds is left to it. Stages that two runs have in common (the
+source-only twin above all) are trained once and copied.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..errors import RunBusyError
+from ..parts import METHODS, Known
+from ..recipe.comparing import StrategySpec
+from ..recipe.defaults import resolve
+from ..recipe.schema import Recipe
+from ..reporter import Reporter
+from ..running import run
+from ..strategies import strategy_recipe
+from .memory import peak_mib, reset_peak
+
+COST = "cost.json"
+WAIT = 2.0
+"""Seconds between two looks at the runs that other processes work on."""
+
+
+@dataclass(frozen=True)
+class Member:
+    """One run of a comparison.
+
+    Args:
+        strategy: What it is called.
+        seed: Its seed.
+        recipe: Its recipe.
+    """
+
+    strategy: str
+    seed: int
+    recipe: Recipe
+
+    @property
+    def folder(self) -> Path:
+        """The run folder."""
+        assert self.recipe.output is not None
+        return Path(self.recipe.output)
+
+    @property
+    def done(self) -> bool:
+        """Whether the run and everything that the comparison reads of it are there."""
+        return (self.folder / COST).is_file()
+
+
+def members(
+    recipe: Recipe, strategies: Sequence[StrategySpec], seeds: Sequence[int], folder: Path, methods: Known = METHODS
+) -> list[Member]:
+    """Return the runs of a comparison, seed by seed, so that an interrupted one has whole seeds.
+
+    Args:
+        recipe: The recipe that is compared upon.
+        strategies: What is compared.
+        seeds: Seeds.
+        folder: The comparison's folder.
+        methods: The methods that may be named.
+
+    Raises:
+        RecipeError: A strategy is unknown, or does not go with the recipe.
+    """
+    made = []
+    for seed in seeds:
+        for strategy in strategies:
+            place = folder / "runs" / strategy.label / str(seed)
+            own = strategy_recipe(recipe, strategy, seed, str(place), methods)
+            made.append(Member(strategy.label, seed, resolve(own)))
+    return made
+
+
+def run_all(
+    planned: Sequence[Member],
+    data: dict[str, Any] | None = None,
+    reporter: Reporter | None = None,
+    methods: Known = METHODS,
+) -> None:
+    """Run what is not done yet; wait for what other processes work on.
+
+    Args:
+        planned: The runs.
+        data: Data sets in place of files, as :func:`nlp_transfer.run` takes them.
+        reporter: Where progress is told.
+        methods: The methods that may be named.
+    """
+    reporter = Reporter() if reporter is None else reporter
+    left = [member for member in planned if not member.done]
+    while left:
+        before = len(left)
+        for member in list(left):
+            if not member.done and not _run_one(member, planned, data, reporter, methods):
+                continue
+            left.remove(member)
+        if left and len(left) == before:
+            time.sleep(WAIT)
+
+
+def _run_one(
+    member: Member, planned: Sequence[Member], data: dict[str, Any] | None, reporter: Reporter, methods: Known
+) -> bool:
+    """Run one member; return whether it is done (another process may hold its folder)."""
+    others = [other.folder for other in planned if other.folder != member.folder]
+    reporter.say(f"── {member.strategy}, seed {member.seed}")
+    reset_peak()
+    try:
+        result = run(member.recipe, data=data, reporter=reporter, methods=methods, reuse=others)
+    except RunBusyError:
+        return False
+    stages = list(_stage_facts(result.folder))
+    cost = {
+        "peak_mib": peak_mib(),
+        "seconds": round(sum(stage.get("seconds") or 0.0 for stage in stages if stage["stage"] != "source-only"), 1),
+        "steps": sum(stage.get("steps") or 0 for stage in stages if stage["stage"] != "source-only"),
+    }
+    part = result.folder / f"{COST}.part"
+    part.write_text(json.dumps(cost) + "\n", encoding="utf8")
+    part.replace(result.folder / COST)
+    return True
+
+
+def _stage_facts(folder: Path) -> Iterator[dict[str, Any]]:
+    for line in (folder / "stages.jsonl").read_text(encoding="utf8").splitlines():
+        yield json.loads(line)

@@ -1,0 +1,132 @@
+"""Tuning of a strategy before it is compared: the same number of trials for each, and no target labels.
+
+Trials are run with the first seed and without the target's test split, so that its labels cannot be looked at. The
+study is kept on disk; an interrupted search goes on.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from ..errors import RunBusyError
+from ..parts import Known
+from ..recipe.comparing import CompareSpec, Range, SearchSpec, StrategySpec
+from ..recipe.schema import Recipe
+from ..reporter import Reporter
+from ..runfolder import locked
+from .runs import WAIT, Member, members, run_all
+
+LABELLED_TARGET = ("target.dev", "target.test")
+UNSEEN = tuple(f"data.{role}=null" for role in LABELLED_TARGET)
+
+
+def tuned(
+    recipe: Recipe,
+    strategy: StrategySpec,
+    spec: CompareSpec,
+    folder: Path,
+    data: dict[str, Any] | None,
+    reporter: Reporter,
+    methods: Known,
+) -> StrategySpec:
+    """Return a strategy with the settings that its search found best.
+
+    Args:
+        recipe: The recipe that is compared upon.
+        strategy: The strategy.
+        spec: The comparison; its ``tune`` section is set.
+        folder: The comparison's folder; trials and the study go to ``search/``.
+        data: Data sets in place of files.
+        reporter: Where progress is told.
+        methods: The methods that may be named.
+    """
+    search = spec.tune
+    assert search is not None
+    space = own_space(recipe, strategy, search)
+    if not space:
+        return strategy
+    place = folder / "search" / strategy.label
+    place.mkdir(parents=True, exist_ok=True)
+    unseen = None if data is None else {name: rows for name, rows in data.items() if name not in LABELLED_TARGET}
+
+    def run_trial(values: Mapping[str, float]) -> float:
+        changed = strategy.model_copy(update={"set": [*strategy.set, *_overrides(values), *UNSEEN]})
+        (member,) = members(recipe, [changed], spec.seeds[:1], place / _folder_name(values), methods)
+        run_all([member], unseen, reporter, methods)
+        return objective(member, search)
+
+    while True:
+        try:
+            with locked(place):
+                best = _search(place, space, search, spec.seeds[0], run_trial)
+            break
+        except RunBusyError:
+            time.sleep(WAIT)
+    reporter.say(f"{strategy.label}: best of its search by {search.objective}: {', '.join(_overrides(best))}")
+    return strategy.model_copy(update={"set": [*strategy.set, *_overrides(best)]})
+
+
+def _search(
+    place: Path,
+    space: Mapping[str, Range],
+    search: SearchSpec,
+    seed: int,
+    run_trial: Callable[[Mapping[str, float]], float],
+) -> dict[str, float]:
+    """Try values until the budget is spent; return the best. What an earlier search has tried counts."""
+    import optuna
+    from optuna.storages import JournalStorage
+    from optuna.storages.journal import JournalFileBackend
+
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    study = optuna.create_study(
+        study_name="search",
+        direction="maximize",
+        storage=JournalStorage(JournalFileBackend(str(place / "study.log"))),
+        sampler=optuna.samplers.TPESampler(seed=seed),
+        load_if_exists=True,
+    )
+    state = optuna.trial.TrialState
+    for stopped in study.get_trials(states=[state.RUNNING]):
+        study.tell(stopped.number, state=state.FAIL)
+        study.enqueue_trial(stopped.params)
+    while True:
+        done = study.get_trials(states=[state.COMPLETE])
+        spent = sum(trial.duration.total_seconds() for trial in done if trial.duration is not None) / 60
+        out_of_trials = search.trials is not None and len(done) >= search.trials
+        if done and (out_of_trials or (search.minutes is not None and spent >= search.minutes)):
+            return {key: float(value) for key, value in study.best_trial.params.items()}
+        trial = study.ask()
+        values = {key: trial.suggest_float(key, one.low, one.high, log=one.log) for key, one in space.items()}
+        study.tell(trial, run_trial(values))
+
+
+def _overrides(values: Mapping[str, float]) -> list[str]:
+    return [f"{key}={value!r}" for key, value in values.items()]
+
+
+def _folder_name(values: Mapping[str, float]) -> str:
+    """Name a trial by its values, so that one that was stopped is found again."""
+    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:12]
+
+
+def own_space(recipe: Recipe, strategy: StrategySpec, search: SearchSpec) -> Mapping[str, Range]:
+    """Return the part of a space that a strategy has: settings of the recipe, and of the parts that it names."""
+    names = set(strategy.name.split("+"))
+    sections = set(type(recipe).model_fields)
+    return {key: one for key, one in search.space.items() if key.split(".")[0] in sections | names}
+
+
+def objective(member: Member, search: SearchSpec) -> float:
+    """Return the value of a finished trial."""
+    metrics = json.loads((member.folder / "metrics.json").read_text(encoding="utf8"))
+    role = next(iter(metrics["scores"]))
+    value = metrics["scores"][role]["source.dev"]["interval"]["value"]
+    if search.objective != "source_dev":
+        value = metrics["label_free"][role][search.objective]
+    return float("-inf") if value is None else float(value)

@@ -1,0 +1,111 @@
+"""What a comparison of strategies may be told: which, over which seeds, and how each is tuned."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from .section import Section
+
+Seed = Annotated[int, Field(ge=0, lt=2**31)]
+Judge = Literal["source_dev", "entropy", "information_maximisation", "bnm", "class_ami", "dev"]
+
+
+def _judges() -> list[Judge]:
+    return ["source_dev", "bnm", "class_ami", "dev"]
+
+
+class StrategySpec(Section):
+    """One way to get to a model for the target.
+
+    Attributes:
+        name: Names of methods, stages and tunings, joined by ``+``: ``source_only``, ``pretrain+dann``, ``lora``. A
+            method or stage that the recipe itself holds brings the settings it has there.
+        title: What the strategy is called in tables; by default its name. Two with the same name need titles.
+        set: Overrides such as ``train.learning_rate=1e-4``, on top of the recipe and the name.
+    """
+
+    shorthand = "name"
+
+    name: str = Field(min_length=1)
+    title: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._+ -]*$")] | None = None
+    set: list[str] = Field(default_factory=list)
+
+    @property
+    def label(self) -> str:
+        """What the strategy is called."""
+        return self.name if self.title is None else self.title
+
+
+class Range(Section):
+    """Values that a search may try.
+
+    Attributes:
+        low: Smallest value.
+        high: Largest value.
+        log: Draw evenly on a logarithmic scale.
+    """
+
+    low: float
+    high: float
+    log: bool = True
+
+    @model_validator(mode="after")
+    def _in_order(self) -> Range:
+        if self.low >= self.high:
+            raise ValueError(f"low {self.low} must be below high {self.high}")
+        if self.log and self.low <= 0:
+            raise ValueError(f"low {self.low} must be above 0 on a logarithmic scale (log: true)")
+        return self
+
+
+class SearchSpec(Section):
+    """Tuning of each strategy with the same effort, without target labels.
+
+    Attributes:
+        trials: Trials of each strategy.
+        minutes: No trial of a strategy begins after this time; alone or beside ``trials``.
+        objective: What is maximised: the score on source dev, or a label-free score of target text.
+        space: Ranges by key: ``train.learning_rate``, or ``dann.max_lambda`` for a setting of a method or stage, which
+            the strategies without it leave out. By default the learning rate alone.
+    """
+
+    trials: Annotated[int, Field(ge=1)] | None = None
+    minutes: Annotated[float, Field(gt=0)] | None = None
+    objective: Literal["source_dev", "information_maximisation", "bnm", "class_ami", "dev"] = "source_dev"
+    space: dict[str, Range] = Field(
+        default_factory=lambda: {"train.learning_rate": Range(low=2e-5, high=2e-4, log=True)}, min_length=1
+    )
+
+    @model_validator(mode="after")
+    def _bounded(self) -> SearchSpec:
+        if self.trials is None and self.minutes is None:
+            raise ValueError("tune needs a budget: set trials or minutes")
+        return self
+
+
+class CompareSpec(Section):
+    """A comparison of strategies, run by ``nlp-transfer compare``.
+
+    Attributes:
+        strategies: What is compared. ``source_only`` always takes part: it is what gains are measured from.
+        seeds: Every strategy is trained once with each.
+        tune: Search of settings for each strategy before the seeds are run.
+        picks_by: Label-free scores whose mean rank picks a strategy.
+    """
+
+    strategies: Annotated[list[StrategySpec], Field(min_length=1)]
+    seeds: Annotated[list[Seed], Field(min_length=1)] = Field(default_factory=lambda: [1, 2, 3])
+    tune: SearchSpec | None = None
+    picks_by: Annotated[list[Judge], Field(min_length=1)] = Field(default_factory=_judges)
+
+    @model_validator(mode="after")
+    def _named_apart(self) -> CompareSpec:
+        labels = [strategy.label for strategy in self.strategies]
+        twice = sorted({label for label in labels if labels.count(label) > 1})
+        if twice:
+            raise ValueError(f"two strategies are called {twice[0]!r}; give one of them a title")
+        if len(set(self.seeds)) < len(self.seeds):
+            raise ValueError(f"seeds holds a number twice: {self.seeds}")
+        return self

@@ -1,0 +1,108 @@
+"""Strategies by name: each is the recipe with other methods, stages or tuning, and the same training settings."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from .errors import Problem, RecipeError, nearest
+from .parts import METHODS, TUNINGS, Known, recipe_from
+from .recipe.comparing import StrategySpec
+from .recipe.schema import Recipe
+
+SOURCE_ONLY = "source_only"
+STAGES = ("pretrain", "self_train")
+OWN_TRAINING = {
+    "frozen": ("epochs", "max_steps", "batch_size", "learning_rate", "head_learning_rate"),
+    "lora": ("learning_rate", "head_learning_rate"),
+    "top_layers": ("learning_rate", "head_learning_rate"),
+    "full": ("learning_rate", "head_learning_rate"),
+}
+"""Training settings that do not carry over from one tuning to another: those of the new tuning are its defaults."""
+
+
+def allowed_names(methods: Known = METHODS) -> list[str]:
+    """Return the names that a strategy may be made of."""
+    return [SOURCE_ONLY, *TUNINGS, *STAGES, *methods]
+
+
+def name_problems(spec: StrategySpec, where: str, methods: Known = METHODS) -> list[Problem]:
+    """Return what is wrong with a strategy's name.
+
+    Args:
+        spec: The strategy.
+        where: Its key path.
+        methods: The methods that may be named.
+    """
+    allowed = allowed_names(methods)
+    found = [
+        Problem(f"there is no strategy part '{part}'. Allowed: {', '.join(allowed)}.{nearest(part, allowed)}", where)
+        for part in spec.name.split("+")
+        if part not in allowed
+    ]
+    tunings = [part for part in spec.name.split("+") if part in TUNINGS]
+    if len(tunings) > 1:
+        found.append(Problem(f"'{spec.name}' names two tunings ({', '.join(tunings)}); name one.", where))
+    return found
+
+
+def strategy_recipe(recipe: Recipe, spec: StrategySpec, seed: int, output: str, methods: Known = METHODS) -> Recipe:
+    """Return the recipe of one strategy.
+
+    Args:
+        recipe: The recipe that is compared upon, as written (not resolved).
+        spec: The strategy.
+        seed: Seed of the run.
+        output: Run folder.
+        methods: The methods that may be named.
+
+    Raises:
+        RecipeError: The name is unknown, or the strategy does not go with the rest of the recipe.
+    """
+    problems = name_problems(spec, "compare.strategies", methods)
+    if problems:
+        raise RecipeError(problems)
+    data = recipe.model_dump(exclude_unset=True, exclude={"compare", "source_only"})
+    names = spec.name.split("+")
+    _set_tuning(data, [name for name in names if name in TUNINGS])
+    data["methods"] = [_own(data.get("methods"), name) for name in names if name in methods]
+    data["stages"] = _stages(data.get("stages"), names)
+    data |= {"name": _file_name(spec.label), "seed": seed, "output": output}
+    return recipe_from(data, [_in_place(text, data) for text in spec.set], methods)
+
+
+def _in_place(override: str, data: dict[str, Any]) -> str:
+    """Write ``dann.max_lambda=0.1`` as ``methods.0.max_lambda=0.1``; leave what begins with a section as it is."""
+    first, dot, rest = override.partition(".")
+    for section in ("methods", "stages"):
+        for number, part in enumerate(data[section]):
+            if dot and part["name"] == first:
+                return f"{section}.{number}.{rest}"
+    return override
+
+
+def _set_tuning(data: dict[str, Any], named: list[str]) -> None:
+    tuning = data.get("tuning", {"name": "full"})
+    if named and tuning["name"] != named[0]:
+        data["tuning"] = {"name": named[0]}
+        train = data.get("train", {})
+        data["train"] = {key: value for key, value in train.items() if key not in OWN_TRAINING[named[0]]}
+
+
+def _stages(given: list[dict[str, Any]] | None, names: list[str]) -> list[dict[str, Any]]:
+    stages = given or [{"name": "finetune"}]
+    before = [stage for stage in stages if stage["name"] == "pretrain"] or [{"name": "pretrain"}]
+    return [
+        *(before if "pretrain" in names else []),
+        _own(stages, "finetune"),
+        *([_own(stages, "self_train")] if "self_train" in names else []),
+    ]
+
+
+def _own(parts: list[dict[str, Any]] | None, name: str) -> dict[str, Any]:
+    """Return a method or stage with the settings that the recipe gives it, else with its defaults."""
+    return next((part for part in parts or [] if part["name"] == name), {"name": name})
+
+
+def _file_name(label: str) -> str:
+    """Return a label as a folder is called: ``pretrain+dann`` is ``pretrain-dann``."""
+    return "".join(letter if letter.isalnum() or letter in "._-" else "-" for letter in label)

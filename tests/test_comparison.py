@@ -1,0 +1,247 @@
+"""A comparison: strategies become recipes, runs are shared out and kept, and the table says how sure it is."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from helpers import Listener, data_of, recipe_data
+
+from nlp_transfer.comparison import runs
+from nlp_transfer.comparison.compare import compare
+from nlp_transfer.comparison.statistics import mean_ranks, simultaneous_gains
+from nlp_transfer.errors import RecipeError
+from nlp_transfer.intervals import ratio
+from nlp_transfer.parts import recipe_from
+from nlp_transfer.recipe.comparing import StrategySpec
+from nlp_transfer.strategies import strategy_recipe
+
+
+def recipe_for(folder: Path, model: Path, kind: str = "classification", **changes: Any) -> Any:
+    data = recipe_data(folder / "run", model, kind)
+    data.pop("source_only")
+    return recipe_from(data | changes)
+
+
+# Strategies
+
+
+def test_a_strategy_is_the_recipe_with_other_parts(tmp_path: Path, tiny_bert: Path) -> None:
+    pretrain = {"name": "pretrain", "block_length": 16, "train": {"max_steps": 2}}
+    recipe = recipe_for(
+        tmp_path, tiny_bert, methods=[{"name": "dann", "max_lambda": 0.3}], stages=[pretrain, "finetune"]
+    )
+
+    def of(name: str, *overrides: str) -> Any:
+        return strategy_recipe(recipe, StrategySpec(name=name, set=list(overrides)), 5, "out")
+
+    plain = of("source_only")
+    assert (plain.methods, [stage.name for stage in plain.stages]) == ([], ["finetune"])
+    assert (plain.seed, plain.output) == (5, "out")
+    both = of("pretrain+dann", "dann.hidden=8", "train.warmup=0.2")
+    assert both.methods[0].settings == {"max_lambda": 0.3, "hidden": 8}
+    assert both.stages[0].block_length == 16
+    assert both.train.warmup == 0.2
+    assert both.train.learning_rate == plain.train.learning_rate == 2e-3
+    frozen = of("frozen")
+    assert frozen.tuning.name == "frozen"
+    assert frozen.train.learning_rate is None  # that of full fine-tuning says nothing about a head
+    assert of("lora+dann").train.max_steps == 2
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [("dan", "Did you mean 'dann'"), ("frozen+lora", "two tunings"), ("frozen+dann", "never changes them")],
+)
+def test_strategies_that_cannot_be_are_refused(name: str, message: str, tmp_path: Path, tiny_bert: Path) -> None:
+    with pytest.raises(RecipeError, match=message):
+        compare(recipe_for(tmp_path, tiny_bert), [name], folder=tmp_path / "c", data=data_of("classification"))
+    assert not (tmp_path / "c").exists()
+
+
+def test_a_recipe_that_says_nothing_to_compare_is_told_what_to_add(tmp_path: Path, tiny_bert: Path) -> None:
+    with pytest.raises(RecipeError, match="--strategies"):
+        compare(recipe_for(tmp_path, tiny_bert))
+
+
+# Statistics
+
+
+def test_gains_of_one_strategy_are_those_of_a_plain_bootstrap() -> None:
+    draw = np.random.default_rng(0)
+    right = draw.random((2, 3, 400)) < np.array([0.8, 0.7])[:, None, None]
+    counts = np.stack([right, np.ones_like(right)], -1).astype(float)
+    (gain,) = simultaneous_gains(counts[:1], counts[1:], ratio, resamples=4000)
+    deltas = []
+    for _ in range(4000):
+        rows, seeds = draw.integers(400, size=400), draw.integers(3, size=3)
+        drawn = right[:, seeds][:, :, rows].mean((1, 2))
+        deltas.append(drawn[0] - drawn[1])
+    estimate = right[0].mean() - right[1].mean()
+    reach = np.quantile(np.abs(np.array(deltas) - estimate) / np.std(deltas), 0.95) * np.std(deltas)
+    assert gain.value == pytest.approx(estimate)
+    assert (gain.low, gain.high) == pytest.approx((estimate - reach, estimate + reach), abs=0.004)
+
+
+def test_intervals_of_many_strategies_hold_at_once() -> None:
+    """Of eight strategies without any gain, hardly ever is one called better; unadjusted intervals often do."""
+    wrong = {"together": 0, "alone": 0}
+    for trial in range(40):
+        draw = np.random.default_rng(trial)
+        right = draw.random((9, 1, 200)) < 0.8
+        counts = np.stack([right, np.ones_like(right)], -1).astype(float)
+        base = np.repeat(counts[:1], 8, 0)
+        found = simultaneous_gains(counts[1:], base, ratio, resamples=150, seed=trial)
+        alone = [simultaneous_gains(counts[n : n + 1], counts[:1], ratio, resamples=150)[0] for n in range(1, 9)]
+        wrong["together"] += any(gain.low > 0 or gain.high < 0 for gain in found)
+        wrong["alone"] += any(gain.low > 0 or gain.high < 0 for gain in alone)
+    assert wrong["together"] <= 6
+    assert wrong["alone"] > 2 * wrong["together"]
+
+
+def test_counts_of_other_rows_are_refused() -> None:
+    with pytest.raises(ValueError, match="not of the same rows"):
+        simultaneous_gains(np.zeros((1, 1, 4, 2)), np.zeros((1, 1, 5, 2)), ratio)
+
+
+def test_mean_ranks_share_ties_and_put_what_is_no_number_last() -> None:
+    scores = {"a": {"x": 0.5, "y": 2.0}, "b": {"x": 0.5, "y": float("nan")}, "c": {"x": 0.1, "y": 3.0}}
+    assert mean_ranks(scores) == {"a": (1.5 + 2) / 2, "b": (1.5 + 3) / 2, "c": (3 + 1) / 2}
+
+
+# Runs
+
+
+@pytest.fixture(scope="module")
+def compared(tmp_path_factory: pytest.TempPathFactory, tiny_bert: Path) -> tuple[Path, dict[str, Any], Listener]:
+    folder = tmp_path_factory.mktemp("comparison")
+    listener = Listener()
+    recipe = recipe_for(folder, tiny_bert)
+    found = compare(recipe, ["dann", "frozen"], [1, 2], data=data_of("classification"), reporter=listener)
+    return found.folder, found.summary, listener
+
+
+def test_every_strategy_and_seed_has_its_run(compared: tuple[Path, dict[str, Any], Listener]) -> None:
+    folder, summary, _ = compared
+    assert folder.name == "run-comparison"
+    found = {str(path.parent.relative_to(folder / "runs")) for path in folder.glob("runs/*/*/metrics.json")}
+    assert found == {f"{name}/{seed}" for name in ("source_only", "dann", "frozen") for seed in (1, 2)}
+    assert json.loads((folder / "comparison.json").read_text()) == summary
+    assert list(summary["strategies"]) == ["source_only", "dann", "frozen"]
+
+
+def test_the_twin_is_trained_once_a_seed(compared: tuple[Path, dict[str, Any], Listener]) -> None:
+    folder, _, listener = compared
+    assert [title for title in listener.bars if title == "source-only"] == []
+    one, other = (
+        folder / f"runs/{place}/model.safetensors"
+        for place in ("source_only/1/model", "dann/1/stages/source-only/model")
+    )
+    assert one.read_bytes() == other.read_bytes()
+
+
+def test_the_table_holds_what_was_measured(compared: tuple[Path, dict[str, Any], Listener]) -> None:
+    folder, summary, _ = compared
+    entry = summary["strategies"]["dann"]
+    metrics = [json.loads((folder / f"runs/dann/{seed}/metrics.json").read_text()) for seed in (1, 2)]
+    values = [one["scores"]["adapted"]["target.test"]["interval"]["value"] for one in metrics]
+    assert entry["scores"]["target.test"]["values"] == values
+    assert entry["scores"]["target.test"]["sd"] == pytest.approx(np.std(values, ddof=1))
+    assert entry["gain"]["value"] == pytest.approx(np.mean([one["gain"]["target.test"]["value"] for one in metrics]))
+    assert entry["gain"]["verdict"] in ("helped", "no evidence", "hurt")
+    assert entry["kept"] == sum(one["kept"] == "adapted" for one in metrics)
+    assert "gain" not in summary["strategies"]["source_only"]
+    assert summary["picked"] in summary["strategies"]
+    tests = {name: one["scores"]["target.test"]["mean"] for name, one in summary["strategies"].items()}
+    assert summary["regret"] == pytest.approx(max(tests.values()) - tests[summary["picked"]])
+
+
+def test_finished_runs_are_kept_and_others_added(
+    compared: tuple[Path, dict[str, Any], Listener], tiny_bert: Path
+) -> None:
+    folder, _, _ = compared
+    before = {path: path.stat().st_mtime_ns for path in folder.glob("runs/*/*/metrics.json")}
+    listener = Listener()
+    recipe = recipe_for(folder.parent / folder.name.removesuffix("-comparison"), tiny_bert)
+    found = compare(
+        recipe, ["dann", "frozen"], [1, 2, 3], folder=folder, data=data_of("classification"), reporter=listener
+    )
+    assert {path: path.stat().st_mtime_ns for path in before} == before
+    assert found.summary["strategies"]["frozen"]["runs"] == 3
+    assert [line for line in listener.said if line.startswith("──")] == [
+        f"── {name}, seed 3" for name in ("source_only", "dann", "frozen")
+    ]
+
+
+def test_labels_of_the_target_do_not_move_the_pick(tmp_path: Path, tiny_bert: Path) -> None:
+    data = data_of("classification")
+    label = data["target.test"]["label"][0]
+    poisoned = data | {"target.test": data["target.test"].map(lambda row: {"label": label})}
+    found = [
+        compare(recipe_for(tmp_path, tiny_bert), ["dann"], [1], folder=tmp_path / name, data=given).summary
+        for name, given in (("clean", data), ("poisoned", poisoned))
+    ]
+    assert found[0]["picked"] == found[1]["picked"]
+    assert found[0]["strategies"]["dann"]["label_free"] == found[1]["strategies"]["dann"]["label_free"]
+    assert found[0]["strategies"]["dann"]["scores"] != found[1]["strategies"]["dann"]["scores"]
+
+
+def test_ner_counts_are_those_of_the_run(tmp_path: Path, tiny_bert: Path) -> None:
+    found = compare(recipe_for(tmp_path, tiny_bert, "ner"), ["dann"], [1], data=data_of("ner"))
+    metrics = json.loads((found.folder / "runs/dann/1/metrics.json").read_text())
+    assert found.summary["strategies"]["dann"]["gain"]["value"] == pytest.approx(
+        metrics["gain"]["target.test"]["value"]
+    )
+
+
+def test_an_interrupted_comparison_goes_on(tmp_path: Path, tiny_bert: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    recipe, data = recipe_for(tmp_path, tiny_bert), data_of("classification")
+    real = runs.run
+
+    def stopped(member: Any, **settings: Any) -> Any:
+        if "dann" in member.output:
+            raise KeyboardInterrupt
+        return real(member, **settings)
+
+    monkeypatch.setattr(runs, "run", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        compare(recipe, ["dann"], [1], data=data)
+    monkeypatch.setattr(runs, "run", real)
+    listener = Listener()
+    compare(recipe, ["dann"], [1], data=data, reporter=listener)
+    assert [line for line in listener.said if line.startswith("──")] == ["── dann, seed 1"]
+
+
+# Search
+
+
+def test_a_search_gives_every_strategy_the_same_trials_and_never_sees_the_test(tmp_path: Path, tiny_bert: Path) -> None:
+    space = {"train.learning_rate": {"low": 1e-5, "high": 1e-2}, "dann.max_lambda": {"low": 0.01, "high": 1.0}}
+    section = {
+        "strategies": ["source_only", "dann"],
+        "seeds": [1],
+        "tune": {"trials": 2, "objective": "bnm", "space": space},
+    }
+    recipe, data = recipe_for(tmp_path, tiny_bert, compare=section), data_of("classification")
+    found = compare(recipe, data=data)
+    for name, keys in (("source_only", ["train.learning_rate"]), ("dann", ["train.learning_rate", "dann.max_lambda"])):
+        trials = list(found.folder.glob(f"search/{name}/*/runs/{name}/1/metrics.json"))
+        assert len(trials) == 2
+        assert all("target.test" not in path.read_text() for path in trials)
+        assert [text.split("=")[0] for text in found.summary["tuned"][name]] == keys
+    again = compare(recipe, data=data)
+    assert again.summary == found.summary
+    best = max(
+        json.loads(path.read_text())["label_free"]["adapted"]["bnm"]
+        for path in found.folder.glob("search/dann/*/runs/dann/1/metrics.json")
+    )
+    run = json.loads((found.folder / "runs/dann/1/metrics.json").read_text())
+    assert run["label_free"]["adapted"]["bnm"] == pytest.approx(best)
+
+
+def test_a_search_without_a_budget_is_refused(tmp_path: Path, tiny_bert: Path) -> None:
+    with pytest.raises(RecipeError, match="needs a budget"):
+        recipe_for(tmp_path, tiny_bert, compare={"strategies": ["dann"], "tune": {"objective": "bnm"}})
