@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from . import errors
     from .checking import check
+    from .comparison.compare import Comparison, compare
     from .inference import Predictor, evaluate, load_predictor
     from .methods.base import Method
     from .methods.cdan import Cdan
@@ -40,6 +41,7 @@ __all__ = [
     "METHODS",
     "Cdan",
     "Classification",
+    "Comparison",
     "Coral",
     "Dann",
     "Frozen",
@@ -59,6 +61,7 @@ __all__ = [
     "TopLayers",
     "TransferTrainer",
     "check",
+    "compare",
     "errors",
     "evaluate",
     "load_predictor",
@@ -71,6 +74,7 @@ __all__ = [
 
 _HOMES = {
     "checking": ("check",),
+    "comparison.compare": ("Comparison", "compare"),
     "inference": ("Predictor", "evaluate", "load_predictor"),
     "methods.base": ("Method",),
     "methods.cdan": ("Cdan",),

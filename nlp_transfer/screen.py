@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
     from rich.table import Table
 
+    from .comparison.compare import Comparison
     from .running import RunResult
     from .tasks.base import Score
 
@@ -64,6 +65,59 @@ def score_table(metrics: Mapping[str, Any]) -> Table:
         rows.append([split, *cells, *([] if gain is None else [interval_text(gain[split], signed=True)])])
     header = [f"{name} (kept)" if name == metrics.get("kept") else name for name in names]
     return _table(title, ["split", *header, *([] if gain is None else ["gain"])], rows)
+
+
+def show_comparison(comparison: Comparison) -> None:
+    """Print what a comparison found: a line for each strategy, the pick, and where the runs lie."""
+    show(
+        "",
+        comparison_table(comparison.summary),
+        "",
+        *comparison_words(comparison.summary),
+        "",
+        f"Folder: {comparison.folder}",
+    )
+
+
+def comparison_table(summary: Mapping[str, Any]) -> Table:
+    """Draw a comparison: a line for each strategy.
+
+    Args:
+        summary: Content of ``comparison.json``.
+    """
+    from .conclusions import interval_text
+
+    table = summary["strategies"]
+    splits = list(next(iter(table.values()))["scores"])
+    many = f"{len(summary['seeds'])} seeds" if len(summary["seeds"]) > 1 else "one seed"
+    title = f"{summary['headline']}, {many}; gains with simultaneous {summary['confidence']:.0%} intervals"
+    rows = []
+    for name, entry in table.items():
+        scores = [_mean_text(entry["scores"][split]) for split in splits]
+        gain = f"{interval_text(entry['gain'], signed=True)} {entry['gain']['verdict']}" if "gain" in entry else ""
+        memory = "" if entry["peak_mib"] is None else f"{entry['peak_mib']:,}"
+        kept = f"{entry['kept']} of {entry['runs']}"
+        marked = f"{name} ←" if name == summary["picked"] else name
+        cost = [f"{entry['steps']:,}", f"{entry['seconds']:.0f}", memory]
+        rows.append([marked, *scores, gain, kept, f"{entry['mean_rank']:.2f}", *cost])
+    header = ["strategy", *splits, "gain over its twin", "kept by the guard", "mean rank", "steps", "seconds", "MiB"]
+    return _table(title, header, rows)
+
+
+def comparison_words(summary: Mapping[str, Any]) -> list[str]:
+    """Return which strategy is picked and by what, and how far that is from the best where labels tell."""
+    lines = [f"Picked without target labels (mean rank of {', '.join(summary['picks_by'])}): {summary['picked']}."]
+    if "best" in summary:
+        lines.append(
+            f"Best on target.test: {summary['best']}; the pick is {summary['regret']:.3f} below it. Do not choose by "
+            "this: what is best on a test split is best there by chance, too."
+        )
+    return lines
+
+
+def _mean_text(score: Mapping[str, Any]) -> str:
+    spread = "" if score["sd"] is None else f" ± {score['sd']:.3f}"
+    return f"{score['mean']:.3f}{spread}"
 
 
 def next_commands(result: RunResult, recipe: Recipe) -> list[str]:

@@ -11,12 +11,13 @@ import pytest
 from helpers import Listener, data_of, recipe_data
 
 from nlp_transfer.comparison import runs
-from nlp_transfer.comparison.compare import compare
+from nlp_transfer.comparison.compare import Comparison, compare
 from nlp_transfer.comparison.statistics import mean_ranks, simultaneous_gains
 from nlp_transfer.errors import RecipeError
 from nlp_transfer.intervals import ratio
 from nlp_transfer.parts import recipe_from
 from nlp_transfer.recipe.comparing import StrategySpec
+from nlp_transfer.screen import show_comparison
 from nlp_transfer.strategies import strategy_recipe
 
 
@@ -245,3 +246,20 @@ def test_a_search_gives_every_strategy_the_same_trials_and_never_sees_the_test(t
 def test_a_search_without_a_budget_is_refused(tmp_path: Path, tiny_bert: Path) -> None:
     with pytest.raises(RecipeError, match="needs a budget"):
         recipe_for(tmp_path, tiny_bert, compare={"strategies": ["dann"], "tune": {"objective": "bnm"}})
+
+
+# On the screen
+
+
+def test_the_command_prints_a_line_a_strategy_and_the_pick(
+    compared: tuple[Path, dict[str, Any], Listener], capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder, summary, _ = compared
+    show_comparison(Comparison(folder, summary))
+    printed = capsys.readouterr().out
+    assert "simultaneous 95% intervals" in printed
+    assert all(name in printed for name in ("source_only", "dann", "frozen"))
+    assert f"{summary['picked']} ←" in printed
+    assert f"): {summary['picked']}." in printed
+    assert summary["strategies"]["dann"]["gain"]["verdict"] in printed
+    assert str(folder) in printed
