@@ -21,6 +21,7 @@ from .methods.base import Method
 from .methods.cdan import Cdan
 from .methods.coral import Coral
 from .methods.dann import Dann
+from .methods.l2sp import L2sp
 from .methods.mcc import Mcc
 from .methods.mmd import Mmd
 from .recipe.messages import describe
@@ -32,7 +33,14 @@ from .tuning import Frozen, Full, Lora, TopLayers, Tuning
 from .units import Sizes
 
 TUNINGS: dict[str, type[Tuning]] = {"full": Full, "lora": Lora, "frozen": Frozen, "top_layers": TopLayers}
-METHODS: dict[str, type[Method]] = {"dann": Dann, "cdan": Cdan, "mmd": Mmd, "coral": Coral, "mcc": Mcc}
+METHODS: dict[str, type[Method]] = {
+    "dann": Dann,
+    "cdan": Cdan,
+    "mmd": Mmd,
+    "coral": Coral,
+    "mcc": Mcc,
+    "l2sp": L2sp,
+}
 
 Known = Mapping[str, type[Method]]
 

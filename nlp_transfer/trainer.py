@@ -68,6 +68,8 @@ class TransferTrainer(transformers.Trainer):
         callbacks: Sequence[transformers.TrainerCallback] = (),
     ):
         if objective.methods:
+            for method in objective.methods.values():
+                method.attach(model)
             model.adaptation = torch.nn.ModuleDict(dict(objective.methods))
             ignored = set(getattr(model, "_keys_to_ignore_on_save", None) or ())
             model._keys_to_ignore_on_save = ignored | {f"adaptation.{key}" for key in model.adaptation.state_dict()}

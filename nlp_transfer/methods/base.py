@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import torch
 from pydantic import Field
@@ -44,6 +44,17 @@ class Method(torch.nn.Module):
         self.weight = weight
         self.schedule = schedule
         self.begin = begin
+
+    def attach(self, model: Any) -> None:
+        """Look at the model before the first step; most methods need nothing of it.
+
+        The trainer calls this once, when the model holds the weights that training begins with: a resumed run, too,
+        builds them again before it reads its checkpoint.
+
+        Args:
+            model: The model after tuning, plain or under PEFT.
+        """
+        return
 
     def factor(self, progress: float) -> float:
         """Return what the terms are multiplied with.

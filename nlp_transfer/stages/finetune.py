@@ -55,7 +55,7 @@ def finetune(
     dev = task.encode(space.splits.dev.rows, space.tokenizer, space.limits, labelled=False)
     _say_long_rows(space, title, source)
     target = None
-    if methods and space.splits.unlabelled is not None:
+    if space.splits.unlabelled is not None and any(method.needs_target for method in methods.values()):
         target = task.encode(space.splits.unlabelled.rows, space.tokenizer, space.limits, labelled=False)
     with contextlib.ExitStack() as stack:
         if not parts.TUNINGS[recipe.tuning.name].moves_features:
