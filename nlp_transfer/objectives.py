@@ -65,7 +65,7 @@ class TaskObjective(Objective):
         """One forward pass on the joint batch of source and target."""
         output = model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"], output_hidden_states=True)
         units = self.task.units(output.hidden_states[-1], output.logits, batch)
-        step = Step(**units, progress=progress, model=model)
+        step = Step(**units, progress=progress, model=model, teacher_UC=batch.get("teacher"))
         return self.task.loss_sum(step), step
 
 

@@ -17,6 +17,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError, create_model
 from . import recipe as recipes
 from .data.canonical import Kind
 from .errors import Problem, RecipeError, nearest
+from .methods.anchor import Anchor
 from .methods.base import Method
 from .methods.cdan import Cdan
 from .methods.coral import Coral
@@ -40,6 +41,7 @@ METHODS: dict[str, type[Method]] = {
     "coral": Coral,
     "mcc": Mcc,
     "l2sp": L2sp,
+    "anchor": Anchor,
 }
 
 Known = Mapping[str, type[Method]]
@@ -146,6 +148,12 @@ def _combination_findings(
             found.append((("methods", number), text))
         if method is not None and method.needs_target and not has_target:
             text = f"'{name}' needs unlabelled target text. Set data.target.unlabelled, or remove the method."
+            found.append((("methods", number), text))
+        if method is not None and method.needs_teacher and data.get("source_only") is False:
+            text = (
+                f"'{name}' learns from the source-only twin, which source_only: false leaves out. Set source_only: "
+                "true, or remove the method."
+            )
             found.append((("methods", number), text))
     stages = data.get("stages")
     return found + (_stage_findings(stages, moves, has_target) if isinstance(stages, list) else [])

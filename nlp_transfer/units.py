@@ -47,6 +47,7 @@ class Step:
         domain_U: 0 source, 1 target.
         progress: Share of the optimizer steps that are done, 0 to 1.
         model: The model that is trained, for penalties on its weights.
+        teacher_UC: Logits of the source-only twin for the same units, where a method asks for them.
     """
 
     features_UH: torch.Tensor
@@ -56,6 +57,7 @@ class Step:
     domain_U: torch.Tensor
     progress: float
     model: torch.nn.Module
+    teacher_UC: torch.Tensor | None = None
 
     @property
     def labelled_U(self) -> torch.Tensor:
@@ -98,6 +100,7 @@ class Step:
             labels_U=self.labels_U[chosen_U],
             weight_U=self.weight_U[chosen_U],
             domain_U=self.domain_U[chosen_U],
+            teacher_UC=None if self.teacher_UC is None else self.teacher_UC[chosen_U],
         )
 
     def subsample(self, most: int) -> Step:

@@ -46,11 +46,13 @@ class PairCollator:
 
         Args:
             items: Mappings with ``source`` and, where there is one, ``target``; each holds ``input_ids``, and
-                ``label`` and ``weight`` (text tasks) or ``units`` and ``unit_labels`` (token tasks, masked LM).
+                ``label`` and ``weight`` (text tasks) or ``units`` and ``unit_labels`` (token tasks, masked LM), and
+                may hold ``teacher``, the logits of its units.
 
         Returns:
             ``input_ids``, ``attention_mask`` (N, T), ``domain`` (N,), and ``labels`` with ``weight`` (N,) for text
             tasks, or ``labels`` and ``units`` (N, T) for token tasks. Labels of target rows are ``UNKNOWN``.
+            ``teacher`` (U, C) in the order of the units.
         """
         rows = [item["source"] for item in items] + [item["target"] for item in items if "target" in item]
         batch = pad_tokens([row["input_ids"] for row in rows], self.pad_id)
@@ -60,6 +62,9 @@ class PairCollator:
         elif "weight" in rows[0]:
             batch["labels"] = torch.from_numpy(np.stack([row["label"] for row in rows]))
             batch["weight"] = torch.tensor([row["weight"] for row in rows], dtype=torch.float32)
+        if "teacher" in rows[0]:
+            teacher = [row["teacher"].reshape(-1, row["teacher"].shape[-1]) for row in rows]
+            batch["teacher"] = torch.from_numpy(np.concatenate(teacher))
         return batch
 
 

@@ -26,11 +26,13 @@ class Method(torch.nn.Module):
     Attributes:
         moves_features: The method works by changing features, so frozen features refuse it.
         needs_target: The method needs unlabelled target text.
+        needs_teacher: The method reads the source-only twin's logits (``Step.teacher_UC``).
         citation: Paper, as the model card shows it.
     """
 
     moves_features: ClassVar[bool] = True
     needs_target: ClassVar[bool] = True
+    needs_teacher: ClassVar[bool] = False
     citation: ClassVar[str] = ""
 
     def __init__(

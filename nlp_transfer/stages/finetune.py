@@ -12,6 +12,7 @@ from .. import jobs, models, parts
 from ..caching import as_cached_rows, cached_encoder, hidden_states
 from ..data.pairs import PairedDomains
 from ..data.windows import Window
+from ..forward import window_logits
 from ..hardware import default_device
 from ..jobs import Job
 from ..objectives import TaskObjective
@@ -20,7 +21,7 @@ from ..tasks.base import Encoded
 from ..units import Sizes
 from ..workspace import Workspace
 from . import base
-from .model import task_model
+from .model import finished_model, task_model
 
 
 def finetune(
@@ -57,6 +58,9 @@ def finetune(
     target = None
     if space.splits.unlabelled is not None and any(method.needs_target for method in methods.values()):
         target = task.encode(space.splits.unlabelled.rows, space.tokenizer, space.limits, labelled=False)
+    if any(method.needs_teacher for method in methods.values()):
+        assert before.twin is not None
+        source, target = _taught(space, train, before.twin, source, target)
     with contextlib.ExitStack() as stack:
         if not parts.TUNINGS[recipe.tuning.name].moves_features:
             source, dev = stack.enter_context(_cached(space, model, source, dev))
@@ -87,6 +91,26 @@ def _say_long_rows(space: Workspace, title: str, source: Encoded) -> None:
             f"{title}: {source.long_rows} of {source.rows} source texts are longer than {space.limits.max_length} "
             f"tokens: {fate}."
         )
+
+
+def _taught(
+    space: Workspace, train: TrainSpec, twin: Path, source: Encoded, target: Encoded | None
+) -> tuple[Encoded, Encoded | None]:
+    """Give all rows the twin's logits, so that no step has to run it."""
+    windows = source.windows + ([] if target is None else target.windows)
+    teacher = finished_model(space, train, twin).to(default_device())
+    with space.reporter.bar("answers of the source-only twin", len(windows)) as advance:
+        logits = window_logits(
+            teacher,
+            windows,
+            space.tokenizer.pad_token_id,
+            space.recipe.evaluate.batch_tokens,
+            advance,
+            autocast=space.precision.bf16,
+            shared=True,
+        )
+    first = len(source.windows)
+    return source.with_teacher(logits[:first]), None if target is None else target.with_teacher(logits[first:])
 
 
 @contextlib.contextmanager
