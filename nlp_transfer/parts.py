@@ -22,6 +22,7 @@ from .methods.base import Method
 from .methods.cdan import Cdan
 from .methods.coral import Coral
 from .methods.dann import Dann
+from .methods.joint_mlm import JointMlm
 from .methods.l2sp import L2sp
 from .methods.mcc import Mcc
 from .methods.mmd import Mmd
@@ -42,6 +43,7 @@ METHODS: dict[str, type[Method]] = {
     "mcc": Mcc,
     "l2sp": L2sp,
     "anchor": Anchor,
+    "joint_mlm": JointMlm,
 }
 
 Known = Mapping[str, type[Method]]

@@ -203,7 +203,11 @@ class TransferTrainer(transformers.Trainer):
         super()._save(output_dir, state_dict)
         if self.objective.methods and self.args.should_save:
             folder = Path(str(self.args.output_dir) if output_dir is None else output_dir)
-            weights = {key: value.contiguous() for key, value in self._adaptation().state_dict().items()}
+            # Cloned: a head names one tensor twice at times, and safetensors saves none that share their memory.
+            weights = {
+                key: value.clone(memory_format=torch.contiguous_format)
+                for key, value in self._adaptation().state_dict().items()
+            }
             save_file(weights, folder / SIDE_FILE)
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:

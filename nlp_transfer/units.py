@@ -36,6 +36,21 @@ class Sizes:
 
 
 @dataclass(frozen=True)
+class Masked:
+    """Masked copies of target rows in a step.
+
+    Args:
+        hidden_MH: Last hidden states of the M masked tokens, in the precision of the forward pass.
+        labels_M: Ids of the tokens that were hidden.
+        share: Number of masked rows ÷ number of source rows of the batch.
+    """
+
+    hidden_MH: torch.Tensor
+    labels_M: torch.Tensor
+    share: float
+
+
+@dataclass(frozen=True)
 class Step:
     """One training step, reduced to units.
 
@@ -48,6 +63,8 @@ class Step:
         progress: Share of the optimizer steps that are done, 0 to 1.
         model: The model that is trained, for penalties on its weights.
         teacher_UC: Logits of the source-only twin for the same units, where a method asks for them.
+        masked: Masked copies of target rows, where a method asks for them. They are no units: an alignment loss would
+            only look for the mask token.
     """
 
     features_UH: torch.Tensor
@@ -58,6 +75,7 @@ class Step:
     progress: float
     model: torch.nn.Module
     teacher_UC: torch.Tensor | None = None
+    masked: Masked | None = None
 
     @property
     def labelled_U(self) -> torch.Tensor:

@@ -25,8 +25,8 @@ from nlp_transfer.running import run
 from nlp_transfer.stages import base as stages
 from nlp_transfer.tasks.base import Task
 
-SETTINGS = {"top_layers": {"n": 1}}
-"""Settings that a tiny encoder of two layers needs."""
+SETTINGS = {"top_layers": {"n": 1}, "joint_mlm": {"head_steps": 2}}
+"""Settings that a tiny encoder of two layers needs, and a quick test."""
 
 BATCH = {
     "input_ids": torch.tensor([[2, 50, 60, 70, 80, 3], [2, 90, 51, 3, 0, 0]]),
@@ -61,14 +61,14 @@ def name_of(case: Case) -> str:
     return "-".join([*case[:2], *case[2]])
 
 
-def part(tuning: str) -> dict[str, Any]:
-    return {"name": tuning, **SETTINGS.get(tuning, {})}
+def part(name: str) -> dict[str, Any]:
+    return {"name": name, **SETTINGS.get(name, {})}
 
 
 def plain(folder: Path, model: Path, kind: str, tuning: str, methods: tuple[str, ...]) -> dict[str, Any]:
     """The recipe with its shorthands written out, as ``findings`` wants it."""
     data = recipe_data(folder, model, kind, part(tuning))
-    given = {"methods": [{"name": name} for name in methods], "source_only": taught(methods)}
+    given = {"methods": [part(name) for name in methods], "source_only": taught(methods)}
     return data | given
 
 

@@ -7,6 +7,7 @@ from typing import Annotated, Any, ClassVar, Literal
 import torch
 from pydantic import Field
 
+from ..data.masking import Masking
 from ..functional import ramp
 from ..units import Step
 
@@ -27,6 +28,9 @@ class Method(torch.nn.Module):
         moves_features: The method works by changing features, so frozen features refuse it.
         needs_target: The method needs unlabelled target text.
         needs_teacher: The method reads the source-only twin's logits (``Step.teacher_UC``).
+        masking: Set by a method that reads masked copies of target rows (``Step.masked``); target rows themselves
+            then take part only where another method reads them.
+        head: The masked-LM head that such a method is given before training: (M, H) in, (M, V) out.
         citation: Paper, as the model card shows it.
     """
 
@@ -43,6 +47,8 @@ class Method(torch.nn.Module):
         begin: Annotated[float, Field(ge=0, lt=1)] = 0.0,
     ):
         super().__init__()
+        self.masking: Masking | None = None
+        self.head: torch.nn.Module | None = None
         self.weight = weight
         self.schedule = schedule
         self.begin = begin

@@ -1,7 +1,7 @@
 """Weight decay towards the starting point (Li, Grandvalet and Davoine 2018, arXiv 1802.01483).
 
-Equation 2: Ω(w) = α/2 · ‖w_S − w_S⁰‖² + β/2 · ‖w_S̄‖², where w_S are the weights that go on from the pretrained
-model, w_S⁰ their values when training begins, and w_S̄ the weights of the new head.
+Their penalty L²-SP is Ω(w) = α/2 · ‖w_S − w_S⁰‖² + β/2 · ‖w_S̄‖², where w_S are the weights that go on from the
+pretrained model, w_S⁰ their values when training begins, and w_S̄ the weights of the new head.
 """
 
 from __future__ import annotations

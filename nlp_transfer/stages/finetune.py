@@ -21,6 +21,7 @@ from ..tasks.base import Encoded
 from ..units import Sizes
 from ..workspace import Workspace
 from . import base
+from .masked import masked_copies
 from .model import finished_model, task_model
 
 
@@ -58,13 +59,16 @@ def finetune(
     target = None
     if space.splits.unlabelled is not None and any(method.needs_target for method in methods.values()):
         target = task.encode(space.splits.unlabelled.rows, space.tokenizer, space.limits, labelled=False)
+    masked = masked_copies(space, train, folder, before.encoder, methods, model, target)
     if any(method.needs_teacher for method in methods.values()):
         assert before.twin is not None
         source, target = _taught(space, train, before.twin, source, target)
     with contextlib.ExitStack() as stack:
         if not parts.TUNINGS[recipe.tuning.name].moves_features:
             source, dev = stack.enter_context(_cached(space, model, source, dev))
-        data = PairedDomains(source.features, None if target is None else target.features)
+        reads_rows = any(method.needs_target and method.masking is None for method in methods.values())
+        rows = target.features if target is not None and reads_rows else None
+        data = PairedDomains(source.features, rows, masked)
         job = Job(
             space,
             train,

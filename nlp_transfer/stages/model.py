@@ -34,6 +34,12 @@ def task_model(space: Workspace, train: TrainSpec, encoder: Path | None, title: 
     return model
 
 
+def output_of(space: Workspace, folder: Path) -> models.ResolvedModel:
+    """Return where the weights of a finished stage are: its own folder, or its adapter on the run's base."""
+    adapter = (folder / "adapter_config.json").is_file()
+    return replace(space.base, adapter=folder) if adapter else models.ResolvedModel(str(folder), None, folder)
+
+
 def finished_model(space: Workspace, train: TrainSpec, folder: Path) -> Any:
     """Return the task model that an earlier stage of this run has finished, with its adapter merged if it has one.
 
@@ -42,8 +48,7 @@ def finished_model(space: Workspace, train: TrainSpec, folder: Path) -> Any:
         train: Training settings of that stage.
         folder: Its output model.
     """
-    adapter = (folder / "adapter_config.json").is_file()
-    base = replace(space.base, adapter=folder) if adapter else models.ResolvedModel(str(folder), None, folder)
+    base = output_of(space, folder)
     return models.load_model(space.task.auto_class, base, task_config(replace(space, base=base), train)).model
 
 
