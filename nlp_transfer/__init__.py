@@ -17,10 +17,13 @@ if TYPE_CHECKING:
     from . import errors
     from .checking import check
     from .inference import Predictor, evaluate, load_predictor
+    from .methods.anchor import Anchor
     from .methods.base import Method
     from .methods.cdan import Cdan
     from .methods.coral import Coral
     from .methods.dann import Dann
+    from .methods.joint_mlm import JointMlm
+    from .methods.l2sp import L2sp
     from .methods.mcc import Mcc
     from .methods.mmd import Mmd
     from .objectives import TaskObjective
@@ -38,12 +41,15 @@ __version__ = "0.1.0"
 
 __all__ = [
     "METHODS",
+    "Anchor",
     "Cdan",
     "Classification",
     "Coral",
     "Dann",
     "Frozen",
     "Full",
+    "JointMlm",
+    "L2sp",
     "Lora",
     "Mcc",
     "Method",
@@ -72,10 +78,13 @@ __all__ = [
 _HOMES = {
     "checking": ("check",),
     "inference": ("Predictor", "evaluate", "load_predictor"),
+    "methods.anchor": ("Anchor",),
     "methods.base": ("Method",),
     "methods.cdan": ("Cdan",),
     "methods.coral": ("Coral",),
     "methods.dann": ("Dann",),
+    "methods.joint_mlm": ("JointMlm",),
+    "methods.l2sp": ("L2sp",),
     "methods.mcc": ("Mcc",),
     "methods.mmd": ("Mmd",),
     "objectives": ("TaskObjective",),

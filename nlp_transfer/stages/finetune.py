@@ -15,6 +15,7 @@ from ..data.windows import Window
 from ..forward import window_logits
 from ..hardware import default_device
 from ..jobs import Job
+from ..methods.base import Method
 from ..objectives import TaskObjective
 from ..recipe.schema import TrainSpec
 from ..tasks.base import Encoded
@@ -50,9 +51,7 @@ def finetune(
     set_seed(recipe.seed)
     model = task_model(space, train, before.encoder if adapt else None, title)
     task.mean_pooling = models.pools_by_mean(model.config)
-    multi_label = task.row_kind == "multi_label"
-    sizes = Sizes(hidden=model.config.hidden_size, labels=len(task.labels), multi_label=multi_label)
-    methods = parts.build_methods(recipe.methods, sizes, space.methods) if adapt else {}
+    methods = _methods(space, model) if adapt else {}
     source = task.encode(space.splits.train.rows, space.tokenizer, space.limits, labelled=True)
     dev = task.encode(space.splits.dev.rows, space.tokenizer, space.limits, labelled=False)
     _say_long_rows(space, title, source)
@@ -86,6 +85,13 @@ def finetune(
         del model.adaptation
     facts |= {"source_rows": source.rows, "long_rows": source.long_rows, "task": task.settings()}
     return base.finish(space, folder, fingerprint, model, facts)
+
+
+def _methods(space: Workspace, model: Any) -> dict[str, Method]:
+    task = space.task
+    multi_label = task.row_kind == "multi_label"
+    sizes = Sizes(hidden=model.config.hidden_size, labels=len(task.labels), multi_label=multi_label)
+    return parts.build_methods(space.recipe.methods, sizes, space.methods)
 
 
 def _say_long_rows(space: Workspace, title: str, source: Encoded) -> None:
