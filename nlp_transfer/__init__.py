@@ -18,10 +18,13 @@ if TYPE_CHECKING:
     from .checking import check
     from .comparison.compare import Comparison, compare
     from .inference import Predictor, evaluate, load_predictor
+    from .methods.anchor import Anchor
     from .methods.base import Method
     from .methods.cdan import Cdan
     from .methods.coral import Coral
     from .methods.dann import Dann
+    from .methods.joint_mlm import JointMlm
+    from .methods.l2sp import L2sp
     from .methods.mcc import Mcc
     from .methods.mmd import Mmd
     from .objectives import TaskObjective
@@ -39,6 +42,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "METHODS",
+    "Anchor",
     "Cdan",
     "Classification",
     "Comparison",
@@ -46,6 +50,8 @@ __all__ = [
     "Dann",
     "Frozen",
     "Full",
+    "JointMlm",
+    "L2sp",
     "Lora",
     "Mcc",
     "Method",
@@ -76,10 +82,13 @@ _HOMES = {
     "checking": ("check",),
     "comparison.compare": ("Comparison", "compare"),
     "inference": ("Predictor", "evaluate", "load_predictor"),
+    "methods.anchor": ("Anchor",),
     "methods.base": ("Method",),
     "methods.cdan": ("Cdan",),
     "methods.coral": ("Coral",),
     "methods.dann": ("Dann",),
+    "methods.joint_mlm": ("JointMlm",),
+    "methods.l2sp": ("L2sp",),
     "methods.mcc": ("Mcc",),
     "methods.mmd": ("Mmd",),
     "objectives": ("TaskObjective",),

@@ -219,3 +219,24 @@ def class_confusion(logits_UKD: torch.Tensor, temperature: float) -> torch.Tenso
         confusion_KDD = torch.einsum("ukd,uke->kde", predicted_UKD * weight_UK1, predicted_UKD)
         shares_KDD = confusion_KDD / confusion_KDD.sum(-1, keepdim=True).clamp(min=SMALL)
         return 1 - shares_KDD.diagonal(dim1=1, dim2=2).mean()
+
+
+def distillation_divergence(logits_UKD: torch.Tensor, teacher_UKD: torch.Tensor, temperature: float) -> torch.Tensor:
+    """Return how far answers are from a teacher's: T² · KL(p ‖ q), with both logits divided by the temperature T.
+
+    Hinton et al. (2015, arXiv 1503.02531): softened targets; T² keeps gradients of the same size whatever T is. With
+    KL = Σ_d p_d (log p_d − log q_d) of each decision.
+
+    Args:
+        logits_UKD: Logits that are trained, q.
+        teacher_UKD: Logits of the teacher, p; no gradient flows there.
+        temperature: T > 0.
+
+    Returns:
+        The mean over the K decisions of each unit (U,), at least 0.
+    """
+    own_UKD, other_UKD = logits_UKD / temperature, teacher_UKD.detach() / temperature
+    divergence_UKD = torch.nn.functional.kl_div(
+        own_UKD.log_softmax(-1), other_UKD.log_softmax(-1), reduction="none", log_target=True
+    )
+    return temperature**2 * divergence_UKD.sum(-1).mean(-1)

@@ -12,6 +12,7 @@ from transformers.trainer_callback import TrainerState
 
 from . import models
 from .arguments import training_arguments
+from .averaging import WeightAverage
 from .callbacks import Bar, LogFile
 from .checkpoints import ManifestCallback, any_complete, newest_complete
 from .data.pairs import EpochSampler
@@ -119,7 +120,7 @@ def fit_head(job: Job, model: Any, steps: int) -> None:
     moving = [parameter for parameter in models.encoder_of(model).parameters() if parameter.requires_grad]
     for parameter in moving:
         parameter.requires_grad = False
-    rates = {"max_steps": steps, "learning_rate": HEAD_RATE, "head_learning_rate": HEAD_RATE}
+    rates = {"max_steps": steps, "learning_rate": HEAD_RATE, "head_learning_rate": HEAD_RATE, "average": None}
     folder = job.folder / "head"
     train(replace(job, train=job.train.model_copy(update=rates), folder=folder, title=f"{job.title} head"), model)
     for parameter in moving:
@@ -164,6 +165,7 @@ def _trainer(job: Job, model: Any) -> tuple[TransferTrainer, Bar]:
         tokenizer=space.tokenizer,
         score_dev=None if job.dev is None else lambda current: _dev_scores(job, current),
         rates={"head": args.learning_rate if head is None else head, "layer_decay": settings.layer_decay},
+        average=None if settings.average is None else WeightAverage(settings.average),
         callbacks=callbacks,
     )
     return trainer, bar
@@ -190,3 +192,4 @@ def _restore(trainer: TransferTrainer, checkpoint: Path) -> None:
     trainer.state = TrainerState.load_from_json(str(checkpoint / "trainer_state.json"))
     best = trainer.state.best_model_checkpoint
     trainer._load_from_checkpoint(str(checkpoint) if best is None or not Path(best).is_dir() else best)
+    trainer.take_average()

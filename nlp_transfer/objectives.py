@@ -13,7 +13,7 @@ from .methods.base import Method
 from .models import encoder_of
 from .tasks.base import Task
 from .tasks.masked_lm import MaskedPositions
-from .units import UNKNOWN, Step
+from .units import UNKNOWN, Masked, Step
 
 Batch = dict[str, torch.Tensor]
 
@@ -62,11 +62,23 @@ class TaskObjective(Objective):
         return self.task.count(batch)
 
     def loss_sum(self, model: Any, batch: Batch, progress: float) -> tuple[torch.Tensor, Step | None]:
-        """One forward pass on the joint batch of source and target."""
+        """One forward pass on the joint batch of source, target and masked copies."""
         output = model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"], output_hidden_states=True)
-        units = self.task.units(output.hidden_states[-1], output.logits, batch)
-        step = Step(**units, progress=progress, model=model)
+        hidden_NTH, logits, masked = output.hidden_states[-1], output.logits, None
+        if "masked_units" in batch:
+            rows = len(batch["domain"])
+            masked = _masked(hidden_NTH[rows:], batch)
+            hidden_NTH, logits = hidden_NTH[:rows], logits[:rows]
+            batch = batch | {key: batch[key][:rows] for key in ("input_ids", "attention_mask")}
+        units = self.task.units(hidden_NTH, logits, batch)
+        step = Step(**units, progress=progress, model=model, teacher_UC=batch.get("teacher"), masked=masked)
         return self.task.loss_sum(step), step
+
+
+def _masked(hidden_KTH: torch.Tensor, batch: Batch) -> Masked:
+    units_KT = batch["masked_units"]
+    sources = int((batch["domain"] == 0).sum())
+    return Masked(hidden_KTH[units_KT], batch["masked_labels"][units_KT], len(units_KT) / sources)
 
 
 class MaskedLMObjective(Objective):

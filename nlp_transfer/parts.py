@@ -17,10 +17,13 @@ from pydantic import BaseModel, ConfigDict, ValidationError, create_model
 from . import recipe as recipes
 from .data.canonical import Kind
 from .errors import Problem, RecipeError, nearest
+from .methods.anchor import Anchor
 from .methods.base import Method
 from .methods.cdan import Cdan
 from .methods.coral import Coral
 from .methods.dann import Dann
+from .methods.joint_mlm import JointMlm
+from .methods.l2sp import L2sp
 from .methods.mcc import Mcc
 from .methods.mmd import Mmd
 from .recipe.messages import describe
@@ -32,7 +35,16 @@ from .tuning import Frozen, Full, Lora, TopLayers, Tuning
 from .units import Sizes
 
 TUNINGS: dict[str, type[Tuning]] = {"full": Full, "lora": Lora, "frozen": Frozen, "top_layers": TopLayers}
-METHODS: dict[str, type[Method]] = {"dann": Dann, "cdan": Cdan, "mmd": Mmd, "coral": Coral, "mcc": Mcc}
+METHODS: dict[str, type[Method]] = {
+    "dann": Dann,
+    "cdan": Cdan,
+    "mmd": Mmd,
+    "coral": Coral,
+    "mcc": Mcc,
+    "l2sp": L2sp,
+    "anchor": Anchor,
+    "joint_mlm": JointMlm,
+}
 
 Known = Mapping[str, type[Method]]
 
@@ -138,6 +150,12 @@ def _combination_findings(
             found.append((("methods", number), text))
         if method is not None and method.needs_target and not has_target:
             text = f"'{name}' needs unlabelled target text. Set data.target.unlabelled, or remove the method."
+            found.append((("methods", number), text))
+        if method is not None and method.needs_teacher and data.get("source_only") is False:
+            text = (
+                f"'{name}' learns from the source-only twin, which source_only: false leaves out. Set source_only: "
+                "true, or remove the method."
+            )
             found.append((("methods", number), text))
     found += _trust_findings(data, bool(names), has_target)
     stages = data.get("stages")

@@ -4,11 +4,13 @@
 as everywhere. Adaptation methods hang on it as the submodule ``adaptation``; their weights go into a side file.
 
 Private methods of the Trainer that are overridden, each with a test that fails when the library changes:
-``_get_train_sampler`` (our order of rows), ``_save`` and ``_load_from_checkpoint`` (the side file).
+``_get_train_sampler`` (our order of rows), ``_save``, ``_load_from_checkpoint`` and ``_load_best_model`` (the side
+files).
 """
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,6 +19,7 @@ import torch
 import transformers
 from safetensors.torch import load_file, save_file
 
+from .averaging import WeightAverage
 from .data.batching import PairCollator
 from .data.pairs import EpochSampler
 from .errors import TrainingError
@@ -37,6 +40,16 @@ class _EpochOrder(transformers.TrainerCallback):
         self.sampler.set_epoch(int(state.epoch + 1e-6))
 
 
+class _Averaging(transformers.TrainerCallback):
+    """Let the average see the weights after each step, before they are scored or saved."""
+
+    def __init__(self, average: WeightAverage):
+        self.average = average
+
+    def on_step_end(self, args: Any, state: Any, control: Any, model: Any = None, **kwargs: Any) -> None:
+        self.average.update(model, state.global_step, state.max_steps)
+
+
 class TransferTrainer(transformers.Trainer):
     """Train a model on an objective.
 
@@ -50,6 +63,7 @@ class TransferTrainer(transformers.Trainer):
         tokenizer: Saved with every checkpoint.
         score_dev: Returns the scores of source dev for the current model; None without evaluation.
         rates: Learning-rate settings: ``head``, ``layer_decay``.
+        average: Average of the weights that is scored on source dev and that the model ends with, or None.
         callbacks: Further callbacks.
     """
 
@@ -65,9 +79,12 @@ class TransferTrainer(transformers.Trainer):
         tokenizer: Any = None,
         score_dev: Callable[[Any], dict[str, float]] | None = None,
         rates: Mapping[str, float] | None = None,
+        average: WeightAverage | None = None,
         callbacks: Sequence[transformers.TrainerCallback] = (),
     ):
         if objective.methods:
+            for method in objective.methods.values():
+                method.attach(model)
             model.adaptation = torch.nn.ModuleDict(dict(objective.methods))
             ignored = set(getattr(model, "_keys_to_ignore_on_save", None) or ())
             model._keys_to_ignore_on_save = ignored | {f"adaptation.{key}" for key in model.adaptation.state_dict()}
@@ -78,7 +95,7 @@ class TransferTrainer(transformers.Trainer):
             eval_dataset=train_dataset if score_dev is not None else None,
             data_collator=PairCollator(pad_id),
             processing_class=tokenizer,
-            callbacks=[_EpochOrder(sampler), *callbacks],
+            callbacks=[_EpochOrder(sampler), *([] if average is None else [_Averaging(average)]), *callbacks],
         )
         self.remove_callback(transformers.PrinterCallback)
         # The loss below is already normalised over the global batch; see compute_loss.
@@ -87,6 +104,7 @@ class TransferTrainer(transformers.Trainer):
         self.objective: Objective = objective
         self.order = sampler
         self.score_dev = score_dev
+        self.average = average
         self.rates = {"head": args.learning_rate, "layer_decay": 1.0} | dict(rates or {})
         self._sums: dict[str, torch.Tensor] = {}
         self._parts = 0
@@ -192,22 +210,47 @@ class TransferTrainer(transformers.Trainer):
         Does not call ``super()``: the stock loop scores windows, not texts, and holds all logits in memory.
         """
         assert self.score_dev is not None
-        scores = {f"{metric_key_prefix}_{key}": value for key, value in self.score_dev(self.model).items()}
+        with contextlib.nullcontext() if self.average is None else self.average.applied(self.model):
+            scores = {f"{metric_key_prefix}_{key}": value for key, value in self.score_dev(self.model).items()}
         self.log(dict(scores))
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, scores)
         return scores
 
+    def train(self, *args: Any, **kwargs: Any) -> Any:
+        """Train; the model ends with the averaged weights where there is an average."""
+        result = super().train(*args, **kwargs)
+        self.take_average()
+        return result
+
+    def take_average(self) -> None:
+        """Give the model the averaged weights for good: those that belong to the checkpoint it was loaded from last."""
+        if self.average is not None:
+            self.average.take(self.model)
+
     def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
         super()._save(output_dir, state_dict)
+        folder = Path(str(self.args.output_dir) if output_dir is None else output_dir)
+        if self.average is not None and self.args.should_save:
+            self.average.save(folder)
         if self.objective.methods and self.args.should_save:
-            folder = Path(str(self.args.output_dir) if output_dir is None else output_dir)
-            weights = {key: value.contiguous() for key, value in self._adaptation().state_dict().items()}
+            # Cloned: a head names one tensor twice at times, and safetensors saves none that share their memory.
+            weights = {
+                key: value.clone(memory_format=torch.contiguous_format)
+                for key, value in self._adaptation().state_dict().items()
+            }
             save_file(weights, folder / SIDE_FILE)
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
         super()._load_from_checkpoint(resume_from_checkpoint, model)
+        if self.average is not None:
+            self.average.load(Path(resume_from_checkpoint), self.args.device)
         if self.objective.methods:
             self._adaptation().load_state_dict(load_file(Path(resume_from_checkpoint) / SIDE_FILE))
+
+    def _load_best_model(self) -> None:
+        super()._load_best_model()
+        if self.average is not None:
+            self.average.load(Path(str(self.state.best_model_checkpoint)), self.args.device)
 
     def _adaptation(self) -> torch.nn.Module:
         module: torch.nn.Module = self.accelerator.unwrap_model(self.model).adaptation

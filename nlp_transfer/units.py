@@ -36,6 +36,21 @@ class Sizes:
 
 
 @dataclass(frozen=True)
+class Masked:
+    """Masked copies of target rows in a step.
+
+    Args:
+        hidden_MH: Last hidden states of the M masked tokens, in the precision of the forward pass.
+        labels_M: Ids of the tokens that were hidden.
+        share: Number of masked rows ÷ number of source rows of the batch.
+    """
+
+    hidden_MH: torch.Tensor
+    labels_M: torch.Tensor
+    share: float
+
+
+@dataclass(frozen=True)
 class Step:
     """One training step, reduced to units.
 
@@ -47,6 +62,9 @@ class Step:
         domain_U: 0 source, 1 target.
         progress: Share of the optimizer steps that are done, 0 to 1.
         model: The model that is trained, for penalties on its weights.
+        teacher_UC: Logits of the source-only twin for the same units, where a method asks for them.
+        masked: Masked copies of target rows, where a method asks for them. They are no units: an alignment loss would
+            only look for the mask token.
     """
 
     features_UH: torch.Tensor
@@ -56,6 +74,8 @@ class Step:
     domain_U: torch.Tensor
     progress: float
     model: torch.nn.Module
+    teacher_UC: torch.Tensor | None = None
+    masked: Masked | None = None
 
     @property
     def labelled_U(self) -> torch.Tensor:
@@ -98,6 +118,7 @@ class Step:
             labels_U=self.labels_U[chosen_U],
             weight_U=self.weight_U[chosen_U],
             domain_U=self.domain_U[chosen_U],
+            teacher_UC=None if self.teacher_UC is None else self.teacher_UC[chosen_U],
         )
 
     def subsample(self, most: int) -> Step:

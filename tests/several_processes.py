@@ -12,14 +12,16 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from helpers import data_of, make_recipe, ner_rows
+from helpers import data_of, ner_rows, recipe_data
 from training import StopAfter, build
 
 from nlp_transfer.hardware import is_main_process
+from nlp_transfer.parts import recipe_from
 from nlp_transfer.running import run
 
 SGD_STEPS = 4
 PRETRAIN = {"name": "pretrain", "block_length": 16, "head_steps": 2, "train": {"max_steps": 3, "batch_size": 4}}
+HOLDING = ("dann", "l2sp", "anchor", {"name": "joint_mlm", "head_steps": 2})
 RUNS: dict[str, dict[str, Any]] = {
     "plain": {},
     "dann": {"methods": ("dann",)},
@@ -27,6 +29,8 @@ RUNS: dict[str, dict[str, Any]] = {
     "frozen": {"tuning": "frozen"},
     "pretrain": {"stages": [PRETRAIN, "finetune"]},
     "guarded": {"stages": [PRETRAIN, "finetune"], "selection": "dev", "source_only": True},
+    "average": {"average": {"name": "ema", "decay": 0.5}},
+    "held": {"methods": HOLDING, "average": "swa"},
 }
 
 
@@ -49,7 +53,8 @@ def main(folder: str, model: str) -> None:
     facts["resumed"] = resumed_equals_whole(place / "resumed", Path(model))
     for name, settings in RUNS.items():
         data = data_of("ner") | {"source.dev": ner_rows(13, 2), "target.test": ner_rows(17, 4)}
-        recipe = make_recipe(place / name, Path(model), "ner", **settings, max_steps=3, dropout=0.0)
+        values = recipe_data(place / name, Path(model), "ner", **settings, max_steps=3, dropout=0.0)
+        recipe = recipe_from(values | {"source_only": name in ("held", "guarded")})
         metrics = run(recipe, data=data).metrics
         facts[name], facts[f"{name} guard"] = metrics["scores"], metrics.get("guard")
         facts[f"{name} again"] = run(recipe, data=data).metrics["scores"]

@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 import torch
 import transformers
-from helpers import TASKS, data_of, make_recipe, recipe_data
+from helpers import TASKS, data_of, recipe_data
 from safetensors.torch import load_file
 
 from nlp_transfer import jobs, parts
@@ -25,8 +25,8 @@ from nlp_transfer.running import run
 from nlp_transfer.stages import base as stages
 from nlp_transfer.tasks.base import Task
 
-SETTINGS = {"top_layers": {"n": 1}}
-"""Settings that a tiny encoder of two layers needs."""
+SETTINGS = {"top_layers": {"n": 1}, "joint_mlm": {"head_steps": 2}}
+"""Settings that a tiny encoder of two layers needs, and a quick test."""
 
 BATCH = {
     "input_ids": torch.tensor([[2, 50, 60, 70, 80, 3], [2, 90, 51, 3, 0, 0]]),
@@ -61,14 +61,20 @@ def name_of(case: Case) -> str:
     return "-".join([*case[:2], *case[2]])
 
 
-def part(tuning: str) -> dict[str, Any]:
-    return {"name": tuning, **SETTINGS.get(tuning, {})}
+def part(name: str) -> dict[str, Any]:
+    return {"name": name, **SETTINGS.get(name, {})}
 
 
 def plain(folder: Path, model: Path, kind: str, tuning: str, methods: tuple[str, ...]) -> dict[str, Any]:
     """The recipe with its shorthands written out, as ``findings`` wants it."""
     data = recipe_data(folder, model, kind, part(tuning))
-    return data | {"methods": [{"name": name} for name in methods]}
+    given = {"methods": [part(name) for name in methods], "source_only": taught(methods)}
+    return data | given
+
+
+def taught(methods: tuple[str, ...]) -> bool:
+    """Whether the source-only twin has to be trained, too."""
+    return any(parts.METHODS[name].needs_teacher for name in methods)
 
 
 def test_combinations_that_make_no_sense_are_refused_and_others_are_not() -> None:
@@ -118,7 +124,7 @@ def test_run(
     kind: str, tuning: str, methods: tuple[str, ...], tiny_bert: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     spy = Spy(monkeypatch)
-    recipe = make_recipe(tmp_path / "run", tiny_bert, kind, part(tuning), methods)
+    recipe = parts.recipe_from(plain(tmp_path / "run", tiny_bert, kind, tuning, methods))
     result = run(recipe, data=data_of(kind))
     losses_are_finite_and_named(result.folder, methods)
     right_parameters_moved(spy, tuning, parts.build_tuning(recipe.tuning).moves_features)
@@ -137,7 +143,7 @@ def test_run(
 
 def losses_are_finite_and_named(folder: Path, methods: tuple[str, ...]) -> None:
     lines = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
-    logged = [line for line in lines if "loss" in line]
+    logged = [line for line in lines if "loss" in line and line["stage"] == "finetune"]
     assert logged
     for line in logged:
         named = {key: value for key, value in line.items() if key.startswith("loss_")}

@@ -82,7 +82,7 @@ def test_training_resumed_inside_an_epoch_is_one_that_was_not_stopped(folders: d
 
 def test_scores_of_a_run_are_those_of_one_process(folders: dict[int, Path]) -> None:
     one, first, second = facts(folders[1]), facts(folders[2], 0), facts(folders[2], 1)
-    for name in ("plain", "lora", "frozen", "pretrain", "guarded"):
+    for name in ("plain", "lora", "frozen", "pretrain", "guarded", "average"):
         assert first[name] == one[name], name
     assert first == second  # every process returns everything
 
@@ -103,13 +103,25 @@ def test_run_with_a_method_runs(folders: dict[int, Path]) -> None:
     assert all(0.0 < line["loss_dann_domain"] < 5.0 for line in logged)
 
 
+def test_methods_that_hold_the_model_run_together(folders: dict[int, Path]) -> None:
+    """The first losses are those of one process: before the first step, both have the same weights, twin and masks."""
+    first = []
+    for count in (1, 2):
+        lines = [json.loads(line) for line in (folders[count] / "held/log.jsonl").read_text().splitlines()]
+        first.append(next(line for line in lines if line["stage"] == "finetune" and "loss_task" in line))
+    for name in ("task", "l2sp_start", "l2sp_head", "anchor_distance", "joint_mlm_mlm"):
+        one, two = (line[f"loss_{name}"] for line in first)
+        # Means over each process's own units: their average is that of all only where both have as many.
+        assert one == pytest.approx(two, rel=0.2), name
+
+
 @pytest.mark.parametrize("name", several_processes.RUNS)
 def test_run_folder_is_written_once(name: str, folders: dict[int, Path]) -> None:
     def listing(folder: Path) -> list[str]:
         return sorted(str(path.relative_to(folder)) for path in folder.rglob("*"))
 
     assert listing(folders[1] / name) == listing(folders[2] / name)
-    role = "adapted" if name in ("dann", "pretrain", "guarded") else "source-only"
+    role = "adapted" if name in ("dann", "pretrain", "guarded", "held") else "source-only"
     for file in ("log.jsonl", "stages.jsonl", f"predictions/{role}.target.test.jsonl"):
         counts = [len((folders[count] / name / file).read_text().splitlines()) for count in (1, 2)]
         assert counts[0] == counts[1], file

@@ -42,28 +42,39 @@ class PairCollator:
         self.pad_id = pad_id
 
     def __call__(self, items: Sequence[dict[str, Any]]) -> dict[str, torch.Tensor]:
-        """Return a batch: sources first, then targets.
+        """Return a batch: sources first, then targets, then masked copies.
 
         Args:
-            items: Mappings with ``source`` and, where there is one, ``target``; each holds ``input_ids``, and
-                ``label`` and ``weight`` (text tasks) or ``units`` and ``unit_labels`` (token tasks, masked LM).
+            items: Mappings with ``source`` and, where there are such, ``target`` and ``masked``; each holds
+                ``input_ids``, and ``label`` and ``weight`` (text tasks) or ``units`` and ``unit_labels`` (token tasks,
+                masked copies), and may hold ``teacher``, the logits of its units.
 
         Returns:
-            ``input_ids``, ``attention_mask`` (N, T), ``domain`` (N,), and ``labels`` with ``weight`` (N,) for text
+            ``input_ids``, ``attention_mask`` (N + K, T), ``domain`` (N,), and ``labels`` with ``weight`` (N,) for text
             tasks, or ``labels`` and ``units`` (N, T) for token tasks. Labels of target rows are ``UNKNOWN``.
+            ``teacher`` (U, C) in the order of the units. Of the K masked copies ``masked_units`` and
+            ``masked_labels``, both (K, T); nothing else knows of them.
         """
         rows = [item["source"] for item in items] + [item["target"] for item in items if "target" in item]
-        batch = pad_tokens([row["input_ids"] for row in rows], self.pad_id)
+        masked = [item["masked"] for item in items if "masked" in item]
+        batch = pad_tokens([row["input_ids"] for row in rows + masked], self.pad_id)
+        tokens = batch["input_ids"].shape[1]
         batch["domain"] = torch.tensor([0] * len(items) + [1] * (len(rows) - len(items)))
         if "units" in rows[0]:
-            batch.update(_token_labels(rows, batch["input_ids"].shape))
+            batch.update(_token_labels(rows, tokens))
         elif "weight" in rows[0]:
             batch["labels"] = torch.from_numpy(np.stack([row["label"] for row in rows]))
             batch["weight"] = torch.tensor([row["weight"] for row in rows], dtype=torch.float32)
+        if "teacher" in rows[0]:
+            teacher = [row["teacher"].reshape(-1, row["teacher"].shape[-1]) for row in rows]
+            batch["teacher"] = torch.from_numpy(np.concatenate(teacher))
+        if masked:
+            batch.update({f"masked_{key}": value for key, value in _token_labels(masked, tokens).items()})
         return batch
 
 
-def _token_labels(rows: Sequence[dict[str, Any]], shape: torch.Size) -> dict[str, torch.Tensor]:
+def _token_labels(rows: Sequence[dict[str, Any]], tokens: int) -> dict[str, torch.Tensor]:
+    shape = (len(rows), tokens)
     labels_NT = torch.full(shape, UNKNOWN, dtype=torch.int64)
     units_NT = torch.zeros(shape, dtype=torch.bool)
     for number, row in enumerate(rows):

@@ -13,6 +13,23 @@ import numpy as np
 import torch
 
 from .pairs import Pick
+from .windows import Limits, Window, word_groups
+
+
+@dataclass(frozen=True)
+class Masking:
+    """How target rows are masked for a method that asks for masked copies.
+
+    Args:
+        rate: Share of the words that are masked.
+        whole_words: Mask all pieces of a word together.
+        head_steps: Optimizer steps in which the masked-LM head is fitted, encoder frozen, before training; None fits
+            a head only where the checkpoint has none.
+    """
+
+    rate: float = 0.15
+    whole_words: bool = True
+    head_steps: int | None = None
 
 
 @dataclass(frozen=True)
@@ -72,6 +89,25 @@ def pack(tokenizer: Any, texts: Sequence[str], block_length: int, whole_words: b
             filled += len(piece)
     if any(word[0] >= 0 for word in current):
         blocks.append(_block(current, prefix, suffix))
+    return blocks
+
+
+def blocks_of_rows(
+    tokenizer: Any, texts: Sequence[str], windows: Sequence[Window], limits: Limits, whole_words: bool = True
+) -> list[Block]:
+    """Return the windows of texts, one by one, ready to be masked.
+
+    Args:
+        tokenizer: The fast tokenizer that made the windows.
+        texts: The texts.
+        windows: Their windows.
+        limits: How they were cut.
+        whole_words: As in :func:`pack`.
+    """
+    blocks = []
+    for window, groups in zip(windows, word_groups(tokenizer, texts, limits), strict=True):
+        words = groups if whole_words else np.where(groups < 0, -1, np.arange(len(groups)))
+        blocks.append(Block(np.asarray(window.input_ids), words))
     return blocks
 
 
@@ -164,6 +200,9 @@ class MaskedBlocks(torch.utils.data.Dataset[dict[str, Any]]):
         return len(self.blocks)
 
     def __getitem__(self, pick: Pick) -> dict[str, Any]:
-        generator = np.random.default_rng((self.seed, pick.epoch, pick.source))
-        block = self.blocks[pick.source]
-        return {"source": mask_block(block, self.mask_rate, self.mask_id, self.vocabulary, generator)}
+        return {"source": self.masked(pick.source, pick.epoch)}
+
+    def masked(self, number: int, epoch: int) -> dict[str, Any]:
+        """Return a block with the masks of an epoch."""
+        generator = np.random.default_rng((self.seed, epoch, number))
+        return mask_block(self.blocks[number], self.mask_rate, self.mask_id, self.vocabulary, generator)

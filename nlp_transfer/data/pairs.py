@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -30,11 +30,18 @@ class PairedDomains(torch.utils.data.Dataset[dict[str, Any]]):
     Args:
         source: Source features, one mapping a row.
         target: Target features, or None.
+        masked: Returns the masked copy of a target row in an epoch, or None for items without one.
     """
 
-    def __init__(self, source: Sequence[dict[str, Any]], target: Sequence[dict[str, Any]] | None = None):
+    def __init__(
+        self,
+        source: Sequence[dict[str, Any]],
+        target: Sequence[dict[str, Any]] | None = None,
+        masked: Callable[[int, int], dict[str, Any]] | None = None,
+    ):
         self.source = source
         self.target = target
+        self.masked = masked
 
     def __len__(self) -> int:
         return len(self.source)
@@ -43,6 +50,8 @@ class PairedDomains(torch.utils.data.Dataset[dict[str, Any]]):
         item = {"source": self.source[pick.source]}
         if self.target is not None and pick.target != NO_TARGET:
             item["target"] = self.target[pick.target]
+        if self.masked is not None and pick.target != NO_TARGET:
+            item["masked"] = self.masked(pick.target, pick.epoch)
         return item
 
 

@@ -108,15 +108,35 @@ def windows_of_words(
     return windows
 
 
+def word_groups(tokenizer: Any, texts: Sequence[str], limits: Limits) -> list[np.ndarray]:
+    """Return which tokens make up a word, by the tokenizer's own word borders.
+
+    Args:
+        tokenizer: A fast tokenizer.
+        texts: N texts.
+        limits: How they are cut.
+
+    Returns:
+        For each window of :func:`windows_of_texts` or :func:`windows_of_words` the word number of each token; -1 for
+        special tokens.
+    """
+    return [
+        window.groups for of_row in _encode(tokenizer, texts, limits, offsets=False, groups=True) for window in of_row
+    ]
+
+
 @dataclass(frozen=True)
 class _Raw:
     input_ids: list[int]
     offsets: list[tuple[int, int]]
+    groups: np.ndarray
     weight: float
     cut: bool
 
 
-def _encode(tokenizer: Any, texts: Sequence[str], limits: Limits, offsets: bool) -> list[list[_Raw]]:
+def _encode(
+    tokenizer: Any, texts: Sequence[str], limits: Limits, offsets: bool, groups: bool = False
+) -> list[list[_Raw]]:
     """Return the windows of each text."""
     special = tokenizer.num_special_tokens_to_add(pair=False)
     encoded = tokenizer(
@@ -133,11 +153,15 @@ def _encode(tokenizer: Any, texts: Sequence[str], limits: Limits, offsets: bool)
     for index, row in enumerate(encoded["overflow_to_sample_mapping"]):
         indices[row].append(index)
     places = encoded["offset_mapping"] if offsets else [[]] * len(encoded["input_ids"])
+
+    def words(index: int) -> np.ndarray:
+        return np.array([-1 if word is None else word for word in encoded.word_ids(index)]) if groups else EMPTY
+
     windows = []
     for of_row in indices:
         kept = of_row[:1] if limits.truncate else of_row
         weight, cut = 1.0 / len(kept), len(kept) < len(of_row)
-        windows.append([_Raw(encoded["input_ids"][index], places[index], weight, cut) for index in kept])
+        windows.append([_Raw(encoded["input_ids"][index], places[index], words(index), weight, cut) for index in kept])
     return windows
 
 

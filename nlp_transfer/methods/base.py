@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import torch
 from pydantic import Field
 
+from ..data.masking import Masking
 from ..functional import ramp
 from ..units import Step
 
@@ -26,11 +27,16 @@ class Method(torch.nn.Module):
     Attributes:
         moves_features: The method works by changing features, so frozen features refuse it.
         needs_target: The method needs unlabelled target text.
+        needs_teacher: The method reads the source-only twin's logits (``Step.teacher_UC``).
+        masking: Set by a method that reads masked copies of target rows (``Step.masked``); target rows themselves
+            then take part only where another method reads them.
+        head: The masked-LM head that such a method is given before training: (M, H) in, (M, V) out.
         citation: Paper, as the model card shows it.
     """
 
     moves_features: ClassVar[bool] = True
     needs_target: ClassVar[bool] = True
+    needs_teacher: ClassVar[bool] = False
     citation: ClassVar[str] = ""
 
     def __init__(
@@ -41,9 +47,22 @@ class Method(torch.nn.Module):
         begin: Annotated[float, Field(ge=0, lt=1)] = 0.0,
     ):
         super().__init__()
+        self.masking: Masking | None = None
+        self.head: torch.nn.Module | None = None
         self.weight = weight
         self.schedule = schedule
         self.begin = begin
+
+    def attach(self, model: Any) -> None:
+        """Look at the model before the first step; most methods need nothing of it.
+
+        The trainer calls this once, when the model holds the weights that training begins with: a resumed run, too,
+        builds them again before it reads its checkpoint.
+
+        Args:
+            model: The model after tuning, plain or under PEFT.
+        """
+        return
 
     def factor(self, progress: float) -> float:
         """Return what the terms are multiplied with.

@@ -170,6 +170,34 @@ class Part(Section):
         return dict(self.model_extra or {})
 
 
+class AverageSpec(Section):
+    """Which average of the weights over the optimizer steps a training ends with.
+
+    Attributes:
+        name: ``ema``, an exponential moving average with bias-corrected warm-up; or ``swa``, the plain mean over the
+            last steps (stochastic weight averaging), best with ``schedule: constant``.
+        decay: Of ema: share of the average that a step keeps, by default 0.999; 1 / (1 − decay) steps count.
+        begin: Of swa: share of the steps that is left out, by default 0.75. Until then the plain weights are scored.
+    """
+
+    shorthand = "name"
+
+    name: Literal["ema", "swa"]
+    decay: Annotated[float, Field(gt=0, lt=1)] | None = None
+    begin: Share | None = None
+
+    @model_validator(mode="after")
+    def _settings_fit_name(self) -> AverageSpec:
+        other = {"ema": "begin", "swa": "decay"}[self.name]
+        if getattr(self, other) is not None:
+            raise ValueError(f"average '{self.name}' has no setting '{other}'")
+        if self.name == "ema" and self.decay is None:
+            self.decay = 0.999
+        if self.name == "swa" and self.begin is None:
+            self.begin = 0.75
+        return self
+
+
 class TrainSpec(Section):
     """How long and how fast a stage trains; ``None`` is the default of the tuning or stage, see ``resolve``.
 
@@ -192,6 +220,8 @@ class TrainSpec(Section):
         evaluate_every: ``epoch`` or a number of steps; source dev is scored then, and a checkpoint written.
         early_stopping: Evaluations without a better source-dev score after which training stops; 0 is off.
         keep_checkpoints: Checkpoints kept in the stage's folder, the best one included.
+        average: ``ema`` or ``swa``: scores on source dev, selection and the final model use an average of the weights
+            over the steps instead of the last weights.
     """
 
     epochs: Annotated[float, Field(gt=0)] | None = None
@@ -212,6 +242,7 @@ class TrainSpec(Section):
     evaluate_every: Literal["epoch"] | Positive = "epoch"
     early_stopping: Annotated[int, Field(ge=0)] = 0
     keep_checkpoints: Positive = 2
+    average: AverageSpec | None = None
 
 
 Changes = Annotated[dict[str, Any], SomeOf(TrainSpec)]

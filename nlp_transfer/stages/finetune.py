@@ -13,8 +13,10 @@ from transformers.trainer_utils import set_seed
 from .. import jobs, models, parts
 from ..caching import as_cached_rows, cached_encoder, hidden_states
 from ..data.pairs import PairedDomains
+from ..forward import window_logits
 from ..hardware import default_device
 from ..jobs import Job
+from ..methods.base import Method
 from ..objectives import TaskObjective
 from ..recipe.schema import TrainSpec
 from ..selecting import selector
@@ -22,7 +24,8 @@ from ..tasks.base import Encoded
 from ..units import Sizes
 from ..workspace import Workspace
 from . import base
-from .model import task_model
+from .masked import masked_copies
+from .model import finished_model, task_model
 
 
 def finetune(
@@ -50,22 +53,26 @@ def finetune(
     set_seed(recipe.seed)
     model = task_model(space, train, before.encoder if adapt else None, title)
     task.mean_pooling = models.pools_by_mean(model.config)
-    multi_label = task.row_kind == "multi_label"
-    sizes = Sizes(hidden=model.config.hidden_size, labels=len(task.labels), multi_label=multi_label)
-    methods = parts.build_methods(recipe.methods, sizes, space.methods) if adapt else {}
+    methods = _methods(space, model) if adapt else {}
     source = task.encode(space.splits.train.rows, space.tokenizer, space.limits, labelled=True)
     dev = task.encode(space.splits.dev.rows, space.tokenizer, space.limits, labelled=False)
     _say_long_rows(space, title, source)
     target = None
-    if methods and space.splits.unlabelled is not None:
+    if space.splits.unlabelled is not None and any(method.needs_target for method in methods.values()):
         target = task.encode(space.splits.unlabelled.rows, space.tokenizer, space.limits, labelled=False)
+    masked = masked_copies(space, train, folder, before.encoder, methods, model, target)
+    if any(method.needs_teacher for method in methods.values()):
+        assert before.twin is not None
+        source, target = _taught(space, train, before.twin, source, target)
     chosen_by = selector(space) if adapt else None
     with contextlib.ExitStack() as stack:
         if not parts.TUNINGS[recipe.tuning.name].moves_features:
             sides = [source, dev, *([] if chosen_by is None else chosen_by.sides)]
             source, dev, *others = stack.enter_context(_cached(space, model, sides))
             chosen_by = None if chosen_by is None else chosen_by.reading(*others)
-        data = PairedDomains(source.features, None if target is None else target.features)
+        reads_rows = any(method.needs_target and method.masking is None for method in methods.values())
+        rows = target.features if target is not None and reads_rows else None
+        data = PairedDomains(source.features, rows, masked)
         job = Job(
             space,
             train,
@@ -86,6 +93,13 @@ def finetune(
     return base.finish(space, folder, fingerprint, model, facts)
 
 
+def _methods(space: Workspace, model: Any) -> dict[str, Method]:
+    task = space.task
+    multi_label = task.row_kind == "multi_label"
+    sizes = Sizes(hidden=model.config.hidden_size, labels=len(task.labels), multi_label=multi_label)
+    return parts.build_methods(space.recipe.methods, sizes, space.methods)
+
+
 def _say_long_rows(space: Workspace, title: str, source: Encoded) -> None:
     if source.long_rows:
         fate = "cut off there (data.long_texts)" if space.limits.truncate else "read in overlapping windows"
@@ -93,6 +107,26 @@ def _say_long_rows(space: Workspace, title: str, source: Encoded) -> None:
             f"{title}: {source.long_rows} of {source.rows} source texts are longer than {space.limits.max_length} "
             f"tokens: {fate}."
         )
+
+
+def _taught(
+    space: Workspace, train: TrainSpec, twin: Path, source: Encoded, target: Encoded | None
+) -> tuple[Encoded, Encoded | None]:
+    """Give all rows the twin's logits, so that no step has to run it."""
+    windows = source.windows + ([] if target is None else target.windows)
+    teacher = finished_model(space, train, twin).to(default_device())
+    with space.reporter.bar("answers of the source-only twin", len(windows)) as advance:
+        logits = window_logits(
+            teacher,
+            windows,
+            space.tokenizer.pad_token_id,
+            space.recipe.evaluate.batch_tokens,
+            advance,
+            autocast=space.precision.bf16,
+            shared=True,
+        )
+    first = len(source.windows)
+    return source.with_teacher(logits[:first]), None if target is None else target.with_teacher(logits[first:])
 
 
 @contextlib.contextmanager

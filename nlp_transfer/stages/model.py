@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,24 @@ def task_model(space: Workspace, train: TrainSpec, encoder: Path | None, title: 
     if encoder is not None:
         adopt_encoder(model, encoder)
     return model
+
+
+def output_of(space: Workspace, folder: Path) -> models.ResolvedModel:
+    """Return where the weights of a finished stage are: its own folder, or its adapter on the run's base."""
+    adapter = (folder / "adapter_config.json").is_file()
+    return replace(space.base, adapter=folder) if adapter else models.ResolvedModel(str(folder), None, folder)
+
+
+def finished_model(space: Workspace, train: TrainSpec, folder: Path) -> Any:
+    """Return the task model that an earlier stage of this run has finished, with its adapter merged if it has one.
+
+    Args:
+        space: The run's workspace.
+        train: Training settings of that stage.
+        folder: Its output model.
+    """
+    base = output_of(space, folder)
+    return models.load_model(space.task.auto_class, base, task_config(replace(space, base=base), train)).model
 
 
 def task_config(space: Workspace, train: TrainSpec) -> Any:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 import datasets
@@ -35,6 +35,18 @@ class Encoded:
     def lengths(self) -> list[int]:
         """Tokens of each window."""
         return [len(window.input_ids) for window in self.windows]
+
+    def with_teacher(self, logits: Sequence[np.ndarray]) -> Encoded:
+        """Return the same rows, whose features carry a teacher's logits of their units.
+
+        Args:
+            logits: For each window (C,), or (T, C) for token tasks.
+        """
+        features = [
+            {**row, "teacher": values[row["units"]] if "units" in row else values}
+            for row, values in zip(self.features, logits, strict=True)
+        ]
+        return replace(self, features=features)
 
     @property
     def long_rows(self) -> int:

@@ -11,6 +11,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+from transformers.modeling_outputs import BaseModelOutput
 
 
 class MaskedPositions:
@@ -32,3 +33,69 @@ class MaskedPositions:
             return (hidden_1MH, *output[1:])
         output["last_hidden_state"] = hidden_1MH
         return output
+
+
+class _GivenStates(torch.nn.Module):
+    """Stands in for an encoder: hands on hidden states that were computed elsewhere."""
+
+    def __init__(self, encoder: Any):
+        super().__init__()
+        # Some heads read the input embeddings through their encoder; unregistered, as they belong to that one.
+        object.__setattr__(self, "embeddings", encoder.embeddings)
+        self.hidden_1MH: torch.Tensor | None = None
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        return BaseModelOutput(last_hidden_state=self.hidden_1MH)
+
+
+class MaskedLMHead(torch.nn.Module):
+    """The head of a masked-LM model on its own, over the hidden states of another model with the same encoder.
+
+    A decoder that is tied to the input embeddings is tied to those of the other model: the matrix is trained, averaged
+    over processes and saved there, once, and is no parameter of this module.
+
+    Args:
+        model: A masked-LM model of any architecture. It loses its encoder.
+        encoder: The encoder whose hidden states are read; it must equal the model's.
+
+    Raises:
+        ValueError: The architecture's head cannot be run apart from its encoder.
+    """
+
+    _model: Any
+
+    def __init__(self, model: Any, encoder: Any):
+        super().__init__()
+        prefix = model.base_model_prefix
+        with torch.no_grad():
+            probe = model.cpu().eval()(input_ids=torch.arange(5).unsqueeze(0), output_hidden_states=True)
+        decoder = model.get_output_embeddings()
+        if decoder is not None and decoder.weight is model.get_input_embeddings().weight:
+            del decoder.weight
+            # Past torch's registration, see above.
+            object.__setattr__(decoder, "weight", encoder.get_input_embeddings().weight)
+        setattr(model, prefix, _GivenStates(encoder))
+        self.layers = torch.nn.ModuleDict({name: part for name, part in model.named_children() if name != prefix})
+        object.__setattr__(self, "_model", model)
+        self._verify(probe.hidden_states[-1][0], probe.logits[0])
+        self.train()
+
+    def _verify(self, hidden_MH: torch.Tensor, expected_MV: torch.Tensor) -> None:
+        found_MV = self(hidden_MH)
+        same = found_MV.shape == expected_MV.shape
+        # The model's own forward pass may be in bf16, which keeps three digits.
+        if not same or (found_MV - expected_MV).abs().max() > 0.05 * expected_MV.abs().max():
+            raise ValueError(f"the head of {type(self._model).__name__} does not read the encoder's last hidden states")
+        # Untied heads keep a bias that nothing reads, and every trained parameter must take part in each step.
+        parameters = list(self.parameters())
+        gradients = torch.autograd.grad(found_MV.sum(), parameters, allow_unused=True)
+        for parameter, gradient in zip(parameters, gradients, strict=True):
+            parameter.requires_grad = gradient is not None
+
+    def forward(self, hidden_MH: torch.Tensor) -> torch.Tensor:
+        """Return logits over the vocabulary: (M, H) in, (M, V) out."""
+        given = getattr(self._model, self._model.base_model_prefix)
+        given.hidden_1MH = hidden_MH.unsqueeze(0)
+        logits_MV: torch.Tensor = self._model(input_ids=None).logits[0]
+        given.hidden_1MH = None
+        return logits_MV

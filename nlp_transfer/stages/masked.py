@@ -1,0 +1,107 @@
+"""What a method that reads masked target rows needs: the copies, and a masked-LM head that is no longer random."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from .. import jobs, models
+from ..data.masking import Block, MaskedBlocks, Masking, blocks_of_rows, pack
+from ..errors import ModelError
+from ..jobs import Job
+from ..methods.base import Method
+from ..objectives import MaskedLMObjective
+from ..recipe.schema import TrainSpec
+from ..tasks.base import Encoded
+from ..tasks.masked_lm import MaskedLMHead
+from ..workspace import Workspace
+from .model import dropouts, output_of
+from .pretrain import DEFAULT_BLOCK, FRESH_HEAD_STEPS
+
+
+def masked_copies(
+    space: Workspace,
+    train: TrainSpec,
+    folder: Path,
+    encoder: Path | None,
+    methods: Mapping[str, Method],
+    model: Any,
+    target: Encoded | None,
+) -> Callable[[int, int], dict[str, Any]] | None:
+    """Prepare the method that reads masked copies of target rows, where there is one: its rows and its head.
+
+    Args:
+        space: The run's workspace.
+        train: Training settings of the stage, resolved.
+        folder: The stage's folder; with checkpoints in it, the head's weights come from there.
+        encoder: Output model of a pretrain stage, whose head is taken; else that of the base model.
+        methods: The methods by name.
+        model: The task model, whose hidden states the head will read.
+        target: The encoded target rows.
+
+    Returns:
+        From the number of a target row and the epoch to the masked copy; None without such a method.
+
+    Raises:
+        ModelError: The tokenizer has no mask token, the head cannot be run apart from its encoder, or several methods
+            want copies.
+    """
+    asking = {name: method for name, method in methods.items() if method.masking is not None}
+    if not asking:
+        return None
+    if len(asking) > 1:
+        raise ModelError(f"methods {', '.join(asking)} each read masked copies of target rows; use one of them.")
+    ((name, method),) = asking.items()
+    masking = method.masking
+    assert masking is not None
+    assert target is not None
+    method.head = _head(space, train, folder, encoder, name, masking, model)
+    blocks = blocks_of_rows(space.tokenizer, _texts(space), target.windows, space.limits, masking.whole_words)
+    return _dataset(space, masking, blocks).masked
+
+
+def _head(
+    space: Workspace, train: TrainSpec, folder: Path, encoder: Path | None, name: str, masking: Masking, model: Any
+) -> MaskedLMHead:
+    """Return a masked-LM head, fitted with the encoder frozen where it would start at random."""
+    if space.tokenizer.mask_token_id is None:
+        raise ModelError(f"model '{space.base.id}': its tokenizer has no mask token, which method '{name}' needs.")
+    base = space.base if encoder is None else output_of(space, encoder)
+    config = models.read_config(base)
+    loaded = models.load_model("AutoModelForMaskedLM", base, models.read_config(base, **dropouts(train, config)))
+    # An adapter that was merged leaves all weights frozen.
+    loaded.model.requires_grad_(True)
+    prefix = models.encoder_prefix(loaded.model)
+    # An adapter of a pretrain stage brings the head that its base has not.
+    fresh = encoder is None and any(not parameter.startswith(prefix) for parameter in loaded.fresh)
+    steps = (FRESH_HEAD_STEPS if fresh else 0) if masking.head_steps is None else masking.head_steps
+    if steps:
+        which = "the checkpoint has no masked-LM head: a fresh one" if fresh else "the masked-LM head"
+        space.reporter.say(f"{name}: {which} is fitted for {steps} steps, encoder frozen, first.")
+        _fit(space, train, folder, masking, loaded.model, steps)
+    try:
+        return MaskedLMHead(loaded.model, models.encoder_of(model))
+    except (ValueError, AttributeError, TypeError) as error:
+        raise ModelError(
+            f"model '{space.base.id}': method '{name}' cannot use its masked-LM head ({error}). Use a 'pretrain' stage "
+            "instead, or another encoder."
+        ) from error
+
+
+def _fit(space: Workspace, train: TrainSpec, folder: Path, masking: Masking, model: Any, steps: int) -> None:
+    block = min(DEFAULT_BLOCK, space.limits.max_length)
+    data = _dataset(space, masking, pack(space.tokenizer, _texts(space), block, masking.whole_words))
+    with MaskedLMObjective(model) as objective:
+        lengths = [len(item.input_ids) for item in data.blocks]
+        jobs.fit_head(Job(space, train, folder, "finetune", objective, data, lengths), model, steps)
+
+
+def _dataset(space: Workspace, masking: Masking, blocks: Sequence[Block]) -> MaskedBlocks:
+    tokenizer = space.tokenizer
+    return MaskedBlocks(blocks, masking.rate, tokenizer.mask_token_id, len(tokenizer), space.recipe.seed)
+
+
+def _texts(space: Workspace) -> list[str]:
+    assert space.splits.unlabelled is not None
+    return list(space.splits.unlabelled.rows["text"])
