@@ -86,6 +86,28 @@ def adopt_encoder(model: Any, folder: Path) -> None:
                 own[key].copy_(value)
 
 
+def continue_from(model: Any, folder: Path) -> None:
+    """Give a masked-LM model everything that an earlier pretrain stage of the same recipe has trained, head included.
+
+    Args:
+        model: The masked-LM model of the base, after the same tuning.
+        folder: Output model of the earlier stage.
+
+    Raises:
+        ModelError: The folder holds weights that this model has no place for.
+    """
+    if (folder / "adapter_config.json").is_file():
+        from peft import set_peft_model_state_dict
+
+        with models.quiet():
+            outcome = set_peft_model_state_dict(model, load_file(folder / "adapter_model.safetensors"))
+    else:
+        # Tied decoders are not saved: they follow the embeddings, which are loaded in place.
+        outcome = model.load_state_dict(load_file(folder / "model.safetensors"), strict=False)
+    if outcome.unexpected_keys:
+        raise ModelError(f"{folder} does not hold the weights of this model: {outcome.unexpected_keys[:3]} …")
+
+
 def _saved_name(name: str) -> str:
     """Return the key under which PEFT saves a parameter: without the adapter's name (DoRA's also without `.weight`)."""
     magnitude = "lora_magnitude_vector" in name

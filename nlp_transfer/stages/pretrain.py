@@ -15,7 +15,7 @@ from ..prepare import Splits
 from ..recipe.schema import PretrainStage, TrainSpec
 from ..workspace import Workspace
 from . import base
-from .model import dropouts
+from .model import continue_from, dropouts
 
 FRESH_HEAD_STEPS = 200
 DEFAULT_BLOCK = 128
@@ -31,7 +31,7 @@ def pretrain(
         stage: The stage's settings, resolved.
         folder: The stage's folder.
         fingerprint: Hash of everything that determines the result.
-        before: What earlier stages left: another pretrain stage's encoder is trained on.
+        before: What earlier stages left: an earlier pretrain stage's encoder and masked-LM head are trained on.
 
     Returns:
         The result; ``model/`` is a masked-LM checkpoint (or adapter) whose encoder the next stage adopts.
@@ -47,12 +47,16 @@ def pretrain(
     set_seed(space.recipe.seed)
     config = models.read_config(space.base, **dropouts(train, models.read_config(space.base)))
     loaded = models.load_model("AutoModelForMaskedLM", space.base, config)
-    fresh_head = any(not name.startswith(models.encoder_prefix(loaded.model)) for name in loaded.fresh)
+    fresh_head = before.encoder is None and any(
+        not name.startswith(models.encoder_prefix(loaded.model)) for name in loaded.fresh
+    )
     block = min(DEFAULT_BLOCK, space.limits.max_length) if stage.block_length is None else stage.block_length
     blocks = pack(space.tokenizer, texts, block, stage.whole_words)
     data = MaskedBlocks(blocks, stage.mask_rate, space.tokenizer.mask_token_id, len(space.tokenizer), space.recipe.seed)
     space.reporter.say(f"pretrain: {len(texts)} texts packed into {len(blocks)} blocks of up to {block} tokens.")
     tuned = parts.build_tuning(space.recipe.tuning).apply(loaded, None)
+    if before.encoder is not None:
+        continue_from(tuned, before.encoder)
     head_steps = (FRESH_HEAD_STEPS if fresh_head else 0) if stage.head_steps is None else stage.head_steps
     if head_steps and not jobs.moving_outside_encoder(tuned):
         raise ModelError(
