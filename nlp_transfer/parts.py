@@ -156,9 +156,10 @@ def _stage_findings(stages: list[Any], moves: bool, has_target: bool) -> list[Fi
                 "'pretrain' changes the encoder, but tuning 'frozen' never does. Use another tuning, or drop the stage."
             )
             found.append((("stages", number), text))
-        text_of = stage.get("text", "target") if isinstance(stage, dict) else "target"
-        if text_of != "source" and not has_target:
-            found.append((("stages", number), f"'pretrain' on {text_of} text needs data.target.unlabelled."))
+        settings = stage if isinstance(stage, dict) else {}
+        wanted = settings.get("text") or ("none" if settings.get("corpus") else "target")
+        if wanted in ("target", "both") and not has_target:
+            found.append((("stages", number), f"'pretrain' on {wanted} text needs data.target.unlabelled."))
     return found
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from .prepare import corpus_role
 from .recipe.schema import PretrainStage, TrainSpec
 from .runfolder import stage_fingerprint
 from .stages.base import Before, StageResult
@@ -61,10 +62,11 @@ def train_stages(space: Workspace, folder: Path, fingerprints: dict[str, str]) -
         place = folder / "stages" / f"{number}-{stage.name}"
         settings = [stage.model_dump(), [part.model_dump() for part in recipe.methods]]
         reads_target = bool(recipe.methods) or isinstance(stage, PretrainStage)
-        chain = stage_fingerprint(recipe, settings, learned_from(fingerprints, reads_target), chain)
+        corpus = corpus_role(number - 1)
+        chain = stage_fingerprint(recipe, settings, learned_from(fingerprints, reads_target, corpus), chain)
         name = stage.name if stage.name not in outcome.stages else f"{stage.name}-{number}"
         if isinstance(stage, PretrainStage):
-            result = pretrain(space, stage, place, chain, before)
+            result = pretrain(space, stage, place, chain, before, space.splits.corpora.get(corpus))
             before = replace(before, encoder=result.model)
         else:
             train = TrainSpec.model_validate(stage.train)
@@ -74,7 +76,7 @@ def train_stages(space: Workspace, folder: Path, fingerprints: dict[str, str]) -
     return outcome
 
 
-def learned_from(fingerprints: dict[str, str], target: bool) -> dict[str, str]:
+def learned_from(fingerprints: dict[str, str], target: bool, corpus: str = "") -> dict[str, str]:
     """Return the fingerprints of the data that a stage learns from: never those of labelled target rows."""
-    names = ["source.train", "source.dev", *(["target.unlabelled"] if target else [])]
+    names = ["source.train", "source.dev", *(["target.unlabelled"] if target else []), corpus]
     return {name: fingerprints[name] for name in names if name in fingerprints}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from .pretraining import OBJECTIVE_DEFAULTS
 from .schema import Recipe, TrainSpec
 
 # Adapters and heads start from nothing and bear (and need) higher rates than pretrained weights.
@@ -37,11 +38,19 @@ def resolve(recipe: Recipe) -> Recipe:
     tuning = recipe.tuning.name
     for stage in data["stages"]:
         stage["train"] = _filled({**data["train"], **stage["train"]}, stage["name"], tuning)
-        longest = data["data"]["max_length"]
-        if stage["name"] == "pretrain" and stage["block_length"] is None and longest is not None:
-            stage["block_length"] = max(16, min(longest, PACKED_BLOCK))
+        if stage["name"] == "pretrain":
+            _fill_pretraining(stage, data["data"]["max_length"])
     data["train"] = _filled(data["train"], "finetune", tuning)
     return Recipe.model_validate(data)
+
+
+def _fill_pretraining(stage: dict[str, Any], longest: int | None) -> None:
+    if stage["text"] is None and stage["corpus"] is None:
+        stage["text"] = "target"
+    if stage["block_length"] is None and longest is not None:
+        stage["block_length"] = max(16, min(longest, PACKED_BLOCK))
+    for key, value in OBJECTIVE_DEFAULTS["mlm"].items():
+        stage[key] = value if stage[key] is None else stage[key]
 
 
 def _filled(train: dict[str, Any], stage: str, tuning: str) -> dict[str, Any]:

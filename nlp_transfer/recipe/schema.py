@@ -6,71 +6,16 @@ Names and settings of tunings, methods and task heads that live in their own con
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import (
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    GetCoreSchemaHandler,
-    GetJsonSchemaHandler,
-    model_validator,
-)
-from pydantic_core import CoreSchema, core_schema
+from pydantic import BeforeValidator, ConfigDict, Field, model_validator
 
-Rate = Annotated[float, Field(gt=0, le=1)]
-Share = Annotated[float, Field(ge=0, lt=1)]
-Positive = Annotated[int, Field(ge=1)]
+from .files import Columns as Columns
+from .files import DataFile as DataFile
+from .pretraining import PretrainSettings
+from .section import Positive, Rate, Section, Share, SomeOf
 
 TASKS = ("classification", "sentiment", "ner")
-
-
-class Section(BaseModel):
-    """Base of all sections: unknown keys are errors, numbers are not made from strings, and back.
-
-    Attributes:
-        shorthand: The key that a plain string stands for: ``model: x`` is ``model: {id: x}``.
-    """
-
-    # Built when first used: importing the package stays quick.
-    model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False, defer_build=True)
-    shorthand: ClassVar[str | None] = None
-
-    @model_validator(mode="before")
-    @classmethod
-    def _expand(cls, value: Any) -> Any:
-        return {cls.shorthand: value} if cls.shorthand and isinstance(value, str) else value
-
-    @classmethod
-    def __get_pydantic_json_schema__(
-        cls, core: core_schema.CoreSchema, handler: GetJsonSchemaHandler
-    ) -> dict[str, Any]:
-        """Name the shorthand in the JSON schema, from which messages and overrides take what they know."""
-        schema = handler(core)
-        if cls.shorthand:
-            handler.resolve_ref_schema(schema)["x-shorthand"] = cls.shorthand
-        return schema
-
-
-@dataclass(frozen=True)
-class SomeOf:
-    """Marks a mapping that may hold any of a section's keys; those left out stay left out.
-
-    Args:
-        section: The section whose keys, types and ranges apply.
-    """
-
-    section: type[Section]
-
-    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
-        """Validate as the section, then keep the keys that were given."""
-        return core_schema.no_info_after_validator_function(
-            lambda value: value.model_dump(exclude_unset=True),
-            handler.generate_schema(self.section),
-            serialization=core_schema.plain_serializer_function_ser_schema(dict),
-        )
 
 
 class ModelSpec(Section):
@@ -89,39 +34,6 @@ class ModelSpec(Section):
     trust_remote_code: Annotated[
         Literal[False], Field(description="false (models that bring their own code are refused)")
     ] = False
-
-
-class Columns(Section):
-    """Names (or, for CoNLL files, zero-based indexes) of the columns; ``None`` stands for the usual name."""
-
-    text: str | None = None
-    label: str | None = None
-    labels: str | None = None
-    words: str | int | None = None
-    tags: str | int | None = None
-    entities: str | None = None
-
-
-class DataFile(Section):
-    """One file, or one split of a hub data set.
-
-    Attributes:
-        path: File (relative to ``data.folder``), ``hub:owner/name``, or ``demo:…`` for the data shipped here.
-        format: csv, tsv, jsonl, parquet, txt or conll; by default from the file's suffix.
-        split: Split of a hub data set.
-        config: Configuration of a hub data set.
-        revision: Revision of a hub data set.
-        columns: Column names of this file; ``data.columns`` otherwise.
-    """
-
-    shorthand = "path"
-
-    path: str = Field(min_length=1)
-    format: Literal["csv", "tsv", "jsonl", "parquet", "txt", "conll"] | None = None
-    split: str | None = None
-    config: str | None = None
-    revision: str | None = None
-    columns: Columns | None = None
 
 
 class SourceData(Section):
@@ -282,27 +194,13 @@ class FinetuneStage(Section):
     train: Changes = Field(default_factory=dict)
 
 
-class PretrainStage(Section):
-    """Continue the encoder's pretraining by masked language modelling (Gururangan et al. 2020).
+class PretrainStage(PretrainSettings):
+    """Continue the encoder's pretraining, see :class:`~nlp_transfer.recipe.pretraining.PretrainSettings`.
 
     Attributes:
-        text: Whose text: ``target`` (unlabelled rows), ``source`` or ``both``.
-        mask_rate: Share of the words that are masked.
-        whole_words: Mask all pieces of a word together.
-        block_length: Tokens in one packed block; by default ``data.max_length``, at most 128.
-        head_steps: Optimizer steps in which a fresh masked-LM head is fitted with the encoder frozen before
-            both train together; by default 200 when the checkpoint has no such head, else 0.
         train: Settings that differ from the recipe's ``train`` section.
     """
 
-    shorthand = "name"
-
-    name: Literal["pretrain"] = "pretrain"
-    text: Literal["target", "source", "both"] = "target"
-    mask_rate: Annotated[float, Field(gt=0, lt=1)] = 0.15
-    whole_words: bool = True
-    block_length: Annotated[int, Field(ge=16, le=8192)] | None = None
-    head_steps: Annotated[int, Field(ge=0)] | None = None
     train: Changes = Field(default_factory=dict)
 
 

@@ -96,6 +96,7 @@ def continue_from(model: Any, folder: Path) -> None:
     Raises:
         ModelError: The folder holds weights that this model has no place for.
     """
+    outcome: Any
     if (folder / "adapter_config.json").is_file():
         from peft import set_peft_model_state_dict
 

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import shutil
+from collections.abc import Iterable
+from itertools import chain
 from pathlib import Path
+from typing import Any
 
 from transformers.trainer_utils import set_seed
 
 from .. import jobs, models, parts
-from ..data.masking import MaskedBlocks, pack
-from ..errors import ModelError
+from ..data.blocks import BlockFile, pack, write_blocks
+from ..data.corpus import Corpus
+from ..data.masking import MaskedBlocks
+from ..errors import DataError, ModelError, Problem
+from ..hardware import is_main_process
 from ..jobs import Job
 from ..objectives import MaskedLMObjective
-from ..prepare import Splits
+from ..processes import wait_for_all
 from ..recipe.schema import PretrainStage, TrainSpec
 from ..workspace import Workspace
 from . import base
@@ -22,7 +29,12 @@ DEFAULT_BLOCK = 128
 
 
 def pretrain(
-    space: Workspace, stage: PretrainStage, folder: Path, fingerprint: str, before: base.Before
+    space: Workspace,
+    stage: PretrainStage,
+    folder: Path,
+    fingerprint: str,
+    before: base.Before,
+    corpus: Corpus | None = None,
 ) -> base.StageResult:
     """Continue masked-LM training of the encoder on unlabelled text.
 
@@ -32,6 +44,7 @@ def pretrain(
         folder: The stage's folder.
         fingerprint: Hash of everything that determines the result.
         before: What earlier stages left: an earlier pretrain stage's encoder and masked-LM head are trained on.
+        corpus: Further text, where the stage names some.
 
     Returns:
         The result; ``model/`` is a masked-LM checkpoint (or adapter) whose encoder the next stage adopts.
@@ -41,44 +54,82 @@ def pretrain(
         return done
     base.begin(space, folder, fingerprint)
     train = TrainSpec.model_validate(stage.train)
-    texts = _texts(space.splits, stage.text)
     if space.tokenizer.mask_token_id is None:
         raise ModelError(f"model '{space.base.id}': its tokenizer has no mask token, which stage 'pretrain' needs.")
+    blocks = _blocks(space, stage, folder, corpus)
     set_seed(space.recipe.seed)
-    config = models.read_config(space.base, **dropouts(train, models.read_config(space.base)))
-    loaded = models.load_model("AutoModelForMaskedLM", space.base, config)
-    fresh_head = before.encoder is None and any(
-        not name.startswith(models.encoder_prefix(loaded.model)) for name in loaded.fresh
-    )
-    block = min(DEFAULT_BLOCK, space.limits.max_length) if stage.block_length is None else stage.block_length
-    blocks = pack(space.tokenizer, texts, block, stage.whole_words)
+    tuned, fresh_head = _model(space, train, before)
+    assert stage.mask_rate is not None
     data = MaskedBlocks(blocks, stage.mask_rate, space.tokenizer.mask_token_id, len(space.tokenizer), space.recipe.seed)
-    space.reporter.say(f"pretrain: {len(texts)} texts packed into {len(blocks)} blocks of up to {block} tokens.")
-    tuned = parts.build_tuning(space.recipe.tuning).apply(loaded, None)
-    if before.encoder is not None:
-        continue_from(tuned, before.encoder)
-    head_steps = (FRESH_HEAD_STEPS if fresh_head else 0) if stage.head_steps is None else stage.head_steps
-    if head_steps and not jobs.moving_outside_encoder(tuned):
-        raise ModelError(
-            f"stage 'pretrain': head_steps is {head_steps}, but tuning '{space.recipe.tuning.name}' leaves the "
-            "masked-LM head of this checkpoint as it is. Set head_steps: 0, or leave it out."
-        )
-    lengths = [len(item.input_ids) for item in blocks]
     with MaskedLMObjective(tuned) as objective:
-        job = Job(space, train, folder, "pretrain", objective, data, lengths)
-        if head_steps:
-            which = "the checkpoint has no masked-LM head: a fresh one" if fresh_head else "the masked-LM head"
-            why = " (a random head would damage the encoder)" if fresh_head else ""
-            space.reporter.say(f"pretrain: {which} is fitted for {head_steps} steps, encoder frozen, first{why}.")
-            jobs.fit_head(job, tuned, head_steps)
+        job = Job(space, train, folder, "pretrain", objective, data, blocks.lengths)
+        head_steps = _fit_head(job, tuned, stage, fresh_head)
         facts = jobs.train(job, tuned)
-    facts |= {"blocks": len(blocks), "block_length": block, "head_steps": head_steps, "fresh_head": fresh_head}
+    facts |= blocks.facts | {"head_steps": head_steps, "fresh_head": fresh_head}
+    if is_main_process():
+        shutil.rmtree(folder / "blocks")
     return base.finish(space, folder, fingerprint, tuned, facts)
 
 
-def _texts(splits: Splits, wanted: str) -> list[str]:
-    texts = [] if wanted == "target" else list(splits.train.rows["text"])
-    if wanted != "source":
+def _model(space: Workspace, train: TrainSpec, before: base.Before) -> tuple[Any, bool]:
+    """Return the tuned model, and whether its masked-LM head starts at random."""
+    config = models.read_config(space.base, **dropouts(train, models.read_config(space.base)))
+    loaded = models.load_model("AutoModelForMaskedLM", space.base, config)
+    tuned = parts.build_tuning(space.recipe.tuning).apply(loaded, None)
+    if before.encoder is not None:
+        continue_from(tuned, before.encoder)
+        return tuned, False
+    return tuned, any(not name.startswith(models.encoder_prefix(loaded.model)) for name in loaded.fresh)
+
+
+def _blocks(space: Workspace, stage: PretrainStage, folder: Path, corpus: Corpus | None) -> BlockFile:
+    """Tokenise the stage's text into blocks on disk, unless an interrupted run has done it."""
+    place = folder / "blocks"
+    if is_main_process() and not place.is_dir():
+        block = min(DEFAULT_BLOCK, space.limits.max_length) if stage.block_length is None else stage.block_length
+        facts: dict[str, Any] = {"block_length": block, "texts": 0}
+        texts = _counted(_texts(space, stage, corpus), facts)
+        write_blocks(place, pack(space.tokenizer, texts, block, bool(stage.whole_words)), facts)
+    wait_for_all()
+    blocks = BlockFile(place)
+    if not len(blocks):
+        raise DataError([Problem("the text of stage 'pretrain' holds no tokens.", str(folder))])
+    space.reporter.say(
+        f"pretrain: {blocks.facts['texts']} texts packed into {len(blocks)} blocks of up to "
+        f"{blocks.facts['block_length']} tokens."
+    )
+    blocks.facts["blocks"] = len(blocks)
+    return blocks
+
+
+def _texts(space: Workspace, stage: PretrainStage, corpus: Corpus | None) -> Iterable[str]:
+    splits = space.splits
+    named: list[Iterable[str]] = []
+    if stage.text in ("source", "both"):
+        named.append(splits.train.rows["text"])
+    if stage.text in ("target", "both"):
         assert splits.unlabelled is not None
-        texts += list(splits.unlabelled.rows["text"])
-    return texts
+        named.append(splits.unlabelled.rows["text"])
+    return chain(*named, () if corpus is None else corpus)
+
+
+def _counted(texts: Iterable[str], facts: dict[str, Any]) -> Iterable[str]:
+    for text in texts:
+        facts["texts"] += 1
+        yield text
+
+
+def _fit_head(job: Job, tuned: Any, stage: PretrainStage, fresh: bool) -> int:
+    """Fit the masked-LM head alone where it is fresh or the recipe says so; return the number of steps."""
+    steps = (FRESH_HEAD_STEPS if fresh else 0) if stage.head_steps is None else stage.head_steps
+    if steps and not jobs.moving_outside_encoder(tuned):
+        raise ModelError(
+            f"stage 'pretrain': head_steps is {steps}, but tuning '{job.space.recipe.tuning.name}' leaves the "
+            "masked-LM head of this checkpoint as it is. Set head_steps: 0, or leave it out."
+        )
+    if steps:
+        which = "the checkpoint has no masked-LM head: a fresh one" if fresh else "the masked-LM head"
+        why = " (a random head would damage the encoder)" if fresh else ""
+        job.space.reporter.say(f"pretrain: {which} is fitted for {steps} steps, encoder frozen, first{why}.")
+        jobs.fit_head(job, tuned, steps)
+    return steps
