@@ -23,6 +23,10 @@ from .methods.coral import Coral
 from .methods.dann import Dann
 from .methods.mcc import Mcc
 from .methods.mmd import Mmd
+from .pretraining.base import Pretraining
+from .pretraining.masked_lm import MaskedLM
+from .pretraining.simcse import SimCse
+from .pretraining.tsdae import Tsdae
 from .recipe.messages import describe
 from .recipe.schema import Part, Recipe, TaskSpec
 from .tasks.base import Task
@@ -33,6 +37,8 @@ from .units import Sizes
 
 TUNINGS: dict[str, type[Tuning]] = {"full": Full, "lora": Lora, "frozen": Frozen, "top_layers": TopLayers}
 METHODS: dict[str, type[Method]] = {"dann": Dann, "cdan": Cdan, "mmd": Mmd, "coral": Coral, "mcc": Mcc}
+PRETRAININGS: dict[str, type[Pretraining]] = {"mlm": MaskedLM, "tsdae": Tsdae, "simcse": SimCse}
+
 
 Known = Mapping[str, type[Method]]
 
@@ -140,7 +146,9 @@ def _combination_findings(
             text = f"'{name}' needs unlabelled target text. Set data.target.unlabelled, or remove the method."
             found.append((("methods", number), text))
     stages = data.get("stages")
-    return found + (_stage_findings(stages, moves, has_target) if isinstance(stages, list) else [])
+    if not isinstance(stages, list):
+        return found
+    return found + _stage_findings(stages, moves, has_target) + _contrast_findings(stages, data.get("train"))
 
 
 def _stage_findings(stages: list[Any], moves: bool, has_target: bool) -> list[Finding]:
@@ -160,6 +168,28 @@ def _stage_findings(stages: list[Any], moves: bool, has_target: bool) -> list[Fi
         wanted = settings.get("text") or ("none" if settings.get("corpus") else "target")
         if wanted in ("target", "both") and not has_target:
             found.append((("stages", number), f"'pretrain' on {wanted} text needs data.target.unlabelled."))
+    return found
+
+
+def _contrast_findings(stages: list[Any], shared: Any) -> list[Finding]:
+    """Say which training settings leave the contrastive objective without noise or without negatives."""
+    found: list[Finding] = []
+    for number, stage in enumerate(stages):
+        if not isinstance(stage, dict) or stage.get("objective") != "simcse":
+            continue
+        train: dict[str, Any] = {}
+        for section in (shared, stage.get("train")):
+            train |= section if isinstance(section, dict) else {}
+        reasons = {
+            "accumulation": (train.get("accumulation", 1) != 1, "its negatives are the other texts of a forward pass"),
+            "batch_size": (train.get("batch_size") == 1, "its negatives are the other texts of the batch"),
+            "dropout": (train.get("dropout") == 0, "it tells the two passes of a text apart by dropout"),
+        }
+        found += [
+            (("stages", number), f"'simcse' cannot work with train.{key}: {train[key]}, as {reason}.")
+            for key, (wrong, reason) in reasons.items()
+            if wrong
+        ]
     return found
 
 

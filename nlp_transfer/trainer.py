@@ -67,8 +67,8 @@ class TransferTrainer(transformers.Trainer):
         rates: Mapping[str, float] | None = None,
         callbacks: Sequence[transformers.TrainerCallback] = (),
     ):
-        if objective.methods:
-            model.adaptation = torch.nn.ModuleDict(dict(objective.methods))
+        if objective.modules:
+            model.adaptation = torch.nn.ModuleDict(dict(objective.modules))
             ignored = set(getattr(model, "_keys_to_ignore_on_save", None) or ())
             model._keys_to_ignore_on_save = ignored | {f"adaptation.{key}" for key in model.adaptation.state_dict()}
         super().__init__(
@@ -199,14 +199,14 @@ class TransferTrainer(transformers.Trainer):
 
     def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
         super()._save(output_dir, state_dict)
-        if self.objective.methods and self.args.should_save:
+        if self.objective.modules and self.args.should_save:
             folder = Path(str(self.args.output_dir) if output_dir is None else output_dir)
             weights = {key: value.contiguous() for key, value in self._adaptation().state_dict().items()}
             save_file(weights, folder / SIDE_FILE)
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
         super()._load_from_checkpoint(resume_from_checkpoint, model)
-        if self.objective.methods:
+        if self.objective.modules:
             self._adaptation().load_state_dict(load_file(Path(resume_from_checkpoint) / SIDE_FILE))
 
     def _adaptation(self) -> torch.nn.Module:

@@ -13,11 +13,14 @@ from transformers.trainer_utils import set_seed
 from .. import jobs, models, parts
 from ..data.blocks import BlockFile, pack, write_blocks
 from ..data.corpus import Corpus
-from ..data.masking import MaskedBlocks
 from ..errors import DataError, ModelError, Problem
 from ..hardware import is_main_process
 from ..jobs import Job
-from ..objectives import MaskedLMObjective
+from ..pretraining.base import Pretraining
+from ..pretraining.masked_lm import MaskedLM
+from ..pretraining.pooling import default_pooling
+from ..pretraining.simcse import SimCse
+from ..pretraining.tsdae import Tsdae
 from ..processes import wait_for_all
 from ..recipe.schema import PretrainStage, TrainSpec
 from ..workspace import Workspace
@@ -36,7 +39,7 @@ def pretrain(
     before: base.Before,
     corpus: Corpus | None = None,
 ) -> base.StageResult:
-    """Continue masked-LM training of the encoder on unlabelled text.
+    """Continue the training of the encoder on unlabelled text.
 
     Args:
         space: The run's workspace.
@@ -47,56 +50,77 @@ def pretrain(
         corpus: Further text, where the stage names some.
 
     Returns:
-        The result; ``model/`` is a masked-LM checkpoint (or adapter) whose encoder the next stage adopts.
+        The result; ``model/`` is a masked-LM checkpoint (or adapter) whose encoder the next stage adopts. Objectives
+        that train no masked-LM head leave the one that was there.
     """
     done = base.finished(folder, fingerprint)
     if done is not None:
         return done
     base.begin(space, folder, fingerprint)
     train = TrainSpec.model_validate(stage.train)
-    if space.tokenizer.mask_token_id is None:
-        raise ModelError(f"model '{space.base.id}': its tokenizer has no mask token, which stage 'pretrain' needs.")
-    blocks = _blocks(space, stage, folder, corpus)
+    longest = min(DEFAULT_BLOCK, space.limits.max_length) if stage.block_length is None else stage.block_length
+    pretraining = _pretraining(space, stage, longest)
+    blocks = _blocks(space, stage, folder, corpus, longest, pretraining.joined)
     set_seed(space.recipe.seed)
     tuned, fresh_head = _model(space, train, before)
-    assert stage.mask_rate is not None
-    data = MaskedBlocks(blocks, stage.mask_rate, space.tokenizer.mask_token_id, len(space.tokenizer), space.recipe.seed)
-    with MaskedLMObjective(tuned) as objective:
-        job = Job(space, train, folder, "pretrain", objective, data, blocks.lengths)
-        head_steps = _fit_head(job, tuned, stage, fresh_head)
+    with pretraining.objective(tuned) as objective:
+        job = Job(space, train, folder, "pretrain", objective, pretraining.items(blocks), blocks.lengths)
+        head_steps = _fit_head(job, tuned, stage, fresh_head) if pretraining.trains_head else 0
         facts = jobs.train(job, tuned)
-    facts |= blocks.facts | {"head_steps": head_steps, "fresh_head": fresh_head}
+        if objective.modules:
+            del tuned.adaptation
+    facts |= blocks.facts | {"objective": stage.objective, "head_steps": head_steps, "fresh_head": fresh_head}
+    facts["untrained_head"] = fresh_head and not pretraining.trains_head
     if is_main_process():
         shutil.rmtree(folder / "blocks")
     return base.finish(space, folder, fingerprint, tuned, facts)
 
 
+def _pretraining(space: Workspace, stage: PretrainStage, longest: int) -> Pretraining:
+    """Return the stage's objective with its settings."""
+    seed = space.recipe.seed
+    if stage.objective == "mlm":
+        if space.tokenizer.mask_token_id is None:
+            raise ModelError(f"model '{space.base.id}': its tokenizer has no mask token, which objective 'mlm' needs.")
+        assert stage.mask_rate is not None
+        return MaskedLM(space.tokenizer, seed, stage.mask_rate)
+    pooling = stage.pooling or default_pooling(space.base.folder, models.read_config(space.base))
+    which = "the mean over its tokens" if pooling == "mean" else "that of its first token"
+    space.reporter.say(f"pretrain: a text's vector is {which}.")
+    if stage.objective == "tsdae":
+        assert stage.delete_rate is not None
+        return Tsdae(seed, pooling, stage.delete_rate, longest)
+    assert stage.temperature is not None
+    return SimCse(pooling, stage.temperature)
+
+
 def _model(space: Workspace, train: TrainSpec, before: base.Before) -> tuple[Any, bool]:
-    """Return the tuned model, and whether its masked-LM head starts at random."""
+    """Return the tuned model, and whether its masked-LM head has never been trained."""
     config = models.read_config(space.base, **dropouts(train, models.read_config(space.base)))
     loaded = models.load_model("AutoModelForMaskedLM", space.base, config)
     tuned = parts.build_tuning(space.recipe.tuning).apply(loaded, None)
     if before.encoder is not None:
         continue_from(tuned, before.encoder)
-        return tuned, False
+        return tuned, bool(base.recorded(before.encoder)["untrained_head"])
     return tuned, any(not name.startswith(models.encoder_prefix(loaded.model)) for name in loaded.fresh)
 
 
-def _blocks(space: Workspace, stage: PretrainStage, folder: Path, corpus: Corpus | None) -> BlockFile:
+def _blocks(
+    space: Workspace, stage: PretrainStage, folder: Path, corpus: Corpus | None, longest: int, joined: bool
+) -> BlockFile:
     """Tokenise the stage's text into blocks on disk, unless an interrupted run has done it."""
     place = folder / "blocks"
     if is_main_process() and not place.is_dir():
-        block = min(DEFAULT_BLOCK, space.limits.max_length) if stage.block_length is None else stage.block_length
-        facts: dict[str, Any] = {"block_length": block, "texts": 0}
+        facts: dict[str, Any] = {"block_length": longest, "texts": 0}
         texts = _counted(_texts(space, stage, corpus), facts)
-        write_blocks(place, pack(space.tokenizer, texts, block, bool(stage.whole_words)), facts)
+        write_blocks(place, pack(space.tokenizer, texts, longest, stage.whole_words is not False, joined), facts)
     wait_for_all()
     blocks = BlockFile(place)
     if not len(blocks):
         raise DataError([Problem("the text of stage 'pretrain' holds no tokens.", str(folder))])
     space.reporter.say(
-        f"pretrain: {blocks.facts['texts']} texts packed into {len(blocks)} blocks of up to "
-        f"{blocks.facts['block_length']} tokens."
+        f"pretrain ({stage.objective}): {blocks.facts['texts']} texts {'packed' if joined else 'cut'} into "
+        f"{len(blocks)} blocks of up to {longest} tokens."
     )
     blocks.facts["blocks"] = len(blocks)
     return blocks
