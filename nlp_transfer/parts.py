@@ -168,6 +168,12 @@ def _stage_findings(stages: list[Any], moves: bool, has_target: bool) -> list[Fi
         wanted = settings.get("text") or ("none" if settings.get("corpus") else "target")
         if wanted in ("target", "both") and not has_target:
             found.append((("stages", number), f"'pretrain' on {wanted} text needs data.target.unlabelled."))
+        choice = _at(settings, "corpus", "choose")
+        if isinstance(choice, dict) and choice.get("like", "target") == "target" and not has_target:
+            text = (
+                "rows like the target cannot be chosen without its text. Set data.target.unlabelled, or like: source."
+            )
+            found.append((("stages", number, "corpus", "choose"), text))
     return found
 
 

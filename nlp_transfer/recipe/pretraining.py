@@ -35,8 +35,34 @@ OBJECTIVE_DEFAULTS: dict[str, dict[str, float | bool]] = {
 }
 
 
+class Choice(Section):
+    """Keep the rows that look most like the target (Moore and Lewis 2010).
+
+    Attributes:
+        rows: How many rows are kept.
+        share: Or which share of them.
+        like: Which text they should look like.
+    """
+
+    rows: Annotated[int, Field(ge=1)] | None = None
+    share: Portion | None = None
+    like: Literal["target", "source"] = "target"
+
+    @model_validator(mode="after")
+    def _one_size(self) -> Choice:
+        if (self.rows is None) == (self.share is None):
+            raise ValueError("say how many rows are kept, either with rows (a number) or with share (of all)")
+        return self
+
+
 class CorpusFile(DataFile):
-    """A further file of unlabelled text; rows are read one at a time, so it may be larger than memory."""
+    """A further file of unlabelled text; rows are read one at a time, so it may be larger than memory.
+
+    Attributes:
+        choose: Keep some rows only; by default all.
+    """
+
+    choose: Choice | None = None
 
 
 class PretrainSettings(Section):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterable
-from itertools import chain
+from itertools import chain, compress
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ from transformers.trainer_utils import set_seed
 
 from .. import jobs, models, parts
 from ..data.blocks import BlockFile, pack, write_blocks
+from ..data.choice import best_rows, score_rows
 from ..data.corpus import Corpus
 from ..errors import DataError, ModelError, Problem
 from ..hardware import is_main_process
@@ -127,14 +128,31 @@ def _blocks(
 
 
 def _texts(space: Workspace, stage: PretrainStage, corpus: Corpus | None) -> Iterable[str]:
-    splits = space.splits
-    named: list[Iterable[str]] = []
-    if stage.text in ("source", "both"):
-        named.append(splits.train.rows["text"])
-    if stage.text in ("target", "both"):
-        assert splits.unlabelled is not None
-        named.append(splits.unlabelled.rows["text"])
-    return chain(*named, () if corpus is None else corpus)
+    parts_of = {"target": ["target"], "source": ["source"], "both": ["source", "target"]}
+    named = [_rows(space, domain) for domain in parts_of.get(str(stage.text), [])]
+    return chain(*named, () if corpus is None else _chosen(space, stage, corpus))
+
+
+def _rows(space: Workspace, domain: str) -> Iterable[str]:
+    split = space.splits.train if domain == "source" else space.splits.unlabelled
+    assert split is not None
+    return split.rows["text"]
+
+
+def _chosen(space: Workspace, stage: PretrainStage, corpus: Corpus) -> Iterable[str]:
+    """Return the corpus, or those of its rows that look most like what the stage names."""
+    assert stage.corpus is not None
+    choice = stage.corpus.choose
+    if choice is None:
+        return corpus
+    count = min(len(corpus), choice.rows or max(1, round(len(corpus) * (choice.share or 0))))
+    scores_R = score_rows(corpus, _rows(space, choice.like), space.recipe.seed)
+    kept_R = best_rows(scores_R, count)
+    space.reporter.say(
+        f"pretrain: {count} of {len(corpus)} rows of the corpus are kept, those most like the {choice.like} "
+        f"(cross-entropy difference up to {scores_R[kept_R].max():.2f} nats a word)."
+    )
+    return compress(corpus, kept_R)
 
 
 def _counted(texts: Iterable[str], facts: dict[str, Any]) -> Iterable[str]:
