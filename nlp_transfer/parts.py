@@ -146,6 +146,8 @@ def _combination_findings(
             text = f"'{name}' needs unlabelled target text. Set data.target.unlabelled, or remove the method."
             found.append((("methods", number), text))
     stages = data.get("stages")
+    if _at(data, "model", "extend_vocabulary"):
+        found += _vocabulary_findings(tuning, stages, has_target)
     if not isinstance(stages, list):
         return found
     return found + _stage_findings(stages, moves, has_target) + _contrast_findings(stages, data.get("train"))
@@ -175,6 +177,22 @@ def _stage_findings(stages: list[Any], moves: bool, has_target: bool) -> list[Fi
             )
             found.append((("stages", number, "corpus", "choose"), text))
     return found
+
+
+def _vocabulary_findings(tuning: str | None, stages: Any, has_target: bool) -> list[Finding]:
+    """Say what is missing for new words to be found and their vectors to be trained."""
+    pretrains = isinstance(stages, list) and "pretrain" in map(_name, stages)
+    reasons = {
+        f"tuning '{tuning}' never trains their vectors. Use tuning full": tuning not in (None, "full"),
+        "only pretraining on target text trains their vectors. Add the stage pretrain": not pretrains,
+        "they are found in target text. Set data.target.unlabelled": not has_target,
+    }
+    path = ("model", "extend_vocabulary")
+    return [
+        (path, f"new words need more than this recipe says: {reason}, or remove the setting.")
+        for reason, wrong in reasons.items()
+        if wrong
+    ]
 
 
 def _contrast_findings(stages: list[Any], shared: Any) -> list[Finding]:

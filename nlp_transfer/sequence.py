@@ -11,6 +11,7 @@ from .runfolder import stage_fingerprint
 from .stages.base import Before, StageResult
 from .stages.finetune import finetune
 from .stages.pretrain import pretrain
+from .vocabulary import costly_words, with_words
 from .workspace import Workspace
 
 TWIN = "source-only"
@@ -51,6 +52,7 @@ def train_stages(space: Workspace, folder: Path, fingerprints: dict[str, str]) -
     recipe = space.recipe
     outcome = Outcome()
     before = Before()
+    adapted = extended(space)
     if recipe.adapts and recipe.source_only:
         train = TrainSpec.model_validate(recipe.stages[-1].train)
         alone = [recipe.stages[-1].model_dump(), []]
@@ -66,14 +68,26 @@ def train_stages(space: Workspace, folder: Path, fingerprints: dict[str, str]) -
         chain = stage_fingerprint(recipe, settings, learned_from(fingerprints, reads_target, corpus), chain)
         name = stage.name if stage.name not in outcome.stages else f"{stage.name}-{number}"
         if isinstance(stage, PretrainStage):
-            result = pretrain(space, stage, place, chain, before, space.splits.corpora.get(corpus))
+            result = pretrain(adapted, stage, place, chain, before, space.splits.corpora.get(corpus))
             before = replace(before, encoder=result.model)
         else:
             train = TrainSpec.model_validate(stage.train)
-            result = finetune(space, train, place, chain, before, adapt=True)
+            result = finetune(adapted, train, place, chain, before, adapt=True)
             before = replace(before, model=result.model)
         outcome.stages[name] = result
     return outcome
+
+
+def extended(space: Workspace) -> Workspace:
+    """Return the workspace with the target's costliest words in the tokenizer, where the recipe asks for them."""
+    wanted = space.recipe.model.extend_vocabulary
+    if wanted is None:
+        return space
+    assert space.splits.unlabelled is not None
+    words = costly_words(space.tokenizer, space.splits.unlabelled.rows["text"], wanted.tokens)
+    shown = f": {', '.join(list(words)[:5])}, …" if words else ", as the vocabulary holds every word that occurs twice"
+    space.reporter.say(f"vocabulary: {len(words)} words of the target become tokens{shown}")
+    return replace(space, tokenizer=with_words(space.tokenizer, words), new_words=words)
 
 
 def learned_from(fingerprints: dict[str, str], target: bool, corpus: str = "") -> dict[str, str]:

@@ -13,6 +13,7 @@ from .prepare import Splits
 from .recipe.schema import Recipe
 from .reporter import Reporter
 from .tasks.base import Task
+from .vocabulary import Words
 
 
 @dataclass(frozen=True)
@@ -30,6 +31,7 @@ class Workspace:
         reporter: Where facts are told.
         log: File that every logged number is appended to.
         methods: Classes of the methods that the recipe may name.
+        new_words: Words that the tokenizer has and the base model has not, with their pieces in the base vocabulary.
     """
 
     recipe: Recipe
@@ -42,3 +44,4 @@ class Workspace:
     reporter: Reporter
     log: Path
     methods: parts.Known = field(default_factory=lambda: parts.METHODS)
+    new_words: Words = field(default_factory=dict)

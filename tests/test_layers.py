@@ -26,7 +26,7 @@ LAYERS = {
     ],
     2: [
         *["data", "tasks", "tuning", "methods", "models", "processes", "checkpoints"],
-        *["objectives", "pretraining", "caching", "forward"],
+        *["objectives", "pretraining", "caching", "forward", "vocabulary"],
     ],
     3: ["trainer", "parts", "arguments", "callbacks"],
     4: ["prepare", "workspace", "jobs", "stages", "inference", "sequence", "runfolder"],

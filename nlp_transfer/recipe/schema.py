@@ -18,12 +18,23 @@ from .section import Positive, Rate, Section, Share, SomeOf
 TASKS = ("classification", "sentiment", "ner")
 
 
+class VocabularySpec(Section):
+    """Words of the target text that become tokens: those with the highest occurrences × (pieces − 1).
+
+    Attributes:
+        tokens: How many, at most.
+    """
+
+    tokens: Annotated[int, Field(ge=1, le=50_000)]
+
+
 class ModelSpec(Section):
     """Where the weights come from.
 
     Attributes:
         id: Hub id (``owner/name``), local folder, or the folder of an earlier run.
         revision: Branch, tag or commit of a hub id.
+        extend_vocabulary: Make tokens of words that the vocabulary cuts into many pieces.
         trust_remote_code: Never allowed to be true here: models that bring their own code are refused.
     """
 
@@ -31,6 +42,7 @@ class ModelSpec(Section):
 
     id: str = Field(min_length=1)
     revision: str | None = None
+    extend_vocabulary: VocabularySpec | None = None
     trust_remote_code: Annotated[
         Literal[False], Field(description="false (models that bring their own code are refused)")
     ] = False

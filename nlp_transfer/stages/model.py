@@ -11,6 +11,7 @@ from safetensors.torch import load_file
 from .. import models, parts
 from ..errors import ModelError
 from ..recipe.schema import TrainSpec
+from ..vocabulary import grow
 from ..workspace import Workspace
 
 
@@ -23,7 +24,7 @@ def task_model(space: Workspace, train: TrainSpec, encoder: Path | None, title: 
         encoder: Output model of an earlier stage, whose encoder is taken, or None for that of the base model.
         title: Name of the stage in what the run says.
     """
-    loaded = models.load_model(space.task.auto_class, space.base, task_config(space, train))
+    loaded = load_base(space, space.task.auto_class, task_config(space, train))
     if models.label_names(space.base) not in (None, space.task.labels):
         space.reporter.say(f"{title}: the model's head is for other labels; it starts anew.")
         loaded = models.renew_head(loaded)
@@ -31,6 +32,14 @@ def task_model(space: Workspace, train: TrainSpec, encoder: Path | None, title: 
     if encoder is not None:
         adopt_encoder(model, encoder)
     return model
+
+
+def load_base(space: Workspace, auto_class: str, config: Any) -> models.Loaded:
+    """Load the base model with one kind of head, and with rows for the words that its vocabulary was extended by."""
+    loaded = models.load_model(auto_class, space.base, config)
+    if space.new_words:
+        grow(loaded.model, space.tokenizer, space.new_words)
+    return loaded
 
 
 def task_config(space: Workspace, train: TrainSpec) -> Any:

@@ -26,7 +26,7 @@ from ..processes import wait_for_all
 from ..recipe.schema import PretrainStage, TrainSpec
 from ..workspace import Workspace
 from . import base
-from .model import continue_from, dropouts
+from .model import continue_from, dropouts, load_base
 
 FRESH_HEAD_STEPS = 200
 DEFAULT_BLOCK = 128
@@ -98,7 +98,7 @@ def _pretraining(space: Workspace, stage: PretrainStage, longest: int) -> Pretra
 def _model(space: Workspace, train: TrainSpec, before: base.Before) -> tuple[Any, bool]:
     """Return the tuned model, and whether its masked-LM head has never been trained."""
     config = models.read_config(space.base, **dropouts(train, models.read_config(space.base)))
-    loaded = models.load_model("AutoModelForMaskedLM", space.base, config)
+    loaded = load_base(space, "AutoModelForMaskedLM", config)
     tuned = parts.build_tuning(space.recipe.tuning).apply(loaded, None)
     if before.encoder is not None:
         continue_from(tuned, before.encoder)
