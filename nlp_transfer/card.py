@@ -5,14 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from . import parts
 from .conclusions import conclusions, interval_text
 from .guard import ADAPTED
 from .recipe.schema import PretrainStage, Recipe
 from .selecting import is_oracle
 from .stages.base import StageResult
 from .workspace import Workspace
-
-PRETRAIN_CITATION = "Gururangan et al. 2020, Don't Stop Pretraining, arXiv 2004.10964"
 
 
 def card_text(
@@ -45,7 +44,7 @@ def card_text(
         f"- tuning: {_part(recipe.tuning)}",
         f"- stages: {', '.join(stage.name for stage in recipe.stages)}",
         *[f"- method: {_part(part)} — {space.methods[part.name].citation}" for part in recipe.methods],
-        *([f"- pretraining: {PRETRAIN_CITATION}"] if any(isinstance(s, PretrainStage) for s in recipe.stages) else []),
+        *[f"- pretraining ({name}): {parts.PRETRAININGS[name].citation}" for name in _objectives(recipe)],
         *[f"- {name}: {r.facts.get('steps')} steps, {r.facts.get('seconds')} s" for name, r in results.items()],
         *[f"- {role}: sha256 of the rows {value[:16]}…" for role, value in record["data"].items()],
         f"- versions: {', '.join(f'{name} {version}' for name, version in record['versions'].items())}",
@@ -99,6 +98,10 @@ def _what(recipe: Recipe, metrics: dict[str, Any]) -> str:
         return f"{kind}, adapted to a target domain."
     rejected = "; the adapted model was not kept, see below" if recipe.adapts else ""
     return f"{kind}, trained on the source domain only{rejected}."
+
+
+def _objectives(recipe: Recipe) -> list[str]:
+    return list(dict.fromkeys(stage.objective for stage in recipe.stages if isinstance(stage, PretrainStage)))
 
 
 def _base(space: Workspace) -> str:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import transformers
 from transformers.trainer_callback import TrainerState
 
@@ -52,7 +54,7 @@ class Job:
     title: str
     objective: Objective
     data: Any
-    lengths: list[int]
+    lengths: Sequence[int] | np.ndarray
     target_lengths: list[int] | None = None
     dev: Encoded | None = None
     selector: Selector | None = None

@@ -27,6 +27,11 @@ class Objective(ABC):
 
     methods: Mapping[str, Method]
 
+    @property
+    def modules(self) -> Mapping[str, torch.nn.Module]:
+        """Modules with weights of their own that are trained and checkpointed beside the model."""
+        return self.methods
+
     @abstractmethod
     def count(self, batch: Batch) -> torch.Tensor:
         """Return the (weighted) number of labelled units of a batch, a scalar."""

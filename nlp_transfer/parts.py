@@ -26,6 +26,10 @@ from .methods.joint_mlm import JointMlm
 from .methods.l2sp import L2sp
 from .methods.mcc import Mcc
 from .methods.mmd import Mmd
+from .pretraining.base import Pretraining
+from .pretraining.masked_lm import MaskedLM
+from .pretraining.simcse import SimCse
+from .pretraining.tsdae import Tsdae
 from .recipe.messages import describe
 from .recipe.schema import Part, Recipe, TaskSpec
 from .tasks.base import Task
@@ -45,6 +49,8 @@ METHODS: dict[str, type[Method]] = {
     "anchor": Anchor,
     "joint_mlm": JointMlm,
 }
+PRETRAININGS: dict[str, type[Pretraining]] = {"mlm": MaskedLM, "tsdae": Tsdae, "simcse": SimCse}
+
 
 Known = Mapping[str, type[Method]]
 
@@ -157,9 +163,19 @@ def _combination_findings(
                 "true, or remove the method."
             )
             found.append((("methods", number), text))
+        if method is not None and method.needs_teacher and _at(data, "model", "extend_vocabulary"):
+            text = (
+                f"'{name}' compares with the twin unit by unit, but model.extend_vocabulary cuts texts into other "
+                "tokens than the twin's. Use one of the two."
+            )
+            found.append((("methods", number), text))
     found += _trust_findings(data, bool(names), has_target)
     stages = data.get("stages")
-    return found + (_stage_findings(stages, moves, has_target) if isinstance(stages, list) else [])
+    if _at(data, "model", "extend_vocabulary"):
+        found += _vocabulary_findings(tuning, stages, has_target)
+    if not isinstance(stages, list):
+        return found
+    return found + _stage_findings(stages, moves, has_target) + _contrast_findings(stages, data.get("train"))
 
 
 def _trust_findings(data: dict[str, Any], methods: bool, has_target: bool) -> list[Finding]:
@@ -201,9 +217,54 @@ def _stage_findings(stages: list[Any], moves: bool, has_target: bool) -> list[Fi
                 "'pretrain' changes the encoder, but tuning 'frozen' never does. Use another tuning, or drop the stage."
             )
             found.append((("stages", number), text))
-        text_of = stage.get("text", "target") if isinstance(stage, dict) else "target"
-        if text_of != "source" and not has_target:
-            found.append((("stages", number), f"'pretrain' on {text_of} text needs data.target.unlabelled."))
+        settings = stage if isinstance(stage, dict) else {}
+        wanted = settings.get("text") or ("none" if settings.get("corpus") else "target")
+        if wanted in ("target", "both") and not has_target:
+            found.append((("stages", number), f"'pretrain' on {wanted} text needs data.target.unlabelled."))
+        choice = _at(settings, "corpus", "choose")
+        if isinstance(choice, dict) and choice.get("like", "target") == "target" and not has_target:
+            text = (
+                "rows like the target cannot be chosen without its text. Set data.target.unlabelled, or like: source."
+            )
+            found.append((("stages", number, "corpus", "choose"), text))
+    return found
+
+
+def _vocabulary_findings(tuning: str | None, stages: Any, has_target: bool) -> list[Finding]:
+    """Say what is missing for new words to be found and their vectors to be trained."""
+    pretrains = isinstance(stages, list) and "pretrain" in map(_name, stages)
+    reasons = {
+        f"tuning '{tuning}' never trains their vectors. Use tuning full": tuning not in (None, "full"),
+        "only pretraining on target text trains their vectors. Add the stage pretrain": not pretrains,
+        "they are found in target text. Set data.target.unlabelled": not has_target,
+    }
+    path = ("model", "extend_vocabulary")
+    return [
+        (path, f"new words need more than this recipe says: {reason}, or remove the setting.")
+        for reason, wrong in reasons.items()
+        if wrong
+    ]
+
+
+def _contrast_findings(stages: list[Any], shared: Any) -> list[Finding]:
+    """Say which training settings leave the contrastive objective without noise or without negatives."""
+    found: list[Finding] = []
+    for number, stage in enumerate(stages):
+        if not isinstance(stage, dict) or stage.get("objective") != "simcse":
+            continue
+        train: dict[str, Any] = {}
+        for section in (shared, stage.get("train")):
+            train |= section if isinstance(section, dict) else {}
+        reasons = {
+            "accumulation": (train.get("accumulation", 1) != 1, "its negatives are the other texts of a forward pass"),
+            "batch_size": (train.get("batch_size") == 1, "its negatives are the other texts of the batch"),
+            "dropout": (train.get("dropout") == 0, "it tells the two passes of a text apart by dropout"),
+        }
+        found += [
+            (("stages", number), f"'simcse' cannot work with train.{key}: {train[key]}, as {reason}.")
+            for key, (wrong, reason) in reasons.items()
+            if wrong
+        ]
     return found
 
 

@@ -6,11 +6,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from . import parts
-from .data.canonical import Kind
+from .data.canonical import Kind, column_names
+from .data.corpus import Corpus, load_corpus
 from .data.load import Split, load_split
 from .data.split import distinct_labels, label_problems, one_class_problem, stratified_split
 from .errors import DataError, Problem, nearest
-from .recipe.schema import DataFile, Recipe
+from .recipe.schema import DataFile, PretrainStage, Recipe
 from .recipe.shipped import resolve_path
 from .reporter import Reporter
 from .tasks.base import Task
@@ -32,6 +33,7 @@ class Splits:
         scored: Labelled target splits by name (``target.dev``, ``target.test``), for the final scores only.
         labels: Labels of the task in the order of the logits.
         notes: What the user should know about the data.
+        corpora: Further unlabelled text of pretrain stages, by key path (``stages.0.corpus``).
     """
 
     train: Split
@@ -40,13 +42,20 @@ class Splits:
     scored: dict[str, Split]
     labels: list[str]
     notes: list[str] = field(default_factory=list)
+    corpora: dict[str, Corpus] = field(default_factory=dict)
 
     def fingerprints(self) -> dict[str, str]:
-        """Return the sha256 of each split's rows."""
+        """Return the sha256 of the rows of each split and corpus."""
         named = {"source.train": self.train, "source.dev": self.dev, **self.scored}
         if self.unlabelled is not None:
             named["target.unlabelled"] = self.unlabelled
-        return {name: split.fingerprint for name, split in named.items()}
+        prints = {name: split.fingerprint for name, split in named.items()}
+        return prints | {name: corpus.fingerprint for name, corpus in self.corpora.items()}
+
+
+def corpus_role(number: int) -> str:
+    """Return the key path of the corpus of a stage, counted from 0."""
+    return f"stages.{number}.corpus"
 
 
 def load_splits(recipe: Recipe, given: dict[str, Any] | None = None) -> Splits:
@@ -63,7 +72,12 @@ def load_splits(recipe: Recipe, given: dict[str, Any] | None = None) -> Splits:
     text_kind: Kind = "words" if kind == "ner" else "text"
     notes: list[str] = []
     given = {} if given is None else given
-    _check_roles(given)
+    wanted = {
+        corpus_role(number): stage.corpus
+        for number, stage in enumerate(recipe.stages)
+        if isinstance(stage, PretrainStage) and stage.corpus is not None
+    }
+    _check_roles(given, [*ROLES, *wanted])
     reader = _Reader(recipe, given, notes)
     source, target = recipe.data.source, recipe.data.target
     train = reader.labelled(source.train, "source.train", kind)
@@ -86,7 +100,8 @@ def load_splits(recipe: Recipe, given: dict[str, Any] | None = None) -> Splits:
     if dev is None:
         train, dev = stratified_split(train, recipe.data.dev_share, recipe.seed, kind)
         notes.append(f"source.dev: {len(dev.rows)} rows held out of source.train (data.dev_share).")
-    return Splits(train, dev, unlabelled, scored, parts.label_names(recipe.task, found), notes)
+    corpora = {name: reader.corpus(file, name) for name, file in wanted.items()}
+    return Splits(train, dev, unlabelled, scored, parts.label_names(recipe.task, found), notes, corpora)
 
 
 def build_task(recipe: Recipe, splits: Splits) -> Task:
@@ -96,11 +111,11 @@ def build_task(recipe: Recipe, splits: Splits) -> Task:
     return task
 
 
-def _check_roles(given: dict[str, Any]) -> None:
+def _check_roles(given: dict[str, Any], roles: list[str]) -> None:
     problems = [
-        Problem(f"there is no role '{name}'. Allowed: {', '.join(ROLES)}.{nearest(name, ROLES)}", "data")
+        Problem(f"there is no role '{name}'. Allowed: {', '.join(roles)}.{nearest(name, roles)}", "data")
         for name in given
-        if name not in ROLES
+        if name not in roles
     ]
     if problems:
         raise DataError(problems)
@@ -167,6 +182,21 @@ class _Reader:
         if split.repaired:
             self.notes.append(f"{name}: {split.repaired} tags were repaired (data.repair_tags).")
         return split
+
+    def corpus(self, file: DataFile, name: str) -> Corpus:
+        """Open further unlabelled text, which is checked now and read when its stage begins."""
+        data = self.recipe.data
+        corpus = load_corpus(
+            self.given.get(name, resolve_path(data, file.path)),
+            name=name,
+            column=column_names(data.columns if file.columns is None else file.columns)["text"],
+            format=file.format,
+            hub_split=file.split,
+            config=file.config,
+            revision=file.revision,
+        )
+        self.notes.append(f"{name}: {len(corpus)} texts, which are read again from {corpus.origin} when they are used.")
+        return corpus
 
     def labelled(self, file: DataFile | None, name: str, kind: Kind) -> Split | None:
         """Read a labelled split, with stars mapped to polarities where the recipe says so."""

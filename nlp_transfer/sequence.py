@@ -6,12 +6,14 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from .guard import TWIN
+from .prepare import corpus_role
 from .recipe.schema import PretrainStage, TrainSpec
 from .runfolder import stage_fingerprint
 from .selecting import ORACLE, SOURCE_DEV
 from .stages.base import Before, StageResult, borrow
 from .stages.finetune import finetune
 from .stages.pretrain import pretrain
+from .vocabulary import costly_words, with_words
 from .workspace import Workspace
 
 
@@ -54,6 +56,7 @@ def train_stages(space: Workspace, folder: Path, fingerprints: dict[str, str]) -
     recipe = space.recipe
     outcome = Outcome()
     before = Before()
+    adapted = extended(space)
     if recipe.adapts and recipe.source_only:
         train = TrainSpec.model_validate(recipe.stages[-1].train)
         alone = [recipe.stages[-1].model_dump(), []]
@@ -70,27 +73,41 @@ def train_stages(space: Workspace, folder: Path, fingerprints: dict[str, str]) -
         if chosen_by != SOURCE_DEV:
             settings.append(recipe.selection.model_dump())
         reads_target = bool(methods) or isinstance(stage, PretrainStage) or chosen_by != SOURCE_DEV
-        data = learned_from(fingerprints, reads_target, oracle=chosen_by == ORACLE)
+        corpus = corpus_role(number - 1)
+        data = learned_from(fingerprints, reads_target, corpus, oracle=chosen_by == ORACLE)
         chain = stage_fingerprint(recipe, settings, data, chain)
         borrow(place, chain, space.reuse)
         name = stage.name if stage.name not in outcome.stages else f"{stage.name}-{number}"
         if isinstance(stage, PretrainStage):
-            result = pretrain(space, stage, place, chain, before)
+            result = pretrain(adapted, stage, place, chain, before, space.splits.corpora.get(corpus))
             before = replace(before, encoder=result.model)
         else:
             train = TrainSpec.model_validate(stage.train)
-            result = finetune(space, train, place, chain, before, adapt=True)
+            result = finetune(adapted, train, place, chain, before, adapt=True)
             before = replace(before, model=result.model)
         outcome.stages[name] = result
     return outcome
 
 
-def learned_from(fingerprints: dict[str, str], target: bool, oracle: bool = False) -> dict[str, str]:
+def extended(space: Workspace) -> Workspace:
+    """Return the workspace with the target's costliest words in the tokenizer, where the recipe asks for them."""
+    wanted = space.recipe.model.extend_vocabulary
+    if wanted is None:
+        return space
+    assert space.splits.unlabelled is not None
+    words = costly_words(space.tokenizer, space.splits.unlabelled.rows["text"], wanted.tokens)
+    shown = f": {', '.join(list(words)[:5])}, …" if words else ", as the vocabulary holds every word that occurs twice"
+    space.reporter.say(f"vocabulary: {len(words)} words of the target become tokens{shown}")
+    return replace(space, tokenizer=with_words(space.tokenizer, words), new_words=words)
+
+
+def learned_from(fingerprints: dict[str, str], target: bool, corpus: str = "", oracle: bool = False) -> dict[str, str]:
     """Return the fingerprints of the data that a stage depends on: labelled target rows only under an oracle."""
     names = [
         "source.train",
         "source.dev",
         *(["target.unlabelled"] if target else []),
         *(["target.dev"] if oracle else []),
+        corpus,
     ]
     return {name: fingerprints[name] for name in names if name in fingerprints}

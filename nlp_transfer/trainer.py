@@ -82,10 +82,10 @@ class TransferTrainer(transformers.Trainer):
         average: WeightAverage | None = None,
         callbacks: Sequence[transformers.TrainerCallback] = (),
     ):
-        if objective.methods:
-            for method in objective.methods.values():
-                method.attach(model)
-            model.adaptation = torch.nn.ModuleDict(dict(objective.methods))
+        for method in objective.methods.values():
+            method.attach(model)
+        if objective.modules:
+            model.adaptation = torch.nn.ModuleDict(dict(objective.modules))
             ignored = set(getattr(model, "_keys_to_ignore_on_save", None) or ())
             model._keys_to_ignore_on_save = ignored | {f"adaptation.{key}" for key in model.adaptation.state_dict()}
         super().__init__(
@@ -232,7 +232,7 @@ class TransferTrainer(transformers.Trainer):
         folder = Path(str(self.args.output_dir) if output_dir is None else output_dir)
         if self.average is not None and self.args.should_save:
             self.average.save(folder)
-        if self.objective.methods and self.args.should_save:
+        if self.objective.modules and self.args.should_save:
             # Cloned: a head names one tensor twice at times, and safetensors saves none that share their memory.
             weights = {
                 key: value.clone(memory_format=torch.contiguous_format)
@@ -244,7 +244,7 @@ class TransferTrainer(transformers.Trainer):
         super()._load_from_checkpoint(resume_from_checkpoint, model)
         if self.average is not None:
             self.average.load(Path(resume_from_checkpoint), self.args.device)
-        if self.objective.methods:
+        if self.objective.modules:
             self._adaptation().load_state_dict(load_file(Path(resume_from_checkpoint) / SIDE_FILE))
 
     def _load_best_model(self) -> None:

@@ -12,16 +12,20 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import transformers
 from helpers import data_of, ner_rows, recipe_data
 from training import StopAfter, build
 
 from nlp_transfer.hardware import is_main_process
 from nlp_transfer.parts import recipe_from
+from nlp_transfer.pretraining.simcse import SimCseObjective
 from nlp_transfer.running import run
 
 SGD_STEPS = 4
 PRETRAIN = {"name": "pretrain", "block_length": 16, "head_steps": 2, "train": {"max_steps": 3, "batch_size": 4}}
 HOLDING = ("dann", "l2sp", "anchor", {"name": "joint_mlm", "head_steps": 2})
+DENOISE = {"name": "pretrain", "objective": "tsdae", "text": "both", "train": {"max_steps": 3, "batch_size": 4}}
+CONTRAST = DENOISE | {"objective": "simcse", "train": {"max_steps": 3, "batch_size": 4, "dropout": 0.1}}
 RUNS: dict[str, dict[str, Any]] = {
     "plain": {},
     "dann": {"methods": ("dann",)},
@@ -31,6 +35,7 @@ RUNS: dict[str, dict[str, Any]] = {
     "guarded": {"stages": [PRETRAIN, "finetune"], "selection": "dev", "source_only": True},
     "average": {"average": {"name": "ema", "decay": 0.5}},
     "held": {"methods": HOLDING, "average": "swa"},
+    "vectors": {"stages": [DENOISE, CONTRAST, "finetune"]},
 }
 
 
@@ -50,6 +55,7 @@ def main(folder: str, model: str) -> None:
     if is_main_process():
         torch.save(cdan.gradients, place / "cdan.gradients.pt")
     facts["cdan"] = cdan.state
+    torch.save(contrastive_gradient(Path(model)), place / f"contrast.{rank()}.pt")
     facts["resumed"] = resumed_equals_whole(place / "resumed", Path(model))
     for name, settings in RUNS.items():
         data = data_of("ner") | {"source.dev": ner_rows(13, 2), "target.test": ner_rows(17, 4)}
@@ -59,8 +65,27 @@ def main(folder: str, model: str) -> None:
         facts[name], facts[f"{name} guard"] = metrics["scores"], metrics.get("guard")
         facts[f"{name} again"] = run(recipe, data=data).metrics["scores"]
     # Each process says what it saw, so that a process that returned early or something else shows.
-    rank = torch.distributed.get_rank() if torch.distributed.is_initialized() else 0
-    (place / f"facts.{rank}.json").write_text(json.dumps(facts))
+    (place / f"facts.{rank()}.json").write_text(json.dumps(facts))
+
+
+def rank() -> int:
+    """Number of this process."""
+    return torch.distributed.get_rank() if torch.distributed.is_initialized() else 0
+
+
+def contrastive_gradient(folder: Path) -> torch.Tensor:
+    """The gradient that all processes together give a weight, each with its share of the texts; without dropout."""
+    world = torch.distributed.get_world_size() if torch.distributed.is_initialized() else 1
+    torch.manual_seed(1)
+    model = transformers.AutoModelForMaskedLM.from_pretrained(folder).eval()
+    ids = torch.randint(5, 60, (6, 9), generator=torch.Generator().manual_seed(0)).chunk(world)[rank()].repeat(2, 1)
+    with SimCseObjective(model, "mean", 0.05) as objective:
+        batch = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
+        objective.loss_sum(model, batch, 0.0)[0].backward()
+    gradient: torch.Tensor = model.get_input_embeddings().weight.grad
+    if world > 1:
+        torch.distributed.all_reduce(gradient)
+    return gradient
 
 
 @dataclass

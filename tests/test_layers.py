@@ -28,7 +28,7 @@ LAYERS = {
     ],
     2: [
         *["data", "tasks", "tuning", "methods", "models", "processes", "checkpoints"],
-        *["objectives", "caching", "forward", "averaging"],
+        *["objectives", "pretraining", "caching", "forward", "vocabulary", "averaging"],
     ],
     3: ["trainer", "parts", "arguments", "callbacks", "outputs", "strategies"],
     4: ["prepare", "workspace", "selecting", "jobs", "stages", "inference", "sequence", "runfolder"],

@@ -14,7 +14,8 @@ from helpers import Listener, data_of, make_recipe, saved_weights, text_rows
 
 from nlp_transfer import jobs
 from nlp_transfer.data.batching import PairCollator
-from nlp_transfer.data.masking import Block, MaskedBlocks, mask_block, pack, special_edges
+from nlp_transfer.data.blocks import Block, pack, special_edges
+from nlp_transfer.data.masking import MaskedBlocks, mask_block
 from nlp_transfer.data.pairs import NO_TARGET, Pick
 from nlp_transfer.errors import ModelError
 from nlp_transfer.objectives import MaskedLMObjective
@@ -29,7 +30,7 @@ PRETRAIN = {"name": "pretrain", "head_steps": 2, "train": {"max_steps": 2, "batc
 
 def blocks_of(name: str = "wordpiece", length: int = 24, **settings: Any) -> tuple[Any, list[Block]]:
     tokenizer = TOKENIZERS[name]()
-    return tokenizer, pack(tokenizer, TEXTS, length, **settings)
+    return tokenizer, list(pack(tokenizer, TEXTS, length, **settings))
 
 
 # The head
@@ -211,7 +212,9 @@ def test_masks_are_a_pure_function_of_seed_epoch_and_block() -> None:
     same = [blocks[1]] * 2
     data = MaskedBlocks(same, 0.3, tokenizer.mask_token_id, len(tokenizer), 3)
     assert not np.array_equal(*(data[Pick(number, NO_TARGET, 0)]["source"]["units"] for number in (0, 1)))
-    assert blocks[1].input_ids.tolist() == pack(tokenizer, TEXTS, 24)[1].input_ids.tolist()  # not changed in place
+    assert (
+        blocks[1].input_ids.tolist() == list(pack(tokenizer, TEXTS, 24))[1].input_ids.tolist()
+    )  # not changed in place
 
 
 def test_fates_are_80_10_10() -> None:
@@ -271,7 +274,7 @@ def test_texts_are_separated() -> None:
 
 @pytest.mark.parametrize("texts", [[""], [" ", ""]])
 def test_nothing_to_pack_gives_no_block(texts: list[str]) -> None:
-    assert pack(wordpiece_tokenizer(), texts, 64) == []
+    assert list(pack(wordpiece_tokenizer(), texts, 64)) == []
 
 
 def test_padding_is_never_a_unit() -> None:

@@ -73,6 +73,13 @@ def test_conditional_adversary_learns_what_it_learns_in_one_process(folders: dic
     assert first == pytest.approx(facts(folders[1])["cdan"], rel=1e-4)
 
 
+def test_contrast_has_the_negatives_of_all_processes(folders: dict[int, Path]) -> None:
+    expected = torch.load(folders[1] / "contrast.0.pt")
+    assert expected.abs().max() > 1e-3
+    for rank in (0, 1):
+        torch.testing.assert_close(torch.load(folders[2] / f"contrast.{rank}.pt"), expected, atol=1e-6, rtol=1e-3)
+
+
 def test_training_resumed_inside_an_epoch_is_one_that_was_not_stopped(folders: dict[int, Path]) -> None:
     """The stock trainer does not tell the sampler its epoch then: it would see the rows of the first epoch again."""
     assert facts(folders[1])["resumed"]
@@ -121,7 +128,7 @@ def test_run_folder_is_written_once(name: str, folders: dict[int, Path]) -> None
         return sorted(str(path.relative_to(folder)) for path in folder.rglob("*"))
 
     assert listing(folders[1] / name) == listing(folders[2] / name)
-    role = "adapted" if name in ("dann", "pretrain", "guarded", "held") else "source-only"
+    role = "adapted" if name in ("dann", "pretrain", "guarded", "held", "vectors") else "source-only"
     for file in ("log.jsonl", "stages.jsonl", f"predictions/{role}.target.test.jsonl"):
         counts = [len((folders[count] / name / file).read_text().splitlines()) for count in (1, 2)]
         assert counts[0] == counts[1], file

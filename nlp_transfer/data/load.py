@@ -146,7 +146,7 @@ def load_split(
     elif not isinstance(source, (str, Path)):
         raise TypeError(f"a path, 'hub:…' or a datasets.Dataset was expected for {name}, not {type(source)}")
     elif str(source).startswith(HUB):
-        hub = _from_hub(str(source).removeprefix(HUB), name, hub_split, config, revision)
+        hub = from_hub(str(source).removeprefix(HUB), name, hub_split, config, revision)
         table = formats.read_dataset(hub, f"{source} ({hub_split})", wanted)
     else:
         table = _from_file(Path(source), name, kind, columns, format, wanted)
@@ -185,7 +185,7 @@ def refuse(problems: list[Problem]) -> None:
 
 def _from_file(path: Path, name: str, kind: Kind, columns: Columns, format: str | None, wanted: set[str]) -> Table:
     origin = str(path)
-    _check_file(path, name)
+    check_file(path, name)
     chosen = formats.SUFFIXES.get(path.suffix.lower()) if format is None else format
     if chosen not in formats.FORMATS:
         what = f"the suffix '{path.suffix}'" if format is None else f"'{format}'"
@@ -214,7 +214,7 @@ def _from_file(path: Path, name: str, kind: Kind, columns: Columns, format: str 
     return table
 
 
-def _check_file(path: Path, name: str) -> None:
+def check_file(path: Path, name: str) -> None:
     """Refuse what is no file, with the nearest name in its folder."""
     if path.is_file():
         return
@@ -248,7 +248,12 @@ def _unfit(format: str | None, kind: Kind, columns: Columns, origin: str) -> lis
     return problems
 
 
-def _from_hub(hub_id: str, name: str, split: str | None, config: str | None, revision: str | None) -> Dataset:
+def from_hub(hub_id: str, name: str, split: str | None, config: str | None, revision: str | None) -> Dataset:
+    """Load one split of a hub data set; it stays on disk, memory-mapped.
+
+    Raises:
+        DataError: No split is named, or the data set cannot be loaded.
+    """
     where = f"{HUB}{hub_id}"
     if split is None:
         refuse([Problem(f"say which split to load: {name}.split", where)])

@@ -1,4 +1,4 @@
-"""Text for masked language modelling: packed into blocks, whole words masked.
+"""Masks over blocks of text: whole words are hidden.
 
 Masks are a pure function of (seed, block, epoch): every epoch masks other words, and a resumed run masks the same.
 """
@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from .blocks import Block
 from .pairs import Pick
 from .windows import Limits, Window, word_groups
 
@@ -32,66 +33,6 @@ class Masking:
     head_steps: int | None = None
 
 
-@dataclass(frozen=True)
-class Block:
-    """A run of text, ready to be masked.
-
-    Args:
-        input_ids: Token ids with the tokenizer's special tokens around the text.
-        groups: For each token the number of its word inside the block; -1 for special tokens.
-    """
-
-    input_ids: np.ndarray
-    groups: np.ndarray
-
-
-def pack(tokenizer: Any, texts: Sequence[str], block_length: int, whole_words: bool = True) -> list[Block]:
-    """Concatenate texts, separated by the separator token, and cut them into blocks without padding.
-
-    Words are not cut apart at the border of two blocks. (Packing as in RoBERTa's FULL-SENTENCES, Liu et al. 2019.)
-
-    Args:
-        tokenizer: A fast tokenizer.
-        texts: Texts, in the order in which they are packed.
-        block_length: Tokens in a block, special tokens included.
-        whole_words: Group the pieces of a word (by the tokenizer's own word borders); otherwise each token is its
-            own group.
-
-    Returns:
-        Blocks; only the last may be shorter than ``block_length`` by more than a word.
-    """
-    encoded = tokenizer(
-        list(texts),
-        add_special_tokens=False,
-        return_attention_mask=False,
-        return_token_type_ids=False,
-        verbose=False,
-    )
-    separator = tokenizer.sep_token_id if tokenizer.sep_token_id is not None else tokenizer.eos_token_id
-    words: list[list[int]] = []
-    for number, ids in enumerate(encoded["input_ids"]):
-        word_ids = _word_ids(encoded, number) if whole_words else list(range(len(ids)))
-        words += _split_words(ids, word_ids)
-        if separator is not None:
-            words.append([-int(separator) - 1])
-    prefix, suffix = special_edges(tokenizer)
-    room = block_length - len(prefix) - len(suffix)
-    blocks: list[Block] = []
-    current: list[list[int]] = []
-    filled = 0
-    for word in words:
-        pieces = [word[at : at + room] for at in range(0, len(word), room)]
-        for piece in pieces:
-            if filled + len(piece) > room:
-                blocks.append(_block(current, prefix, suffix))
-                current, filled = [], 0
-            current.append(piece)
-            filled += len(piece)
-    if any(word[0] >= 0 for word in current):
-        blocks.append(_block(current, prefix, suffix))
-    return blocks
-
-
 def blocks_of_rows(
     tokenizer: Any, texts: Sequence[str], windows: Sequence[Window], limits: Limits, whole_words: bool = True
 ) -> list[Block]:
@@ -109,45 +50,6 @@ def blocks_of_rows(
         words = groups if whole_words else np.where(groups < 0, -1, np.arange(len(groups)))
         blocks.append(Block(np.asarray(window.input_ids), words))
     return blocks
-
-
-def _word_ids(encoded: Any, number: int) -> list[int]:
-    """Word number of each token. SentencePiece tokenizers split at spaces only, which is what a word is there."""
-    return [-1 if word is None else word for word in encoded.word_ids(number)]
-
-
-def _split_words(ids: Sequence[int], word_ids: Sequence[int]) -> list[list[int]]:
-    words: list[list[int]] = []
-    for at, token in enumerate(ids):
-        if at and word_ids[at] == word_ids[at - 1]:
-            words[-1].append(token)
-        else:
-            words.append([token])
-    return words
-
-
-def _block(words: Sequence[Sequence[int]], prefix: list[int], suffix: list[int]) -> Block:
-    # A separator between texts travels as -(id + 1): a token, but no word.
-    while words and words[-1][0] < 0:
-        words = words[:-1]
-    while words and words[0][0] < 0:
-        words = words[1:]
-    ids = [token if token >= 0 else -token - 1 for word in words for token in word]
-    groups = [number if word[0] >= 0 else -1 for number, word in enumerate(words) for _ in word]
-    edges = (len(prefix), len(suffix))
-    return Block(
-        np.asarray(prefix + ids + suffix),
-        np.pad(np.asarray(groups, dtype=np.int64), edges, constant_values=-1),
-    )
-
-
-def special_edges(tokenizer: Any) -> tuple[list[int], list[int]]:
-    """Return the special tokens that the tokenizer puts before and after a text."""
-    encoded = tokenizer("a", return_special_tokens_mask=True)
-    ids, special = encoded["input_ids"], encoded["special_tokens_mask"]
-    first = special.index(0)
-    last = len(special) - 1 - special[::-1].index(0)
-    return ids[:first], ids[last + 1 :]
 
 
 def mask_block(

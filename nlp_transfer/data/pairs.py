@@ -73,7 +73,7 @@ class EpochSampler(torch.utils.data.Sampler[Pick]):
 
     def __init__(
         self,
-        lengths: Sequence[int],
+        lengths: Sequence[int] | np.ndarray,
         batch_size: int,
         seed: int,
         target_lengths: Sequence[int] | None = None,

@@ -55,7 +55,9 @@ def format_of(path: Path, wanted: str | None) -> str:
     return chosen
 
 
-def read_rows(file: BinaryIO, origin: str, format: str, text_column: str = "text") -> Iterator[Row]:
+def read_rows(
+    file: BinaryIO, origin: str, format: str, text_column: str = "text", advice: str = "Name it with --text-column."
+) -> Iterator[Row]:
     """Read texts, holding one row in memory.
 
     In ``txt`` every line is a text, blank ones too, so that answer *n* belongs to line *n*. In the other formats blank
@@ -66,6 +68,7 @@ def read_rows(file: BinaryIO, origin: str, format: str, text_column: str = "text
         origin: Its name, for messages.
         format: One of :data:`FORMATS`.
         text_column: Column of the text (jsonl, csv, tsv).
+        advice: What to do where the header does not hold it.
 
     Returns:
         Rows, in order.
@@ -80,8 +83,8 @@ def read_rows(file: BinaryIO, origin: str, format: str, text_column: str = "text
         numbered = enumerate(lines, start=1)
         return (_json_row(line, f"{origin}:{number}", text_column) for number, line in numbered if line.strip())
     if format == "tsv" and file.seekable() and not _is_quoted(file, origin):
-        return _delimited(((number, line.split("\t")) for number, line in _filled(lines)), origin, text_column)
-    return _delimited(_fields(lines, _DELIMITERS[format]), origin, text_column)
+        return _delimited(((number, line.split("\t")) for number, line in _filled(lines)), origin, text_column, advice)
+    return _delimited(_fields(lines, _DELIMITERS[format]), origin, text_column, advice)
 
 
 def _lines(file: BinaryIO, origin: str) -> Iterator[str]:
@@ -163,7 +166,7 @@ def _fields(lines: Iterable[str], delimiter: str) -> Iterator[tuple[int, list[st
         csv.field_size_limit(limit)
 
 
-def _delimited(rows: Iterator[tuple[int, Any]], origin: str, column: str) -> Iterator[Row]:
+def _delimited(rows: Iterator[tuple[int, Any]], origin: str, column: str, advice: str) -> Iterator[Row]:
     _, header = next(rows, (1, None))
     if header is None:
         return iter(())
@@ -172,9 +175,7 @@ def _delimited(rows: Iterator[tuple[int, Any]], origin: str, column: str) -> Ite
     names = [name.strip() for name in header]
     if names.count(column) != 1:
         count = "no column" if column not in names else "more than one column"
-        text = (
-            f"{count} '{column}' in the header: {', '.join(names)}.{nearest(column, names)} Name it with --text-column."
-        )
+        text = f"{count} '{column}' in the header: {', '.join(names)}.{nearest(column, names)} {advice}"
         raise DataError([Problem(text, f"{origin}:1")])
     return (_cell(fields, len(names), names.index(column), f"{origin}:{number}") for number, fields in rows)
 

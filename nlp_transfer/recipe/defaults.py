@@ -4,18 +4,21 @@ from __future__ import annotations
 
 from typing import Any
 
+from .pretraining import OBJECTIVE_DEFAULTS
 from .schema import Recipe, TrainSpec
 from .trust import GuardSpec
 
 # Adapters and heads start from nothing and bear (and need) higher rates than pretrained weights.
 LEARNING_RATES = {"full": 5e-5, "lora": 5e-4, "frozen": 1e-3, "top_layers": 1e-4}
-PRETRAIN_RATES = {"lora": 5e-4}
-PRETRAIN_RATE = 1e-4
+PRETRAIN_RATES = {"mlm": 1e-4, "tsdae": 3e-5, "simcse": 3e-5}
+PRETRAIN_ADAPTER_RATES = {"mlm": 5e-4, "tsdae": 3e-4, "simcse": 3e-4}
 EPOCHS = 3.0
 BATCH_SIZE = 16
 # Only the head learns under a frozen encoder: many cheap passes, larger batches.
 FROZEN_EPOCHS = 20.0
 FROZEN_BATCH_SIZE = 64
+# The rest of the batch are the negatives.
+CONTRAST_BATCH_SIZE = 64
 PACKED_BLOCK = 128
 
 
@@ -37,11 +40,10 @@ def resolve(recipe: Recipe) -> Recipe:
         data["output"] = f"runs/{recipe.name}"
     tuning = recipe.tuning.name
     for stage in data["stages"]:
-        stage["train"] = _filled({**data["train"], **stage["train"]}, stage["name"], tuning)
-        longest = data["data"]["max_length"]
-        if stage["name"] == "pretrain" and stage["block_length"] is None and longest is not None:
-            stage["block_length"] = max(16, min(longest, PACKED_BLOCK))
-    data["train"] = _filled(data["train"], "finetune", tuning)
+        stage["train"] = _filled({**data["train"], **stage["train"]}, tuning, stage.get("objective"))
+        if stage["name"] == "pretrain":
+            _fill_pretraining(stage, data["data"]["max_length"])
+    data["train"] = _filled(data["train"], tuning)
     compares = recipe.adapts and recipe.source_only and recipe.data.target.unlabelled is not None
     if data["guard"] is None:
         data["guard"] = compares
@@ -50,13 +52,23 @@ def resolve(recipe: Recipe) -> Recipe:
     return Recipe.model_validate(data)
 
 
-def _filled(train: dict[str, Any], stage: str, tuning: str) -> dict[str, Any]:
-    """Return complete training settings of a stage."""
-    frozen = stage == "finetune" and tuning == "frozen"
+def _fill_pretraining(stage: dict[str, Any], longest: int | None) -> None:
+    if stage["text"] is None and stage["corpus"] is None:
+        stage["text"] = "target"
+    if stage["block_length"] is None and longest is not None:
+        stage["block_length"] = max(16, min(longest, PACKED_BLOCK))
+    for key, value in OBJECTIVE_DEFAULTS[stage["objective"]].items():
+        stage[key] = value if stage[key] is None else stage[key]
+
+
+def _filled(train: dict[str, Any], tuning: str, objective: str | None = None) -> dict[str, Any]:
+    """Return complete training settings of a stage; a pretrain stage has an objective."""
+    frozen = objective is None and tuning == "frozen"
+    batch_size = CONTRAST_BATCH_SIZE if objective == "simcse" else BATCH_SIZE
     defaults = {
         "epochs": FROZEN_EPOCHS if frozen else EPOCHS,
-        "batch_size": FROZEN_BATCH_SIZE if frozen else BATCH_SIZE,
-        "learning_rate": _learning_rate(stage, tuning),
+        "batch_size": FROZEN_BATCH_SIZE if frozen else batch_size,
+        "learning_rate": _learning_rate(tuning, objective),
     }
     filled = {key: defaults.get(key) if value is None else value for key, value in train.items()}
     if filled["head_learning_rate"] is None:
@@ -64,7 +76,7 @@ def _filled(train: dict[str, Any], stage: str, tuning: str) -> dict[str, Any]:
     return TrainSpec.model_validate(filled).model_dump()
 
 
-def _learning_rate(stage: str, tuning: str) -> float:
-    if stage == "pretrain":
-        return PRETRAIN_RATES.get(tuning, PRETRAIN_RATE)
-    return LEARNING_RATES.get(tuning, LEARNING_RATES["full"])
+def _learning_rate(tuning: str, objective: str | None) -> float:
+    if objective is None:
+        return LEARNING_RATES.get(tuning, LEARNING_RATES["full"])
+    return (PRETRAIN_ADAPTER_RATES if tuning == "lora" else PRETRAIN_RATES)[objective]

@@ -11,14 +11,23 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, ConfigDict, Field, model_validator
 
 from .comparing import CompareSpec
-from .section import Section, SomeOf
+from .files import Columns as Columns
+from .files import DataFile as DataFile
+from .pretraining import PretrainSettings
+from .section import Positive, Rate, Section, Share, SomeOf
 from .trust import GuardSpec, SelectionSpec
 
-Rate = Annotated[float, Field(gt=0, le=1)]
-Share = Annotated[float, Field(ge=0, lt=1)]
-Positive = Annotated[int, Field(ge=1)]
-
 TASKS = ("classification", "sentiment", "ner")
+
+
+class VocabularySpec(Section):
+    """Words of the target text that become tokens: those with the highest occurrences × (pieces − 1).
+
+    Attributes:
+        tokens: How many, at most.
+    """
+
+    tokens: Annotated[int, Field(ge=1, le=50_000)]
 
 
 class ModelSpec(Section):
@@ -27,6 +36,7 @@ class ModelSpec(Section):
     Attributes:
         id: Hub id (``owner/name``), local folder, or the folder of an earlier run.
         revision: Branch, tag or commit of a hub id.
+        extend_vocabulary: Make tokens of words that the vocabulary cuts into many pieces.
         trust_remote_code: Never allowed to be true here: models that bring their own code are refused.
     """
 
@@ -34,42 +44,10 @@ class ModelSpec(Section):
 
     id: str = Field(min_length=1)
     revision: str | None = None
+    extend_vocabulary: VocabularySpec | None = None
     trust_remote_code: Annotated[
         Literal[False], Field(description="false (models that bring their own code are refused)")
     ] = False
-
-
-class Columns(Section):
-    """Names (or, for CoNLL files, zero-based indexes) of the columns; ``None`` stands for the usual name."""
-
-    text: str | None = None
-    label: str | None = None
-    labels: str | None = None
-    words: str | int | None = None
-    tags: str | int | None = None
-    entities: str | None = None
-
-
-class DataFile(Section):
-    """One file, or one split of a hub data set.
-
-    Attributes:
-        path: File (relative to ``data.folder``), ``hub:owner/name``, or ``demo:…`` for the data shipped here.
-        format: csv, tsv, jsonl, parquet, txt or conll; by default from the file's suffix.
-        split: Split of a hub data set.
-        config: Configuration of a hub data set.
-        revision: Revision of a hub data set.
-        columns: Column names of this file; ``data.columns`` otherwise.
-    """
-
-    shorthand = "path"
-
-    path: str = Field(min_length=1)
-    format: Literal["csv", "tsv", "jsonl", "parquet", "txt", "conll"] | None = None
-    split: str | None = None
-    config: str | None = None
-    revision: str | None = None
-    columns: Columns | None = None
 
 
 class SourceData(Section):
@@ -261,27 +239,13 @@ class FinetuneStage(Section):
     train: Changes = Field(default_factory=dict)
 
 
-class PretrainStage(Section):
-    """Continue the encoder's pretraining by masked language modelling (Gururangan et al. 2020).
+class PretrainStage(PretrainSettings):
+    """Continue the encoder's pretraining, see :class:`~nlp_transfer.recipe.pretraining.PretrainSettings`.
 
     Attributes:
-        text: Whose text: ``target`` (unlabelled rows), ``source`` or ``both``.
-        mask_rate: Share of the words that are masked.
-        whole_words: Mask all pieces of a word together.
-        block_length: Tokens in one packed block; by default ``data.max_length``, at most 128.
-        head_steps: Optimizer steps in which a fresh masked-LM head is fitted with the encoder frozen before
-            both train together; by default 200 when the checkpoint has no such head, else 0.
         train: Settings that differ from the recipe's ``train`` section.
     """
 
-    shorthand = "name"
-
-    name: Literal["pretrain"] = "pretrain"
-    text: Literal["target", "source", "both"] = "target"
-    mask_rate: Annotated[float, Field(gt=0, lt=1)] = 0.15
-    whole_words: bool = True
-    block_length: Annotated[int, Field(ge=16, le=8192)] | None = None
-    head_steps: Annotated[int, Field(ge=0)] | None = None
     train: Changes = Field(default_factory=dict)
 
 

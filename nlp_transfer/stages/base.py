@@ -80,6 +80,12 @@ def finished(folder: Path, fingerprint: str) -> StageResult | None:
     return StageResult(folder, facts) if facts.get("fingerprint") == fingerprint else None
 
 
+def recorded(model: Path) -> dict[str, Any]:
+    """Return the facts of the finished stage that left a model."""
+    facts: dict[str, Any] = json.loads((model.parent / DONE).read_text(encoding="utf8"))
+    return facts
+
+
 def begin(space: Workspace, folder: Path, fingerprint: str) -> None:
     """Drop the checkpoints of other data or settings: resuming from them would mix the two."""
     if is_main_process() and discard_others(folder, fingerprint):

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from .. import jobs, models
-from ..data.masking import Block, MaskedBlocks, Masking, blocks_of_rows, pack
+from ..data.blocks import Block, pack
+from ..data.masking import MaskedBlocks, Masking, blocks_of_rows
 from ..errors import ModelError
 from ..jobs import Job
 from ..methods.base import Method
@@ -16,6 +17,7 @@ from ..recipe.schema import TrainSpec
 from ..tasks.base import Encoded
 from ..tasks.masked_lm import MaskedLMHead
 from ..workspace import Workspace
+from .base import recorded
 from .model import dropouts, output_of
 from .pretrain import DEFAULT_BLOCK, FRESH_HEAD_STEPS
 
@@ -74,7 +76,8 @@ def _head(
     loaded.model.requires_grad_(True)
     prefix = models.encoder_prefix(loaded.model)
     # An adapter of a pretrain stage brings the head that its base has not.
-    fresh = encoder is None and any(not parameter.startswith(prefix) for parameter in loaded.fresh)
+    missing = any(not parameter.startswith(prefix) for parameter in loaded.fresh)
+    fresh = missing if encoder is None else bool(recorded(encoder)["untrained_head"])
     steps = (FRESH_HEAD_STEPS if fresh else 0) if masking.head_steps is None else masking.head_steps
     if steps:
         which = "the checkpoint has no masked-LM head: a fresh one" if fresh else "the masked-LM head"
@@ -91,7 +94,7 @@ def _head(
 
 def _fit(space: Workspace, train: TrainSpec, folder: Path, masking: Masking, model: Any, steps: int) -> None:
     block = min(DEFAULT_BLOCK, space.limits.max_length)
-    data = _dataset(space, masking, pack(space.tokenizer, _texts(space), block, masking.whole_words))
+    data = _dataset(space, masking, list(pack(space.tokenizer, _texts(space), block, masking.whole_words)))
     with MaskedLMObjective(model) as objective:
         lengths = [len(item.input_ids) for item in data.blocks]
         jobs.fit_head(Job(space, train, folder, "finetune", objective, data, lengths), model, steps)

@@ -12,6 +12,7 @@ from safetensors.torch import load_file
 from .. import models, parts
 from ..errors import ModelError
 from ..recipe.schema import TrainSpec
+from ..vocabulary import grow
 from ..workspace import Workspace
 
 
@@ -24,7 +25,7 @@ def task_model(space: Workspace, train: TrainSpec, encoder: Path | None, title: 
         encoder: Output model of an earlier stage, whose encoder is taken, or None for that of the base model.
         title: Name of the stage in what the run says.
     """
-    loaded = models.load_model(space.task.auto_class, space.base, task_config(space, train))
+    loaded = load_base(space, space.task.auto_class, task_config(space, train))
     if models.label_names(space.base) not in (None, space.task.labels):
         space.reporter.say(f"{title}: the model's head is for other labels; it starts anew.")
         loaded = models.renew_head(loaded)
@@ -50,6 +51,14 @@ def finished_model(space: Workspace, train: TrainSpec, folder: Path) -> Any:
     """
     base = output_of(space, folder)
     return models.load_model(space.task.auto_class, base, task_config(replace(space, base=base), train)).model
+
+
+def load_base(space: Workspace, auto_class: str, config: Any) -> models.Loaded:
+    """Load the base model with one kind of head, and with rows for the words that its vocabulary was extended by."""
+    loaded = models.load_model(auto_class, space.base, config)
+    if space.new_words:
+        grow(loaded.model, space.tokenizer, space.new_words)
+    return loaded
 
 
 def task_config(space: Workspace, train: TrainSpec) -> Any:
@@ -103,6 +112,29 @@ def adopt_encoder(model: Any, folder: Path) -> None:
         for key, value in wanted.items():
             if key in own:
                 own[key].copy_(value)
+
+
+def continue_from(model: Any, folder: Path) -> None:
+    """Give a masked-LM model everything that an earlier pretrain stage of the same recipe has trained, head included.
+
+    Args:
+        model: The masked-LM model of the base, after the same tuning.
+        folder: Output model of the earlier stage.
+
+    Raises:
+        ModelError: The folder holds weights that this model has no place for.
+    """
+    outcome: Any
+    if (folder / "adapter_config.json").is_file():
+        from peft import set_peft_model_state_dict
+
+        with models.quiet():
+            outcome = set_peft_model_state_dict(model, load_file(folder / "adapter_model.safetensors"))
+    else:
+        # Tied decoders are not saved: they follow the embeddings, which are loaded in place.
+        outcome = model.load_state_dict(load_file(folder / "model.safetensors"), strict=False)
+    if outcome.unexpected_keys:
+        raise ModelError(f"{folder} does not hold the weights of this model: {outcome.unexpected_keys[:3]} …")
 
 
 def _saved_name(name: str) -> str:

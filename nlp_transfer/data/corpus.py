@@ -1,0 +1,159 @@
+"""A corpus of unlabelled text of any size: read from its file again whenever it is needed, never held in memory."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from datasets import Dataset
+
+from nlp_transfer.data.formats import SUFFIXES
+from nlp_transfer.data.load import HUB, SHOWN, check_file, from_hub, refuse
+from nlp_transfer.data.spans import is_blank
+from nlp_transfer.data.texts import FORMATS, Row, read_rows
+from nlp_transfer.errors import DataError, Problem, nearest
+
+ROWS_AT_ONCE = 1000
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """Checked texts; each iteration reads them anew, in order.
+
+    Args:
+        name: Key path in the recipe, such as ``stages.0.corpus``.
+        origin: File or hub id, for messages.
+        read: Opens the file and yields its rows.
+        rows: Number of texts.
+        fingerprint: SHA-256 (hex) over the texts, whatever format they come in.
+    """
+
+    name: str
+    origin: str
+    read: Callable[[], Iterator[Row]]
+    rows: int = 0
+    fingerprint: str = ""
+
+    def __len__(self) -> int:
+        return self.rows
+
+    def __iter__(self) -> Iterator[str]:
+        return (row.text for row in self.read() if row.text is not None)
+
+
+def load_corpus(
+    source: str | Path | Dataset,
+    *,
+    name: str,
+    column: str = "text",
+    format: str | None = None,
+    hub_split: str | None = None,
+    config: str | None = None,
+    revision: str | None = None,
+) -> Corpus:
+    """Open a corpus, and read it once to check and count its rows.
+
+    Args:
+        source: A file (txt, jsonl, csv, tsv or parquet), ``hub:owner/name``, or a ``datasets.Dataset``. The last two
+            lie memory-mapped on disk.
+        name: Key path of the role, for messages.
+        column: Name of the column of texts.
+        format: Format of the file; by default from its suffix.
+        hub_split: Split of a hub data set.
+        config: Configuration of a hub data set.
+        revision: Revision of a hub data set.
+
+    Raises:
+        DataError: The file cannot be read or holds no rows, or rows in it are bad: the first 20 are shown.
+    """
+    if isinstance(source, Dataset):
+        corpus = _of_dataset(source, name, f"{name} (in memory)", column)
+    elif str(source).startswith(HUB):
+        hub = from_hub(str(source).removeprefix(HUB), name, hub_split, config, revision)
+        corpus = _of_dataset(hub, name, f"{source} ({hub_split})", column)
+    else:
+        corpus = _of_file(Path(source), name, column, format)
+    return _checked(corpus)
+
+
+def _checked(corpus: Corpus) -> Corpus:
+    digest = hashlib.sha256()
+    problems: list[Problem] = []
+    rows = 0
+    for number, row in enumerate(corpus.read(), start=1):
+        if row.text is None or is_blank(row.text):
+            problems.append(Problem(row.error or f"{corpus.origin}: row {number}: the text is empty"))
+            if len(problems) == SHOWN:
+                break
+            continue
+        text = row.text.encode("utf-8")
+        digest.update(b"%d:" % len(text) + text)
+        rows += 1
+    refuse(problems)
+    if not rows:
+        refuse([Problem(f"the file holds no rows ({corpus.name})", corpus.origin)])
+    return Corpus(corpus.name, corpus.origin, corpus.read, rows, digest.hexdigest())
+
+
+def _of_file(path: Path, name: str, column: str, format: str | None) -> Corpus:
+    check_file(path, name)
+    chosen = SUFFIXES.get(path.suffix.lower()) if format is None else format
+    if chosen == "parquet":
+        return Corpus(name, str(path), partial(_parquet_rows, path, column))
+    if chosen not in FORMATS:
+        what = f"the suffix '{path.suffix}'" if format is None else f"format '{format}'"
+        allowed = ", ".join((*FORMATS, "parquet"))
+        refuse([Problem(f"a corpus is text, not what {what} stands for; give it as {allowed} ({name})", str(path))])
+    return Corpus(name, str(path), partial(_file_rows, path, str(chosen), column))
+
+
+def _file_rows(path: Path, format: str, column: str) -> Iterator[Row]:
+    try:
+        with path.open("rb") as file:
+            for row in read_rows(file, str(path), format, column, advice="Name it with corpus.columns.text."):
+                # Blank lines are common in plain text files, and are no texts.
+                if format != "txt" or row.text is None or not is_blank(row.text):
+                    yield row
+    except OSError as error:
+        raise DataError([Problem(f"the file cannot be read: {error.strerror}", str(path))]) from error
+
+
+def _parquet_rows(path: Path, column: str) -> Iterator[Row]:
+    import pyarrow
+    import pyarrow.parquet
+
+    try:
+        file = pyarrow.parquet.ParquetFile(path)
+        _check_column(column, file.schema_arrow.names, str(path))
+        for batch in file.iter_batches(ROWS_AT_ONCE, columns=[column]):
+            yield from _values(batch.column(0).to_pylist(), str(path))
+    except pyarrow.ArrowException as error:
+        raise DataError([Problem(f"not a readable Parquet file: {error}", str(path))]) from error
+
+
+def _of_dataset(rows: Dataset, name: str, origin: str, column: str) -> Corpus:
+    _check_column(column, rows.column_names, origin)
+    return Corpus(name, origin, partial(_dataset_rows, rows.select_columns([column]), origin, column))
+
+
+def _dataset_rows(rows: Dataset, origin: str, column: str) -> Iterator[Row]:
+    for batch in rows.iter(ROWS_AT_ONCE):
+        yield from _values(batch[column], origin)
+
+
+def _check_column(column: str, names: list[str], origin: str) -> None:
+    if column not in names:
+        message = f"no column '{column}'; there are: {', '.join(names)}.{nearest(column, names)}"
+        refuse([Problem(f"{message} Name it with corpus.columns.text.", origin)])
+
+
+def _values(values: list[Any], origin: str) -> Iterator[Row]:
+    for value in values:
+        if isinstance(value, str):
+            yield Row(value)
+        else:
+            yield Row(None, f"{origin}: a text is {str(value)[:40]!r}, not a string")

@@ -1,0 +1,1 @@
+"""Ways to go on pretraining an encoder on unlabelled text. One file an objective."""
