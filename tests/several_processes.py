@@ -13,11 +13,10 @@ from typing import Any
 
 import torch
 import transformers
-from helpers import data_of, ner_rows, recipe_data
+from helpers import data_of, make_recipe, ner_rows
 from training import StopAfter, build
 
 from nlp_transfer.hardware import is_main_process
-from nlp_transfer.parts import recipe_from
 from nlp_transfer.pretraining.simcse import SimCseObjective
 from nlp_transfer.running import run
 
@@ -34,7 +33,7 @@ RUNS: dict[str, dict[str, Any]] = {
     "pretrain": {"stages": [PRETRAIN, "finetune"]},
     "guarded": {"stages": [PRETRAIN, "finetune"], "selection": "dev", "source_only": True},
     "average": {"average": {"name": "ema", "decay": 0.5}},
-    "held": {"methods": HOLDING, "average": "swa"},
+    "held": {"methods": HOLDING, "average": "swa", "source_only": True},
     "vectors": {"stages": [DENOISE, CONTRAST, "finetune"]},
 }
 
@@ -59,8 +58,7 @@ def main(folder: str, model: str) -> None:
     facts["resumed"] = resumed_equals_whole(place / "resumed", Path(model))
     for name, settings in RUNS.items():
         data = data_of("ner") | {"source.dev": ner_rows(13, 2), "target.test": ner_rows(17, 4)}
-        values = recipe_data(place / name, Path(model), "ner", **settings, max_steps=3, dropout=0.0)
-        recipe = recipe_from(values | {"source_only": name in ("held", "guarded")})
+        recipe = make_recipe(place / name, Path(model), "ner", **settings, max_steps=3, dropout=0.0)
         metrics = run(recipe, data=data).metrics
         facts[name], facts[f"{name} guard"] = metrics["scores"], metrics.get("guard")
         facts[f"{name} again"] = run(recipe, data=data).metrics["scores"]

@@ -12,6 +12,9 @@ from nlp_transfer.methods.base import Method
 from nlp_transfer.parts import METHODS
 from nlp_transfer.units import UNKNOWN, Sizes, Step
 
+ALIGNING = ["dann", "cdan", "mmd", "coral", "mcc"]
+"""Methods that need nothing of a step but its units."""
+
 SIZES = {False: Sizes(hidden=6, labels=3), True: Sizes(hidden=6, labels=3, multi_label=True)}
 
 

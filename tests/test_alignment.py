@@ -12,11 +12,10 @@ import numpy as np
 import pytest
 import torch
 from helpers import make_recipe
-from steps import SIZES, assert_differentiable_zero, built, make_step, numpy_of, softmax, term
+from steps import ALIGNING, SIZES, assert_differentiable_zero, built, make_step, numpy_of, softmax, term
 
 from nlp_transfer import functional
 from nlp_transfer.errors import RecipeError
-from nlp_transfer.parts import METHODS
 from nlp_transfer.units import UNKNOWN, class_weights
 
 # What is predicted, as outcomes of decisions
@@ -245,7 +244,7 @@ def test_one_step_downhill_brings_the_term_down(name: str, multi_label: bool) ->
 
 
 @pytest.mark.parametrize("multi_label", [False, True])
-@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("name", ALIGNING)
 @pytest.mark.parametrize(("source", "target"), [(0, 0), (5, 0), (0, 5), (5, 1), (1, 5), (1, 1)])
 def test_too_few_units(name: str, multi_label: bool, source: int, target: int) -> None:
     step = make_step(source, target, multi_label)
@@ -274,7 +273,7 @@ def test_equal_units_and_certain_predictions_are_finite(name: str) -> None:
         assert tensor.grad is None or torch.isfinite(tensor.grad).all()
 
 
-@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("name", ALIGNING)
 def test_autocast_changes_nothing(name: str) -> None:
     """Far from the origin, where bf16 would see no difference between units at all."""
     step = make_step()

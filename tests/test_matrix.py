@@ -68,7 +68,8 @@ def part(name: str) -> dict[str, Any]:
 def plain(folder: Path, model: Path, kind: str, tuning: str, methods: tuple[str, ...]) -> dict[str, Any]:
     """The recipe with its shorthands written out, as ``findings`` wants it."""
     data = recipe_data(folder, model, kind, part(tuning))
-    given = {"methods": [part(name) for name in methods], "source_only": taught(methods)}
+    # Without the guard, the model that is looked at is always the one that was trained last.
+    given = {"methods": [part(name) for name in methods], "source_only": taught(methods), "guard": False}
     return data | given
 
 
