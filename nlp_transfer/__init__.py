@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from . import errors
     from .checking import check
     from .comparison.compare import Comparison, compare
+    from .diagnosis.diagnose import diagnose
+    from .diagnosis.result import Diagnosis
     from .inference import Predictor, evaluate, load_predictor
     from .methods.base import Method
     from .methods.cdan import Cdan
@@ -44,6 +46,7 @@ __all__ = [
     "Comparison",
     "Coral",
     "Dann",
+    "Diagnosis",
     "Frozen",
     "Full",
     "Lora",
@@ -62,6 +65,7 @@ __all__ = [
     "TransferTrainer",
     "check",
     "compare",
+    "diagnose",
     "errors",
     "evaluate",
     "load_predictor",
@@ -75,6 +79,8 @@ __all__ = [
 _HOMES = {
     "checking": ("check",),
     "comparison.compare": ("Comparison", "compare"),
+    "diagnosis.diagnose": ("diagnose",),
+    "diagnosis.result": ("Diagnosis",),
     "inference": ("Predictor", "evaluate", "load_predictor"),
     "methods.base": ("Method",),
     "methods.cdan": ("Cdan",),
