@@ -51,7 +51,8 @@ class Evidence:
     Args:
         target_rows: Texts of the target; 0 without any.
         target_tokens: Tokens of the target text in all.
-        a_distance: Proxy A-distance on encoder features.
+        words: The task labels words, not texts.
+        a_distance: Proxy A-distance on encoder features of what the task labels.
         unseen_gap: Share of target words unseen in the source, minus that of held-out source words.
         pieces_gap: Pieces per word in the target minus those in the source.
         perplexity_ratio: Pseudo-perplexity of the target ÷ that of the source.
@@ -63,6 +64,7 @@ class Evidence:
 
     target_rows: int
     target_tokens: float = 0.0
+    words: bool = False
     a_distance: Interval | None = None
     unseen_gap: float | None = None
     pieces_gap: float | None = None
@@ -222,4 +224,6 @@ def _far(found: Evidence, aligning: list[str]) -> list[Advice]:
     elif found.shift is not None:
         because += f", and the estimated shift of the labels ({found.shift:.2f}) is small or unsure"
     basis = f"mixed: a difference of topics alone gives such a distance and costs a tuned model little. {KAROUZOS}"
+    if found.words:
+        basis += ". These are texts; for entities there is hardly any evidence"
     return [Advice("maybe", " or ".join(aligning), because, basis, _changes(found, methods=f"[{aligning[0]}]"))]

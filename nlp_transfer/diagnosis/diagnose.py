@@ -15,7 +15,7 @@ from ..arguments import check_batches
 from ..data.load import Split
 from ..hardware import default_device
 from ..intervals import Interval
-from ..models import encoder_prefix, load_model, read_config
+from ..models import encoder_prefix, load_model, quiet, read_config
 from ..prepare import Splits, load_splits
 from ..recipe import schema
 from ..recipe.defaults import resolve
@@ -76,7 +76,8 @@ def diagnose(
         probe = take(bare, samples)
         perplexity = _perplexity(bare, probe)
         reporter.say("timing a few steps of training")
-        times = estimate_times(bare, samples[TRAIN], samples[DEV], samples.get(TARGET), usable(recipe, methods)[1])
+        with quiet():
+            times = estimate_times(bare, samples[TRAIN], samples[DEV], samples.get(TARGET), usable(recipe, methods)[1])
         candidates = _candidates(bare, probe, samples, models)
     found = Diagnosis(
         name=recipe.name,
@@ -123,10 +124,11 @@ def evidence(found: Diagnosis, space: Workspace) -> Evidence:
     home, away = found.splits[TRAIN], found.splits.get(TARGET)
     if away is None:
         return Evidence(target_rows=0, frozen=frozen)
-    distance, words, surprise = found.a_distance["features"], found.overlap, found.perplexity
+    distance, words, surprise = found.unit_distance, found.overlap, found.perplexity
     shift, answers = found.label_shift, found.classifier
     return Evidence(
         target_rows=away.total,
+        words=answers.unit == "words",
         target_tokens=away.mean_length * away.total,
         a_distance=None if isinstance(distance, Skipped) else distance.distance,
         unseen_gap=None if isinstance(words, Skipped) else words.unseen - words.unseen_at_home,

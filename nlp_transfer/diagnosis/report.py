@@ -52,7 +52,17 @@ def _split_table(found: Diagnosis) -> Table:
         shares = [f"{one.pieces.split_words:.1%}", f"{one.pieces.unknown_words:.1%}"]
         looked = [f"{one.total:,}", f"{one.rows:,}", f"{one.encoded:,}"]
         rows.append([role, *looked, lengths, f"{one.longer:.1%}", f"{one.pieces.per_word:.2f}", *shares])
-    header = ["", "rows", "sampled", "encoded", "tokens 5·50·95 % max", "too long", "pieces a word", "split", "unknown"]
+    header = [
+        "",
+        "rows",
+        "sampled",
+        "encoded",
+        "tokens 5·50·95 % max",
+        "over max_length",
+        "pieces a word",
+        "split",
+        "unknown",
+    ]
     return _table(f"Texts (the encoder reads their first {MAX_LENGTH} tokens)", header, rows)
 
 
@@ -143,7 +153,7 @@ def _shift_items(found: Diagnosis) -> list[RenderableType]:
     clear = "more" if shift.clear else "no more"
     lines: list[RenderableType] = [_table(title, ["label", "source train", "target, estimated"], rows)]
     lines.append(f"Shift {shift.shift:.2f}: {clear} than resampling alone can give ({shift.noise:.2f}).")
-    distance = found.a_distance["features"]
+    distance = found.unit_distance
     if not isinstance(distance, Skipped) and distance.distance.low > 2 * shift.shift:
         lines.append(
             "Do not rely on it: the estimate assumes that only the shares of the labels differ, and these domains "

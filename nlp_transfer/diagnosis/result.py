@@ -141,6 +141,11 @@ class Diagnosis:
     notes: list[str] = field(default_factory=list)
     seconds: float = 0.0
 
+    @property
+    def unit_distance(self) -> ADistance | Skipped:
+        """The A-distance of what the task labels, which methods align: words for NER, else texts."""
+        return self.a_distance.get("word features", self.a_distance["features"])
+
     def to_dict(self) -> dict[str, Any]:
         """Return plain values for JSON; what was left out is ``{"skipped": "why"}``."""
         return asdict(self)
