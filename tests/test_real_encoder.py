@@ -113,7 +113,7 @@ def test_a_diagnosis_of_the_demonstration_data(tmp_path):
     assert found.classifier.accuracy.value > 0.75 > found.classifier.majority
     assert found.overlap.unseen > found.overlap.unseen_at_home + 0.1
     assert "no masked-LM head" in found.perplexity.skipped
-    # The target is balanced. The estimate of the labels is far off, and that it cannot be trusted is seen without labels.
+    # The target is balanced: the estimate of the labels is far off, and without labels it is seen not to be trusted.
     assert [item.strategy for item in found.advice][:2] == [
         "source-only",
         "count the labels of 50 target texts by hand",
