@@ -113,9 +113,11 @@ def estimate_times(
             found.append((method, twin + beside, True, "training step on source and target rows together"))
         found += _with_masked_lm(space, away, target, twin, speed)
         if "self_train" in stages:
-            again = speed.alone * speed.steps * (1 + away.windows / source.windows)
-            seconds = twin + speed.forward * away.tokens + again
-            found.append(("self_train", seconds, True, "training step; one round on source and target rows"))
+            stage, changed = _settings(recipe, ["finetune", "self_train"])
+            rounds = getattr(stage, "rounds", 1)
+            again = speed.alone * _steps(changed, source.windows + away.windows)
+            seconds = twin + rounds * (speed.forward * away.tokens + again)
+            found.append(("self_train", seconds, True, f"training step; at most: {rounds} rounds on all target rows"))
     both = [
         Estimate(name, seconds, seconds + twin * (adapts and recipe.source_only), basis)
         for name, seconds, adapts, basis in found
