@@ -115,10 +115,10 @@ def test_a_diagnosis_of_the_demonstration_data(tmp_path):
     assert "no masked-LM head" in found.perplexity.skipped
     # The target is balanced: the estimate of the labels is far off, and without labels it is seen not to be trusted.
     assert [item.strategy for item in found.advice][:2] == [
-        "source-only",
+        "source_only",
         "count the labels of 50 target texts by hand",
     ]
-    assert {"frozen", "source-only", "dann", "pretrain"} <= {one.strategy for one in found.time}
+    assert {"frozen", "source_only", "dann", "pretrain"} <= {one.strategy for one in found.time}
 
 
 def test_the_scores_are_those_of_the_model(result):

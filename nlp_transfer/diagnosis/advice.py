@@ -37,7 +37,7 @@ ALIGNING = ("cdan", "dann", "mmd", "coral")
 """Methods that make the features of the domains alike, in the order in which they are named."""
 
 KAROUZOS = (
-    "Karouzos et al. 2021 (arXiv 2104.07078), accuracy of BERT-base on 12 pairs of Amazon reviews: source-only 89.9, "
+    "Karouzos et al. 2021 (arXiv 2104.07078), accuracy of BERT-base on 12 pairs of Amazon reviews: source_only 89.9, "
     "pretrain 90.8, joint_mlm 91.7, dann 87.7"
 )
 TWIN = "the rule of this package: every gain is measured against it"
@@ -100,35 +100,34 @@ class Advice:
         strategy: Name of the strategy, as recipes write it, or what to do.
         because: The measured reasons.
         basis: What evidence the rule has.
-        changes: What to give to ``--set`` to run it.
+        compare: The strategy by the name that ``nlp-transfer compare`` knows; empty where there is none.
     """
 
     verdict: str
     strategy: str
     because: str
     basis: str
-    changes: tuple[str, ...] = ()
+    compare: str = ""
 
 
-def advise(found: Evidence, methods: Collection[str], stages: Collection[str]) -> list[Advice]:
+def advise(found: Evidence, names: Collection[str]) -> list[Advice]:
     """Apply the rules of this module.
 
     Args:
         found: What was measured.
-        methods: Names of the methods that this recipe could use.
-        stages: Names of the stages that it could have.
+        names: Names of the methods and stages that this recipe could have.
 
     Returns:
         Advice in the order in which to try it; what to avoid comes last.
     """
-    advice = [_source_only(found)]
-    aligning = [name for name in ALIGNING if name in methods]
+    advice = [Advice("first", "source_only", "it is the yardstick, and often the best", TWIN, "source_only")]
+    aligning = [name for name in ALIGNING if name in names]
     stop = _no_text(found) or _near(found) or _few(found)
     if stop is not None:
         return [*advice, stop]
     rules: list[Callable[[], list[Advice]]] = [
-        lambda: _foreign_words(found, methods, stages),
-        lambda: _labels(found, aligning, stages),
+        lambda: _foreign_words(found, names),
+        lambda: _labels(found, aligning, names),
         lambda: _far(found, aligning),
     ]
     advice += [item for rule in rules for item in rule()]
@@ -138,14 +137,9 @@ def advise(found: Evidence, methods: Collection[str], stages: Collection[str]) -
     return sorted(advice, key=lambda item: ["first", "do", "try", "maybe", "avoid"].index(item.verdict))
 
 
-def _changes(found: Evidence, methods: str = "[]", stages: str = "[finetune]") -> tuple[str, ...]:
+def _named(found: Evidence, strategy: str) -> str:
     # Frozen features refuse what would change them.
-    tuning = ("tuning=full",) if found.frozen and (methods != "[]" or stages != "[finetune]") else ()
-    return (f"methods={methods}", f"stages={stages}", *tuning)
-
-
-def _source_only(found: Evidence) -> Advice:
-    return Advice("first", "source-only", "it is the yardstick, and often the best", TWIN, _changes(found))
+    return f"full+{strategy}" if found.frozen else strategy
 
 
 def _no_text(found: Evidence) -> Advice | None:
@@ -169,7 +163,7 @@ def _few(found: Evidence) -> Advice | None:
     return Advice("do", "label target texts, or collect more", because, "rule of thumb")
 
 
-def _foreign_words(found: Evidence, methods: Collection[str], stages: Collection[str]) -> list[Advice]:
+def _foreign_words(found: Evidence, names: Collection[str]) -> list[Advice]:
     gaps = [
         (found.unseen_gap, UNSEEN_GAP, lambda gap: f"{gap:.0%} more unseen words than in held-out source text"),
         (found.pieces_gap, PIECES_GAP, lambda gap: f"{gap:.2f} more pieces a word than in the source"),
@@ -181,17 +175,20 @@ def _foreign_words(found: Evidence, methods: Collection[str], stages: Collection
     because = f"{' and '.join(reasons)}; {found.target_tokens:,.0f} tokens of target text"
     plenty = found.target_tokens >= MUCH_TEXT
     advice = []
-    if "joint_mlm" in methods:
-        advice.append(Advice("try", "joint_mlm", because, KAROUZOS, _changes(found, methods="[joint_mlm]")))
-    if "pretrain" in stages:
+    if "joint_mlm" in names:
+        advice.append(Advice("try", "joint_mlm", because, KAROUZOS, _named(found, "joint_mlm")))
+    if "pretrain" in names:
         basis = "Gururangan et al. 2020 (arXiv 2004.10964): gains in 4 domains, larger for unlike ones. "
         size = "" if plenty else f" (fewer than {MUCH_TEXT:,}: little to learn from)"
-        changes = _changes(found, stages="[pretrain,finetune]")
-        advice.append(Advice("try" if plenty else "maybe", "pretrain", because + size, basis + KAROUZOS, changes))
+        advice.append(
+            Advice(
+                "try" if plenty else "maybe", "pretrain", because + size, basis + KAROUZOS, _named(found, "pretrain")
+            )
+        )
     return advice[::-1] if plenty else advice
 
 
-def _labels(found: Evidence, aligning: list[str], stages: Collection[str]) -> list[Advice]:
+def _labels(found: Evidence, aligning: list[str], names: Collection[str]) -> list[Advice]:
     if not found.shifted:
         return []
     because = f"estimated shift of the labels {found.shift:.2f}, more than resampling explains"
@@ -203,10 +200,9 @@ def _labels(found: Evidence, aligning: list[str], stages: Collection[str]) -> li
         basis = "an A-distance above twice the shift contradicts the assumption behind the estimate"
         return [Advice("do", "count the labels of 50 target texts by hand", text, basis)]
     advice = []
-    if "self_train" in stages:
+    if "self_train" in names:
         basis = "rule of thumb: confident pseudo-labels follow the target's own shares; results vary"
-        changes = _changes(found, stages="[finetune,self_train]")
-        advice.append(Advice("maybe", "self_train", because, basis, changes))
+        advice.append(Advice("maybe", "self_train", because, basis, _named(found, "self_train")))
     if aligning:
         basis = "Zhao et al. 2019 (arXiv 1901.09453): features made alike across unlike label shares must err"
         advice.append(Advice("avoid", " or ".join(aligning), because, basis))
@@ -226,4 +222,4 @@ def _far(found: Evidence, aligning: list[str]) -> list[Advice]:
     basis = f"mixed: a difference of topics alone gives such a distance and costs a tuned model little. {KAROUZOS}"
     if found.words:
         basis += ". These are texts; for entities there is hardly any evidence"
-    return [Advice("maybe", " or ".join(aligning), because, basis, _changes(found, methods=f"[{aligning[0]}]"))]
+    return [Advice("maybe", " or ".join(aligning), because, basis, _named(found, aligning[0]))]

@@ -6,22 +6,23 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import numpy as np
 
 from .. import parts
 from ..arguments import check_batches
 from ..data.load import Split
+from ..errors import RecipeError
 from ..hardware import default_device
 from ..intervals import Interval
 from ..models import encoder_prefix, load_model, quiet, read_config
 from ..prepare import Splits, load_splits
-from ..recipe import schema
 from ..recipe.defaults import resolve
-from ..recipe.schema import ModelSpec, Part, Recipe
+from ..recipe.schema import ModelSpec, Recipe
 from ..reporter import Reporter
 from ..running import workspace
+from ..strategies import STAGES
 from ..workspace import Workspace
 from .advice import Evidence, advise
 from .distance import FEWEST, ADistance, Mmd, bag_of_words, mmd_test, proxy_a_distance
@@ -31,7 +32,7 @@ from .label_shift import LabelShift
 from .probe import DEV, TARGET, TRAIN, Probe, label_shift, quality, suitability, take, without_adapter
 from .result import Candidate, Diagnosis, Skipped
 from .texts import describe, words_of
-from .timing import estimate_times
+from .timing import estimate_times, variant
 from .vocabulary import Overlap, overlap
 
 NO_TARGET = Skipped("there is no target text: name it with data.target.unlabelled")
@@ -72,12 +73,13 @@ def diagnose(
     splits = load_splits(recipe, data)
     space = replace(_workspace(recipe, splits, reporter), methods=methods)
     samples = _samples(splits, max_rows, recipe.seed)
+    names = usable(recipe, methods)
     with without_adapter(space) as bare:
         probe = take(bare, samples)
         perplexity = _perplexity(bare, probe)
         reporter.say("timing a few steps of training")
         with quiet():
-            times = estimate_times(bare, samples[TRAIN], samples[DEV], samples.get(TARGET), usable(recipe, methods)[1])
+            times = estimate_times(bare, samples[TRAIN], samples[DEV], samples.get(TARGET), names)
         candidates = _candidates(bare, probe, samples, models)
     found = Diagnosis(
         name=recipe.name,
@@ -100,22 +102,21 @@ def diagnose(
         advice=[],
         notes=splits.notes,
     )
-    advice = advise(evidence(found, space), *usable(recipe, methods))
+    advice = advise(evidence(found, space), names)
     return replace(found, advice=advice, seconds=round(time.monotonic() - begun, 1))
 
 
-def usable(recipe: Recipe, methods: parts.Known) -> tuple[list[str], list[str]]:
-    """Return the names of the methods and of the stages that a recipe for this task and this data may have."""
-    tuning = recipe.tuning if parts.TUNINGS[recipe.tuning.name].moves_features else Part(name="full")
-    plain = recipe.model_dump() | {"tuning": tuning.model_dump(), "methods": [], "stages": [{"name": "finetune"}]}
-    stages = [str(stage.model_fields["name"].default) for stage in get_args(get_args(schema.Stage)[0])]
-    chains = {name: ["finetune", name] if name == "self_train" else [name, "finetune"] for name in stages}
-    fit = {
-        name: not parts.findings(plain | {"stages": [{"name": one} for one in dict.fromkeys(chain)]}, methods)
-        for name, chain in chains.items()
-    }
-    named = [name for name in methods if not parts.findings(plain | {"methods": [{"name": name}]}, methods)]
-    return named, [name for name in stages if fit[name]]
+def usable(recipe: Recipe, methods: parts.Known) -> list[str]:
+    """Return the names of the methods and stages that a recipe for this task and this data may have."""
+    return [name for name in (*STAGES, *methods) if _fits(recipe, name, methods)]
+
+
+def _fits(recipe: Recipe, name: str, methods: parts.Known) -> bool:
+    try:
+        variant(recipe, name, methods)
+    except RecipeError:
+        return False
+    return True
 
 
 def evidence(found: Diagnosis, space: Workspace) -> Evidence:

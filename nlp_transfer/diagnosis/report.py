@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -35,12 +34,9 @@ def render(found: Diagnosis) -> list[RenderableType]:
     for number, item in enumerate(found.advice, start=1):
         items += [f"{number}. {item.verdict}: {item.strategy}", f"   because {item.because}"]
         items.append(f"   evidence: {item.basis}")
-        if item.changes:
-            changes = [*item.changes, f"output=runs/{found.name}-{item.strategy.split()[0]}"]
-            items.append(f"   nlp-transfer run RECIPE {' '.join(f'--set {shlex.quote(one)}' for one in changes)}")
-    items.append(
-        "This is a guess from a sample. What counts is the gain over the source-only twin, which a run prints."
-    )
+    named = ",".join(dict.fromkeys(item.compare for item in found.advice if item.compare))
+    items.append("This is a guess from a sample. To know, compare on labelled target text, with several seeds:")
+    items.append(f"  nlp-transfer compare RECIPE --strategies {named} --seeds 3")
     items.append(f"Labels of the target were not read. Took {found.seconds:.0f} s.")
     return items
 

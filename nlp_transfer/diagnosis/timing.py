@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -22,12 +22,15 @@ from ..data.masking import MaskedBlocks, pack
 from ..data.pairs import EpochSampler, PairedDomains, Pick
 from ..hardware import default_device
 from ..objectives import MaskedLMObjective, Objective, TaskObjective
+from ..recipe.comparing import StrategySpec
 from ..recipe.defaults import resolve
 from ..recipe.schema import Part, PretrainStage, Recipe, TrainSpec
 from ..stages.model import dropouts, task_model
 from ..stages.pretrain import DEFAULT_BLOCK, FRESH_HEAD_STEPS
+from ..strategies import SOURCE_ONLY, strategy_recipe
 from ..tasks.base import Encoded
 from ..workspace import Workspace
+from .advice import ALIGNING
 from .result import Estimate
 
 MEASURED = (50, 20, 50, 80)
@@ -79,7 +82,7 @@ class Speed:
 
 
 def estimate_times(
-    space: Workspace, train: Split, dev: Split, target: Split | None, stages: Sequence[str]
+    space: Workspace, train: Split, dev: Split, target: Split | None, names: Collection[str]
 ) -> list[Estimate]:
     """Estimate how long the strategies would take with the recipe's settings.
 
@@ -88,7 +91,7 @@ def estimate_times(
         train: Sample of the source training rows.
         dev: Sample of source dev.
         target: Sample of the target text, or None.
-        stages: Names of the stages that a recipe may hold.
+        names: Names of the methods and stages that the recipe could have.
 
     Returns:
         Estimates, shortest first.
@@ -106,16 +109,16 @@ def estimate_times(
     twin = speed.alone * speed.steps + speed.epochs * speed.forward * home.tokens
     found = [
         ("frozen", speed.forward * (source.tokens + home.tokens), False, "forward pass; the head adds seconds"),
-        ("source-only", twin, False, f"training step, tuning {tuning}"),
+        (SOURCE_ONLY, twin, False, f"training step, tuning {tuning}"),
     ]
     if away is not None and speed.joint is not None:
         beside = (speed.joint - speed.alone) * speed.steps
-        method = _aligning_method(recipe, space.methods)
+        method = _aligning_method(recipe, names)
         if method is not None:
             found.append((method, twin + beside, True, "training step on source and target rows together"))
-        found += _with_masked_lm(space, away, target, twin, speed)
-        if "self_train" in stages:
-            stage, changed = _settings(recipe, ["finetune", "self_train"])
+        found += _with_masked_lm(space, away, target, twin, speed, names)
+        if "self_train" in names:
+            stage, changed = _settings(space, "self_train")
             rounds = getattr(stage, "rounds", 1)
             again = speed.alone * _steps(changed, source.windows + away.windows)
             seconds = twin + rounds * (speed.forward * away.tokens + again)
@@ -127,11 +130,10 @@ def estimate_times(
     return sorted(both, key=lambda estimate: estimate.run_seconds)
 
 
-def _aligning_method(recipe: Recipe, known: parts.Known) -> str | None:
-    """Return the method to name: the recipe's, else dann, else any that moves features by target text."""
-    wanted = [*(part.name for part in recipe.methods), "dann", *known]
-    fit = [name for name in wanted if name in known and known[name].needs_target and known[name].moves_features]
-    return next((name for name in fit if name != "joint_mlm"), None)
+def _aligning_method(recipe: Recipe, names: Collection[str]) -> str | None:
+    """Return the method to name: the recipe's, else dann, else any other that makes features alike."""
+    wanted = [*(part.name for part in recipe.methods), "dann", *ALIGNING]
+    return next((name for name in wanted if name in names and name in ALIGNING), None)
 
 
 def _side(space: Workspace, sample: Split, total: int, labelled: bool) -> Side:
@@ -139,13 +141,26 @@ def _side(space: Workspace, sample: Split, total: int, labelled: bool) -> Side:
     return Side(encoded, total / len(sample))
 
 
-def _settings(recipe: Recipe, stages: list[Any], index: int = -1) -> tuple[Any, TrainSpec]:
-    """Return a stage and its resolved training settings: the recipe's own where it has the stage, else the defaults."""
-    own = {stage.name: stage for stage in recipe.stages}
-    chosen = [own.get(name, {"name": name}) for name in stages]
-    given = [stage if isinstance(stage, dict) else stage.model_dump() for stage in chosen]
-    resolved = resolve(Recipe.model_validate(recipe.model_dump() | {"stages": given})).stages[index]
-    return resolved, TrainSpec.model_validate(resolved.train)
+def variant(recipe: Recipe, strategy: str, methods: parts.Known) -> Recipe:
+    """Return the resolved recipe of a strategy as ``compare`` runs it; where features are frozen, with full tuning.
+
+    Args:
+        recipe: The recipe as written.
+        strategy: A method, a stage or ``source_only``.
+        methods: The methods that may be named.
+
+    Raises:
+        RecipeError: The strategy does not go with the task or the data.
+    """
+    moves = parts.TUNINGS[recipe.tuning.name].moves_features
+    named = StrategySpec(name=strategy if moves else f"full+{strategy}")
+    return resolve(strategy_recipe(recipe, named, recipe.seed, str(recipe.output), methods))
+
+
+def _settings(space: Workspace, strategy: str, index: int = -1) -> tuple[Any, TrainSpec]:
+    """Return a stage of a strategy and its training settings."""
+    stage = variant(space.recipe, strategy, space.methods).stages[index]
+    return stage, TrainSpec.model_validate(stage.train)
 
 
 def _steps(train: TrainSpec, rows: float) -> int:
@@ -155,7 +170,7 @@ def _steps(train: TrainSpec, rows: float) -> int:
 
 
 def _task_speed(space: Workspace, source: Side, away: Side | None) -> Speed:
-    _, train = _settings(space.recipe, ["finetune"])
+    _, train = _settings(space, SOURCE_ONLY)
     set_seed(space.recipe.seed)
     model = task_model(space, train, None, "diagnose").to(default_device())
     space.task.mean_pooling = models.pools_by_mean(model.config)
@@ -245,12 +260,12 @@ def _at_percentile(sizes: Sequence[int], percentile: int) -> int:
 
 
 def _with_masked_lm(
-    space: Workspace, away: Side, target: Split | None, twin: float, speed: Speed
+    space: Workspace, away: Side, target: Split | None, twin: float, speed: Speed, names: Collection[str]
 ) -> list[tuple[str, float, bool, str]]:
     """Estimate what masked language modelling adds: as a stage before, or as a loss beside the task's."""
-    if target is None or space.tokenizer.mask_token_id is None:
+    if target is None or "pretrain" not in names or space.tokenizer.mask_token_id is None:
         return []
-    stage, train = _settings(space.recipe, ["pretrain", "finetune"], 0)
+    stage, train = _settings(space, "pretrain", 0)
     assert isinstance(stage, PretrainStage)
     config = models.read_config(space.base, **dropouts(train, models.read_config(space.base)))
     loaded = models.load_model("AutoModelForMaskedLM", space.base, config)
@@ -279,8 +294,8 @@ def _with_masked_lm(
             f"masked-LM step, {steps} of them" + (f" and {head} for the head" * bool(head)),
         )
     ]
-    if "joint_mlm" in space.methods:
-        _, finetune = _settings(space.recipe, ["finetune"])
+    if "joint_mlm" in names:
+        _, finetune = _settings(space, SOURCE_ONLY)
         beside = rate * int(finetune.batch_size or 1) * float(np.mean(away.encoded.lengths)) * speed.steps
         found.append(("joint_mlm", twin + beside, True, "training step and a masked-LM step beside it"))
     return found
