@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from . import errors
     from .checking import check
     from .comparison.compare import Comparison, compare
+    from .diagnosis.diagnose import diagnose
+    from .diagnosis.result import Diagnosis
     from .inference import Predictor, evaluate, load_predictor
     from .methods.anchor import Anchor
     from .methods.base import Method
@@ -48,6 +50,7 @@ __all__ = [
     "Comparison",
     "Coral",
     "Dann",
+    "Diagnosis",
     "Frozen",
     "Full",
     "JointMlm",
@@ -68,6 +71,7 @@ __all__ = [
     "TransferTrainer",
     "check",
     "compare",
+    "diagnose",
     "errors",
     "evaluate",
     "load_predictor",
@@ -81,6 +85,8 @@ __all__ = [
 _HOMES = {
     "checking": ("check",),
     "comparison.compare": ("Comparison", "compare"),
+    "diagnosis.diagnose": ("diagnose",),
+    "diagnosis.result": ("Diagnosis",),
     "inference": ("Predictor", "evaluate", "load_predictor"),
     "methods.anchor": ("Anchor",),
     "methods.base": ("Method",),

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from .comparison.compare import Comparison
+    from .diagnosis.result import Diagnosis
     from .running import RunResult
     from .tasks.base import Score
 
@@ -185,6 +186,25 @@ def show_check(found: Mapping[str, Any]) -> None:
         done = "lose what is beyond it" if data["truncates"] else "are read in overlapping windows"
         shares = ", ".join(f"{role} {share:.1%}" for role, share in longer.items())
         show(f"Texts longer than {data['max_length']} tokens {done}: {shares}.")
+
+
+def show_diagnosis(found: Diagnosis, as_json: bool = False, output: Path | None = None) -> None:
+    """Print a diagnosis, and write it to a file where one is named.
+
+    Args:
+        found: From :func:`nlp_transfer.diagnosis.diagnose.diagnose`.
+        as_json: As one JSON object instead of text and tables.
+        output: JSON file to write; a folder gets a ``diagnosis.json``.
+    """
+    if output is not None:
+        path = output / "diagnosis.json" if output.is_dir() else output
+        path.write_text(json.dumps(found.to_dict(), indent=2, ensure_ascii=False) + "\n", encoding="utf8")
+    if as_json:
+        show_json(found.to_dict())
+        return
+    from .diagnosis.report import render
+
+    show(*render(found))
 
 
 def _training(train: Mapping[str, Any]) -> str:

@@ -25,16 +25,22 @@ LAYERS = {
         "reporter",
         "hardware",
         "attention",
+        *["diagnosis.advice", "diagnosis.confidence", "diagnosis.distance", "diagnosis.label_shift"],
+        *["diagnosis.result", "diagnosis.transferability", "diagnosis.vocabulary"],
     ],
     2: [
         *["data", "tasks", "tuning", "methods", "models", "processes", "checkpoints"],
         *["objectives", "pretraining", "caching", "forward", "vocabulary", "averaging"],
+        *["diagnosis.classifier", "diagnosis.features", "diagnosis.fluency", "diagnosis.texts"],
     ],
     3: ["trainer", "parts", "arguments", "callbacks", "outputs", "strategies"],
-    4: ["prepare", "workspace", "selecting", "jobs", "stages", "inference", "sequence", "runfolder"],
+    4: [
+        *["prepare", "workspace", "selecting", "jobs", "stages", "inference", "sequence", "runfolder"],
+        *["diagnosis.probe", "diagnosis.timing"],
+    ],
     5: [
         *["running", "card", "checking", "streaming", "evaluation", "conclusions", "comparison"],
-        *["screen", "cli", "__main__"],
+        *["diagnosis", "screen", "cli", "__main__"],
     ],
 }
 LAYER = {name: layer for layer, names in LAYERS.items() for name in names}
@@ -58,8 +64,9 @@ def dotted(path: Path) -> tuple[str, ...]:
 
 
 def unit(name: tuple[str, ...]) -> str:
-    """The entry of the table of layers that a module belongs to."""
-    return name[0] if name else "__init__"
+    """The entry of the table of layers that a module belongs to: its own, or that of its folder."""
+    own = ".".join(name)
+    return own if own in LAYER else name[0] if name else "__init__"
 
 
 def imports(path: Path, runtime_only: bool = False) -> list[tuple[tuple[str, ...], int]]:

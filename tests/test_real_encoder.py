@@ -12,7 +12,7 @@ import torch
 import transformers
 from datasets import Dataset
 
-from nlp_transfer import evaluate, load_predictor, models, recipe_from, run
+from nlp_transfer import diagnose, evaluate, load_predictor, models, recipe_from, run
 from nlp_transfer.recipe.shipped import demo_folder
 
 pytestmark = [
@@ -89,6 +89,36 @@ def test_a_few_steps_reload_as_stock_peft(result, tmp_path):
         plain = [model(**tokenizer(text, return_tensors="pt")).logits[0].numpy() for text in texts]
     assert np.allclose(ours, plain, atol=1e-4)
     assert [answer["label"] for answer in predictor(texts)] == [["negative", "positive"][row.argmax()] for row in plain]
+
+
+def test_a_diagnosis_of_the_demonstration_data(tmp_path):
+    """Film and software reviews are far apart; this encoder knows much of sentiment, and has no masked-LM head."""
+    values = {
+        "name": "real",
+        "output": str(tmp_path / "run"),
+        "model": models.BUNDLED_ID,
+        "task": "sentiment",
+        "data": {
+            "folder": "demo:sentiment",
+            "source": {"train": "source_train.jsonl", "dev": "source_dev.jsonl"},
+            "target": {"unlabelled": "target_unlabelled.jsonl", "test": "target_test.jsonl"},
+            "max_length": 128,
+        },
+        "methods": ["dann"],
+        "train": {"precision": "fp32"},
+    }
+    found = diagnose(recipe_from(values))
+    assert found.a_distance["features"].distance.low > 1.5
+    assert found.mmd.p_value < 0.01
+    assert found.classifier.accuracy.value > 0.75 > found.classifier.majority
+    assert found.overlap.unseen > found.overlap.unseen_at_home + 0.1
+    assert "no masked-LM head" in found.perplexity.skipped
+    # The target is balanced: the estimate of the labels is far off, and without labels it is seen not to be trusted.
+    assert [item.strategy for item in found.advice][:2] == [
+        "source_only",
+        "count the labels of 50 target texts by hand",
+    ]
+    assert {"frozen", "source_only", "dann", "pretrain"} <= {one.strategy for one in found.time}
 
 
 def test_the_scores_are_those_of_the_model(result):

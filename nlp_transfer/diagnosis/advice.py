@@ -1,0 +1,225 @@
+"""What to try first: a few rules over the measured evidence, each with what speaks for it.
+
+The rules, in this order (thresholds below):
+
+1. Source-only comes first, always: without it nobody can say what adaptation did.
+2. No target text: nothing can be adapted; collect some.
+3. Near domains (A-distance below ``NEAR``, its interval below ``FAR``): there is nothing to adapt, so all adaptation is
+   advised against.
+4. Few target texts (fewer than ``FEW_ROWS``): no adaptation; label some of them instead.
+5. Foreign words (a gap of ``UNSEEN_GAP``, ``PIECES_GAP`` or ``PERPLEXITY_RATIO``): read target text, as a stage
+   (pretrain) with at least ``MUCH_TEXT`` tokens of it, else beside the task (joint_mlm).
+6. Labels that seem shifted (by ``SHIFT`` and more than noise): no alignment of features, self-training with
+   confidence instead. Where the domains differ by more than shifted labels can explain, the estimate cannot be
+   trusted: count labels in some target texts first.
+7. Far domains (A-distance of ``FAR`` or more) without such a shift: alignment of features may help or harm.
+
+A rule only names what this package has. What a rule rests on is said with it; none is more than a good guess, which the
+source-only twin of a run puts to the test.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+
+from ..intervals import Interval
+
+NEAR = 0.5
+FAR = 1.0
+FEW_ROWS = 100
+UNSEEN_GAP = 0.05
+PIECES_GAP = 0.1
+PERPLEXITY_RATIO = 1.5
+MUCH_TEXT = 100_000
+SHIFT = 0.1
+ALIGNING = ("cdan", "dann", "mmd", "coral")
+"""Methods that make the features of the domains alike, in the order in which they are named."""
+
+KAROUZOS = (
+    "Karouzos et al. 2021 (arXiv 2104.07078), accuracy of BERT-base on 12 pairs of Amazon reviews: source_only 89.9, "
+    "pretrain 90.8, joint_mlm 91.7, dann 87.7"
+)
+TWIN = "the rule of this package: every gain is measured against it"
+BOUND = "Ben-David et al. 2010: target error ≤ source error + ½ distance + what no model gets right in both domains"
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What the rules look at; None where it was not measured.
+
+    Args:
+        target_rows: Texts of the target; 0 without any.
+        target_tokens: Tokens of the target text in all.
+        words: The task labels words, not texts.
+        a_distance: Proxy A-distance on encoder features of what the task labels.
+        unseen_gap: Share of target words unseen in the source, minus that of held-out source words.
+        pieces_gap: Pieces per word in the target minus those in the source.
+        perplexity_ratio: Pseudo-perplexity of the target ÷ that of the source.
+        shift: Estimated shift of the labels (total variation).
+        shift_clear: It is larger than its noise.
+        weak: The classifier behind the shift is hardly better than the most frequent label.
+        frozen: The recipe's tuning never changes features.
+    """
+
+    target_rows: int
+    target_tokens: float = 0.0
+    words: bool = False
+    a_distance: Interval | None = None
+    unseen_gap: float | None = None
+    pieces_gap: float | None = None
+    perplexity_ratio: float | None = None
+    shift: float | None = None
+    shift_clear: bool = False
+    weak: bool = False
+    frozen: bool = False
+
+    @property
+    def shifted(self) -> bool:
+        """Whether the labels seem to be shifted so much that it matters."""
+        return self.shift is not None and self.shift_clear and self.shift >= SHIFT and not self.weak
+
+    @property
+    def shift_explains(self) -> bool:
+        """Whether shifted labels alone could have made the domains so different.
+
+        If p(x | y) is shared, the total variation of the texts is at most that of the labels, so that no classifier
+        reaches an A-distance above twice the shift.
+        """
+        if self.shift is None or self.a_distance is None:
+            return True
+        return self.a_distance.low <= 2 * self.shift
+
+
+@dataclass(frozen=True)
+class Advice:
+    """One piece of advice.
+
+    Args:
+        verdict: first, try, maybe, avoid, or do (something that is no strategy).
+        strategy: Name of the strategy, as recipes write it, or what to do.
+        because: The measured reasons.
+        basis: What evidence the rule has.
+        compare: The strategy by the name that ``nlp-transfer compare`` knows; empty where there is none.
+    """
+
+    verdict: str
+    strategy: str
+    because: str
+    basis: str
+    compare: str = ""
+
+
+def advise(found: Evidence, names: Collection[str]) -> list[Advice]:
+    """Apply the rules of this module.
+
+    Args:
+        found: What was measured.
+        names: Names of the methods and stages that this recipe could have.
+
+    Returns:
+        Advice in the order in which to try it; what to avoid comes last.
+    """
+    advice = [Advice("first", "source_only", "it is the yardstick, and often the best", TWIN, "source_only")]
+    aligning = [name for name in ALIGNING if name in names]
+    stop = _no_text(found) or _near(found) or _few(found)
+    if stop is not None:
+        return [*advice, stop]
+    rules: list[Callable[[], list[Advice]]] = [
+        lambda: _foreign_words(found, names),
+        lambda: _labels(found, aligning, names),
+        lambda: _far(found, aligning),
+    ]
+    advice += [item for rule in rules for item in rule()]
+    if len(advice) == 1:
+        text = "no gap in words, features or labels is large enough for one of the rules"
+        advice.append(Advice("maybe", "nothing more", text, "none: look at the table above, and at what a run gains"))
+    return sorted(advice, key=lambda item: ["first", "do", "try", "maybe", "avoid"].index(item.verdict))
+
+
+def _named(found: Evidence, strategy: str) -> str:
+    # Frozen features refuse what would change them.
+    return f"full+{strategy}" if found.frozen else strategy
+
+
+def _no_text(found: Evidence) -> Advice | None:
+    if found.target_rows:
+        return None
+    because = "without target text nothing can be compared or adapted"
+    return Advice("do", "collect target text", because, "every strategy here needs it; labels are not needed")
+
+
+def _near(found: Evidence) -> Advice | None:
+    if found.a_distance is None or found.a_distance.value >= NEAR or found.a_distance.high >= FAR:
+        return None
+    because = f"A-distance {found.a_distance.value:.2f}, below {NEAR}: the domains are hardly told apart"
+    return Advice("avoid", "adaptation", because, BOUND)
+
+
+def _few(found: Evidence) -> Advice | None:
+    if found.target_rows >= FEW_ROWS:
+        return None
+    because = f"{found.target_rows} target texts, fewer than {FEW_ROWS}: too few to learn a domain from"
+    return Advice("do", "label target texts, or collect more", because, "rule of thumb")
+
+
+def _foreign_words(found: Evidence, names: Collection[str]) -> list[Advice]:
+    gaps = [
+        (found.unseen_gap, UNSEEN_GAP, lambda gap: f"{gap:.0%} more unseen words than in held-out source text"),
+        (found.pieces_gap, PIECES_GAP, lambda gap: f"{gap:.2f} more pieces a word than in the source"),
+        (found.perplexity_ratio, PERPLEXITY_RATIO, lambda gap: f"{gap:.1f} times the perplexity of the source"),
+    ]
+    reasons = [text(gap) for gap, least, text in gaps if gap is not None and gap >= least]
+    if not reasons:
+        return []
+    because = f"{' and '.join(reasons)}; {found.target_tokens:,.0f} tokens of target text"
+    plenty = found.target_tokens >= MUCH_TEXT
+    advice = []
+    if "joint_mlm" in names:
+        advice.append(Advice("try", "joint_mlm", because, KAROUZOS, _named(found, "joint_mlm")))
+    if "pretrain" in names:
+        basis = "Gururangan et al. 2020 (arXiv 2004.10964): gains in 4 domains, larger for unlike ones. "
+        size = "" if plenty else f" (fewer than {MUCH_TEXT:,}: little to learn from)"
+        advice.append(
+            Advice(
+                "try" if plenty else "maybe", "pretrain", because + size, basis + KAROUZOS, _named(found, "pretrain")
+            )
+        )
+    return advice[::-1] if plenty else advice
+
+
+def _labels(found: Evidence, aligning: list[str], names: Collection[str]) -> list[Advice]:
+    if not found.shifted:
+        return []
+    because = f"estimated shift of the labels {found.shift:.2f}, more than resampling explains"
+    if not found.shift_explains:
+        text = (
+            f"{because}; but the domains differ by more than shifted labels can, so the classifier may as well "
+            "misread the target"
+        )
+        basis = "an A-distance above twice the shift contradicts the assumption behind the estimate"
+        return [Advice("do", "count the labels of 50 target texts by hand", text, basis)]
+    advice = []
+    if "self_train" in names:
+        basis = "rule of thumb: confident pseudo-labels follow the target's own shares; results vary"
+        advice.append(Advice("maybe", "self_train", because, basis, _named(found, "self_train")))
+    if aligning:
+        basis = "Zhao et al. 2019 (arXiv 1901.09453): features made alike across unlike label shares must err"
+        advice.append(Advice("avoid", " or ".join(aligning), because, basis))
+    return advice
+
+
+def _far(found: Evidence, aligning: list[str]) -> list[Advice]:
+    if not aligning or found.a_distance is None or found.a_distance.value < FAR:
+        return []
+    if found.shifted and found.shift_explains:
+        return []
+    because = f"A-distance {found.a_distance.value:.2f} of 2: encoder features tell the domains apart"
+    if found.shifted:
+        because += "; only if the labels turn out not to be shifted"
+    elif found.shift is not None:
+        because += f", and the estimated shift of the labels ({found.shift:.2f}) is small or unsure"
+    basis = f"mixed: a difference of topics alone gives such a distance and costs a tuned model little. {KAROUZOS}"
+    if found.words:
+        basis += ". These are texts; for entities there is hardly any evidence"
+    return [Advice("maybe", " or ".join(aligning), because, basis, _named(found, aligning[0]))]

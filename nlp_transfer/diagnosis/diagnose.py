@@ -1,0 +1,255 @@
+"""The diagnosis of a recipe: every measure that its data and model allow, and what follows from them."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from .. import parts
+from ..arguments import check_batches
+from ..data.load import Split
+from ..errors import RecipeError
+from ..hardware import default_device
+from ..intervals import Interval
+from ..models import encoder_prefix, load_model, quiet, read_config
+from ..prepare import Splits, load_splits
+from ..recipe.defaults import resolve
+from ..recipe.schema import ModelSpec, Recipe
+from ..reporter import Reporter
+from ..running import workspace
+from ..strategies import STAGES
+from ..workspace import Workspace
+from .advice import Evidence, advise
+from .distance import FEWEST, ADistance, Mmd, bag_of_words, mmd_test, proxy_a_distance
+from .features import MAX_ROWS, sample
+from .fluency import hidden_one_by_one, masked_log_probabilities, pseudo_perplexity
+from .label_shift import LabelShift
+from .probe import DEV, TARGET, TRAIN, Probe, label_shift, quality, suitability, take, without_adapter
+from .result import Candidate, Diagnosis, Skipped
+from .texts import describe, words_of
+from .timing import estimate_times, variant
+from .vocabulary import Overlap, overlap
+
+NO_TARGET = Skipped("there is no target text: name it with data.target.unlabelled")
+
+
+def diagnose(
+    recipe: Recipe,
+    data: dict[str, Any] | None = None,
+    reporter: Reporter | None = None,
+    *,
+    models: Sequence[str] = (),
+    max_rows: int = MAX_ROWS,
+    methods: parts.Known = parts.METHODS,
+) -> Diagnosis:
+    """Measure, before any training, how far apart the domains are, what the encoder knows and what may help.
+
+    Labels of the target have no part in it: files of ``target.dev`` and ``target.test`` are not even opened. The same
+    seed gives the same answer, but for the times.
+
+    Args:
+        recipe: From :func:`nlp_transfer.load_recipe`.
+        data: ``datasets.Dataset`` objects that stand in for files, by role: ``source.train``, ….
+        reporter: Where progress is told; silent by default.
+        models: Ids of further models to compare with the recipe's.
+        max_rows: Rows of a split that are looked at, drawn by the recipe's seed.
+        methods: Classes of the methods that the recipe may name.
+
+    Returns:
+        The diagnosis.
+
+    Raises:
+        UserError: What a run would stop at before training; or a model of ``models`` cannot be used.
+    """
+    begun = time.monotonic()
+    reporter = Reporter() if reporter is None else reporter
+    check_batches(resolve(recipe))
+    recipe, data = _without_target_labels(recipe, data)
+    splits = load_splits(recipe, data)
+    space = replace(_workspace(recipe, splits, reporter), methods=methods)
+    samples = _samples(splits, max_rows, recipe.seed)
+    names = usable(recipe, methods)
+    with without_adapter(space) as bare:
+        probe = take(bare, samples)
+        perplexity = _perplexity(bare, probe)
+        reporter.say("timing a few steps of training")
+        with quiet():
+            times = estimate_times(bare, samples[TRAIN], samples[DEV], samples.get(TARGET), names)
+        candidates = _candidates(bare, probe, samples, models)
+    found = Diagnosis(
+        name=recipe.name,
+        task=recipe.task.name,
+        model=space.base.id,
+        splits={
+            role: describe(
+                one, len(_whole(splits, role)), len(probe.features[role]), space.tokenizer, space.limits.max_length
+            )
+            for role, one in samples.items()
+        },
+        a_distance=_a_distances(probe, samples, recipe.seed),
+        mmd=_mmd(probe, recipe.seed),
+        overlap=_overlap(samples),
+        perplexity=perplexity,
+        classifier=quality(probe),
+        label_shift=_label_shift(probe, splits, recipe.seed),
+        models=candidates,
+        time=times,
+        advice=[],
+        notes=splits.notes,
+    )
+    advice = advise(evidence(found, space), names)
+    return replace(found, advice=advice, seconds=round(time.monotonic() - begun, 1))
+
+
+def usable(recipe: Recipe, methods: parts.Known) -> list[str]:
+    """Return the names of the methods and stages that a recipe for this task and this data may have."""
+    return [name for name in (*STAGES, *methods) if _fits(recipe, name, methods)]
+
+
+def _fits(recipe: Recipe, name: str, methods: parts.Known) -> bool:
+    try:
+        variant(recipe, name, methods)
+    except RecipeError:
+        return False
+    return True
+
+
+def evidence(found: Diagnosis, space: Workspace) -> Evidence:
+    """Pick from a diagnosis what the rules of :mod:`~nlp_transfer.diagnosis.advice` look at."""
+    frozen = not parts.TUNINGS[space.recipe.tuning.name].moves_features
+    home, away = found.splits[TRAIN], found.splits.get(TARGET)
+    if away is None:
+        return Evidence(target_rows=0, frozen=frozen)
+    distance, words, surprise = found.unit_distance, found.overlap, found.perplexity
+    shift, answers = found.label_shift, found.classifier
+    return Evidence(
+        target_rows=away.total,
+        words=answers.unit == "words",
+        target_tokens=away.mean_length * away.total,
+        a_distance=None if isinstance(distance, Skipped) else distance.distance,
+        unseen_gap=None if isinstance(words, Skipped) else words.unseen - words.unseen_at_home,
+        pieces_gap=away.pieces.per_word - home.pieces.per_word,
+        perplexity_ratio=None if isinstance(surprise, Skipped) else surprise["target"].value / surprise["source"].value,
+        shift=None if isinstance(shift, Skipped) else shift.shift,
+        shift_clear=not isinstance(shift, Skipped) and shift.clear,
+        weak=answers.accuracy.low <= answers.majority,
+        frozen=frozen,
+    )
+
+
+def _without_target_labels(recipe: Recipe, data: dict[str, Any] | None) -> tuple[Recipe, dict[str, Any] | None]:
+    """Take the labelled target splits out, so that nothing below can look at them."""
+    labelled = ("target.dev", "target.test")
+    target = recipe.data.target.model_copy(update={"dev": None, "test": None})
+    bare = recipe.model_copy(update={"data": recipe.data.model_copy(update={"target": target})})
+    return bare, None if data is None else {role: rows for role, rows in data.items() if role not in labelled}
+
+
+def _workspace(recipe: Recipe, splits: Splits, reporter: Reporter) -> Workspace:
+    # The folder is for a run's log, which nothing here writes.
+    return workspace(recipe, splits, Path(), reporter)
+
+
+def _whole(splits: Splits, role: str) -> Split:
+    found = {TRAIN: splits.train, DEV: splits.dev, TARGET: splits.unlabelled}[role]
+    assert found is not None
+    return found
+
+
+def _samples(splits: Splits, most: int, seed: int) -> dict[str, Split]:
+    roles = [TRAIN, DEV, *([TARGET] if splits.unlabelled is not None else [])]
+    return {role: sample(_whole(splits, role), most, seed) for role in roles}
+
+
+def _a_distances(probe: Probe, samples: Mapping[str, Split], seed: int) -> dict[str, ADistance | Skipped]:
+    """Measure the A-distance on what a text method, a bag of words and, for NER, a word method sees."""
+    if TARGET not in samples:
+        return {"features": NO_TARGET}
+    sides = [probe.features[role] for role in (TRAIN, TARGET)]
+    words = [words_of(samples[role])[: len(side)] for role, side in zip((TRAIN, TARGET), sides, strict=True)]
+    groups = [np.array(side.groups_N, dtype=object) for side in sides]
+    found = {
+        "features": _a_distance(np.concatenate([side.texts_NH for side in sides]), groups, seed),
+        "words": _a_distance(bag_of_words(words[0] + words[1]), groups, seed),
+    }
+    if probe.questions.unit == "words":
+        groups = [of_text[side.rows_U] for of_text, side in zip(groups, sides, strict=True)]
+        found["word features"] = _a_distance(np.concatenate([side.units_UH for side in sides]), groups, seed)
+    return found
+
+
+def _a_distance(features_UX: Any, groups: Sequence[np.ndarray], seed: int) -> ADistance | Skipped:
+    fewest = min(len(set(side)) for side in groups)
+    if fewest < FEWEST:
+        return Skipped(f"{fewest} different texts in one domain; at least {FEWEST} are needed to measure it")
+    domain_U = np.repeat([0, 1], [len(side) for side in groups])
+    _, group_U = np.unique(np.concatenate(groups).astype(str), return_inverse=True)
+    return proxy_a_distance(features_UX, domain_U, group_U, seed)
+
+
+def _mmd(probe: Probe, seed: int) -> Mmd | Skipped:
+    if TARGET not in probe.features:
+        return NO_TARGET
+    sides = [probe.features[role].texts_NH for role in (TRAIN, TARGET)]
+    if min(map(len, sides)) < FEWEST:
+        return Skipped(f"{min(map(len, sides))} texts in one domain; at least {FEWEST} are needed to measure it")
+    return mmd_test(sides[0], sides[1], seed=seed)
+
+
+def _overlap(samples: Mapping[str, Split]) -> Overlap | Skipped:
+    if TARGET not in samples:
+        return NO_TARGET
+    return overlap(words_of(samples[TRAIN]), words_of(samples[DEV]), words_of(samples[TARGET]))
+
+
+def _label_shift(probe: Probe, splits: Splits, seed: int) -> LabelShift | Skipped:
+    if TARGET not in probe.features:
+        return NO_TARGET
+    fewest = min(len(probe.features[role]) for role in (DEV, TARGET))
+    if fewest < FEWEST:
+        return Skipped(f"{fewest} texts of source dev or of the target; at least {FEWEST} are needed to measure it")
+    return label_shift(probe, splits.train, seed)
+
+
+def _perplexity(space: Workspace, probe: Probe) -> dict[str, Interval] | Skipped:
+    """Measure the pseudo-perplexity of source and target texts, where the checkpoint has a masked-LM head."""
+    mask_id = space.tokenizer.mask_token_id
+    if mask_id is None:
+        return Skipped("the tokenizer has no mask token")
+    loaded = load_model("AutoModelForMaskedLM", space.base, read_config(space.base))
+    if any(not name.startswith(encoder_prefix(loaded.model)) for name in loaded.fresh):
+        return Skipped("the checkpoint has no masked-LM head (it was trained for something else)")
+    model = loaded.model.to(default_device())
+    found = {}
+    for role in (TRAIN, TARGET):
+        if role in probe.encoded:
+            special = frozenset(space.tokenizer.all_special_ids)
+            copies, positions_M, tokens_M, texts_M = hidden_one_by_one(
+                probe.encoded[role].windows, mask_id, special, space.recipe.seed
+            )
+            logs_M = masked_log_probabilities(
+                model, copies, positions_M, tokens_M, space.tokenizer.pad_token_id, autocast=space.precision.bf16
+            )
+            found[role.split(".")[0]] = pseudo_perplexity(logs_M, texts_M)
+    return found
+
+
+def _candidates(space: Workspace, own: Probe, samples: Mapping[str, Split], ids: Sequence[str]) -> list[Candidate]:
+    """Score the recipe's model and the others, best first; nothing where no others are named."""
+    if not ids:
+        return []
+    found = [replace(suitability(space, own), model=space.recipe.model.id)]
+    data = space.recipe.data.model_copy(update={"max_length": None, "stride": None})
+    for model_id in dict.fromkeys(ids):
+        if model_id == space.recipe.model.id:
+            continue
+        recipe = space.recipe.model_copy(update={"model": ModelSpec(id=model_id), "data": data})
+        with without_adapter(_workspace(recipe, space.splits, space.reporter)) as other:
+            probe = take(other, {role: one for role, one in samples.items() if role != TARGET}, model_id)
+            found.append(replace(suitability(other, probe), model=model_id))
+    return sorted(found, key=lambda one: -one.logme)
