@@ -7,12 +7,16 @@ from typing import Any
 
 from .conclusions import conclusions, interval_text
 from .guard import ADAPTED
-from .recipe.schema import PretrainStage, Recipe
+from .recipe.schema import PretrainStage, Recipe, SelfTrainStage
 from .selecting import is_oracle
 from .stages.base import StageResult
 from .workspace import Workspace
 
-PRETRAIN_CITATION = "Gururangan et al. 2020, Don't Stop Pretraining, arXiv 2004.10964"
+CITATIONS: dict[type, str] = {
+    PretrainStage: "pretraining: Gururangan et al. 2020, Don't Stop Pretraining, arXiv 2004.10964",
+    SelfTrainStage: "self-training: Zou et al. 2018, Domain Adaptation for Semantic Segmentation via Class-Balanced "
+    "Self-Training, arXiv 1810.07911",
+}
 
 
 def card_text(
@@ -45,7 +49,7 @@ def card_text(
         f"- tuning: {_part(recipe.tuning)}",
         f"- stages: {', '.join(stage.name for stage in recipe.stages)}",
         *[f"- method: {_part(part)} — {space.methods[part.name].citation}" for part in recipe.methods],
-        *([f"- pretraining: {PRETRAIN_CITATION}"] if any(isinstance(s, PretrainStage) for s in recipe.stages) else []),
+        *[f"- {CITATIONS[kind]}" for kind in dict.fromkeys(map(type, recipe.stages)) if kind in CITATIONS],
         *[f"- {name}: {r.facts.get('steps')} steps, {r.facts.get('seconds')} s" for name, r in results.items()],
         *[f"- {role}: sha256 of the rows {value[:16]}…" for role, value in record["data"].items()],
         f"- versions: {', '.join(f'{name} {version}' for name, version in record['versions'].items())}",

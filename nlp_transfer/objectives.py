@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
+from dataclasses import replace
 from types import TracebackType
 from typing import Any
 
 import torch
 
+from .data.batching import some_rows
 from .methods.base import Method
+from .methods.mean_teacher import MeanTeacher
 from .models import encoder_of
 from .tasks.base import Task
 from .tasks.masked_lm import MaskedPositions
@@ -51,22 +54,32 @@ class TaskObjective(Objective):
     Args:
         task: The task.
         methods: Methods by name.
+
+    Attributes:
+        teacher: The method among them that keeps an averaged teacher, or None.
     """
 
     def __init__(self, task: Task, methods: Mapping[str, Method] | None = None):
         self.task = task
         self.methods = {} if methods is None else dict(methods)
+        self.teacher = next((method for method in self.methods.values() if isinstance(method, MeanTeacher)), None)
 
     def count(self, batch: Batch) -> torch.Tensor:
         """Return the (weighted) number of labelled units."""
         return self.task.count(batch)
 
     def loss_sum(self, model: Any, batch: Batch, progress: float) -> tuple[torch.Tensor, Step | None]:
-        """One forward pass on the joint batch of source and target."""
-        output = model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"], output_hidden_states=True)
-        units = self.task.units(output.hidden_states[-1], output.logits, batch)
-        step = Step(**units, progress=progress, model=model)
+        """One forward pass on the joint batch of source and target, and one of the teacher on the target rows."""
+        step = Step(**self._units(model, batch), progress=progress, model=model)
+        if self.teacher is not None:
+            target = some_rows(batch, batch["domain"] == 1)
+            with self.teacher.instead_of(model, progress) as teacher:
+                step = replace(step, teacher_UC=self._units(teacher, target)["logits_UC"])
         return self.task.loss_sum(step), step
+
+    def _units(self, model: Any, batch: Batch) -> dict[str, Any]:
+        output = model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"], output_hidden_states=True)
+        return self.task.units(output.hidden_states[-1], output.logits, batch)
 
 
 class MaskedLMObjective(Objective):

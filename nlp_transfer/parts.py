@@ -173,8 +173,16 @@ def _trust_findings(data: dict[str, Any], methods: bool, has_target: bool) -> li
 def _stage_findings(stages: list[Any], moves: bool, has_target: bool) -> list[Finding]:
     found: list[Finding] = []
     names = [_name(stage) for stage in stages]
-    if names.count("finetune") != 1 or names[-1] != "finetune":
-        found.append((("stages",), f"stages must end with 'finetune' and hold it once; here they are {names}."))
+    tail = names[names.index("finetune") :] if "finetune" in names else []
+    if tail not in (["finetune"], ["finetune", "self_train"]) or "self_train" in names[: -len(tail)]:
+        text = (
+            "stages must be 'finetune', once, with any 'pretrain' before it and at most one 'self_train' after it; "
+            f"here they are {names}."
+        )
+        found.append((("stages",), text))
+    if "self_train" in names and not has_target:
+        text = "'self_train' labels target text. Set data.target.unlabelled, or drop the stage."
+        found.append((("stages", names.index("self_train")), text))
     for number, stage in enumerate(stages):
         if names[number] != "pretrain":
             continue

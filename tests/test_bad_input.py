@@ -68,8 +68,11 @@ def test_all_mistakes_of_a_recipe_are_shown_at_once(values):
     [
         ({"tuning": "frozen", "methods": ["dann"]}, ("methods.0", "'frozen' never changes", "full, lora")),
         ({"tuning": "frozen", "stages": ["pretrain", "finetune"]}, ("stages.0", "frozen")),
-        ({"stages": ["finetune", "pretrain"]}, ("stages", "end with 'finetune'")),
-        ({"stages": ["pretrain"]}, ("stages", "end with 'finetune'")),
+        ({"stages": ["finetune", "pretrain"]}, ("stages", "any 'pretrain' before it")),
+        ({"stages": ["pretrain"]}, ("stages", "stages must be 'finetune', once")),
+        ({"stages": ["finetune", "finetune"]}, ("stages", "stages must be 'finetune', once")),
+        ({"stages": ["self_train", "finetune"]}, ("stages", "at most one 'self_train' after it")),
+        ({"stages": ["finetune", "self_train", "self_train"]}, ("stages", "at most one 'self_train' after it")),
         ({"methods": ["dann", "dann"]}, ("methods.1", "twice")),
         ({"task": {"name": "ner", "class_weights": "balanced"}}, ("class_weights",)),
         ({"task": {"name": "sentiment", "multi_label": True}}, ("multi_label",)),

@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from transformers.trainer_utils import set_seed
 
 from .. import jobs, models, parts
-from ..caching import as_cached_rows, cached_encoder, hidden_states
+from ..caching import cached_encoder
 from ..data.pairs import PairedDomains
-from ..hardware import default_device
 from ..jobs import Job
 from ..objectives import TaskObjective
 from ..recipe.schema import TrainSpec
@@ -22,6 +18,7 @@ from ..tasks.base import Encoded
 from ..units import Sizes
 from ..workspace import Workspace
 from . import base
+from .frozen import read_once
 from .model import task_model
 
 
@@ -62,8 +59,9 @@ def finetune(
     chosen_by = selector(space) if adapt else None
     with contextlib.ExitStack() as stack:
         if not parts.TUNINGS[recipe.tuning.name].moves_features:
-            sides = [source, dev, *([] if chosen_by is None else chosen_by.sides)]
-            source, dev, *others = stack.enter_context(_cached(space, model, sides))
+            sides = [] if chosen_by is None else chosen_by.sides
+            states, (source, dev, *others) = read_once(space, model, source, dev, *sides)
+            stack.enter_context(cached_encoder(model, states))
             chosen_by = None if chosen_by is None else chosen_by.reading(*others)
         data = PairedDomains(source.features, None if target is None else target.features)
         job = Job(
@@ -73,7 +71,7 @@ def finetune(
             title,
             TaskObjective(task, methods),
             data,
-            [len(row["input_ids"]) for row in source.features],
+            source.lengths,
             None if target is None else target.lengths,
             dev,
             chosen_by,
@@ -93,23 +91,3 @@ def _say_long_rows(space: Workspace, title: str, source: Encoded) -> None:
             f"{title}: {source.long_rows} of {source.rows} source texts are longer than {space.limits.max_length} "
             f"tokens: {fate}."
         )
-
-
-@contextlib.contextmanager
-def _cached(space: Workspace, model: Any, sides: Sequence[Encoded]) -> Iterator[list[Encoded]]:
-    windows = [window for side in sides for window in side.windows]
-    model.to(default_device())
-    with space.reporter.bar("frozen features", len(windows)) as advance:
-        states = hidden_states(
-            model, windows, space.tokenizer.pad_token_id, space.recipe.evaluate.batch_tokens, advance
-        )
-    cached: list[Encoded] = []
-    for side in sides:
-        first = sum(len(done.windows) for done in cached)
-        rows = [
-            replace(window, input_ids=[number] * len(states[number]))
-            for number, window in enumerate(side.windows, start=first)
-        ]
-        cached.append(Encoded(rows, side.rows, as_cached_rows(side.features, first)))
-    with cached_encoder(model, states):
-        yield cached

@@ -86,6 +86,24 @@ def adopt_encoder(model: Any, folder: Path) -> None:
                 own[key].copy_(value)
 
 
+def adopt_model(model: Any, folder: Path) -> None:
+    """Give a model all weights that a task stage of the same recipe has saved, head included.
+
+    Args:
+        model: A model with a task head, after tuning.
+        folder: Output model of the stage.
+    """
+    if (folder / "adapter_config.json").is_file():
+        weights = load_file(folder / "adapter_model.safetensors")
+        own = {_saved_name(name).replace(".modules_to_save", ""): name for name in model.state_dict()}
+    else:
+        weights = load_file(folder / "model.safetensors")
+        own = {name: name for name in model.state_dict()}
+    unknown = [key for key in weights if key not in own]
+    assert not unknown, f"{folder}: {unknown[:3]}"
+    model.load_state_dict({own[key]: value for key, value in weights.items()}, strict=False)
+
+
 def _saved_name(name: str) -> str:
     """Return the key under which PEFT saves a parameter: without the adapter's name (DoRA's also without `.weight`)."""
     magnitude = "lora_magnitude_vector" in name
