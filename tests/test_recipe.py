@@ -198,7 +198,10 @@ def test_missing_file_suggests_a_neighbour(tmp_path: Path) -> None:
             "recipe: stages.0.name: expected 'finetune', 'pretrain' or 'self_train', found the text 'finetun'."
             " Did you mean 'finetune'?",
         ),
-        ({"stages": [{"train": {}}]}, "recipe: stages.0.name: missing; expected 'finetune', 'pretrain' or 'self_train'."),
+        (
+            {"stages": [{"train": {}}]},
+            "recipe: stages.0.name: missing; expected 'finetune', 'pretrain' or 'self_train'.",
+        ),
         (
             {"stages": [3]},
             "recipe: stages.0: expected 'finetune', 'pretrain' or 'self_train', or a section with such a name,",

@@ -179,7 +179,7 @@ def _rounds(plan: Plan) -> tuple[Path, dict[str, Any]]:
         "steps": sum(report["steps"] for report in trained),
         "seconds": round(sum(report["seconds"] for report in trained), 2),
         "rounds": trained,
-        "after": {key: value for key, value in reports[-1].items() if key != "round"},
+        "after": {key: reports[-1][key] for key in ("predicted_shares", "agreement", "temperature")},
         "model_of_round": len(sound) - 1,
         "stopped": stopped,
     }
