@@ -237,6 +237,8 @@ def test_unknown_labels_are_masked_out_one_by_one() -> None:
     step = step_of(task, batch, logits.requires_grad_())
     assert step.labelled_U.tolist() == [True, True, True, False]
     assert float(task.count(batch)) == pytest.approx(weights)
+    for row, outcomes in enumerate(step.outcomes_UKD.tolist()):
+        assert outcomes == [[0, 0] if value is None else [value, 1 - value] for value in gold[row]]
     loss = task.loss_sum(step)
     assert loss.item() == pytest.approx(total, rel=1e-5)
     loss.backward()

@@ -81,6 +81,6 @@ class MeanTeacher(Method):
     def terms(self, step: Step) -> dict[str, torch.Tensor]:
         """Return ``{"consistency": mean over target units of the squared difference, summed over labels}``."""
         assert step.teacher_UC is not None
-        squash = torch.sigmoid if step.labels_U.dim() == 2 else lambda logits_UC: torch.softmax(logits_UC, dim=-1)
+        squash = torch.sigmoid if step.multi_label else lambda logits_UC: torch.softmax(logits_UC, dim=-1)
         difference_UC = squash(step.logits_UC[step.domain_U == 1]) - squash(step.teacher_UC)
         return {"consistency": difference_UC.pow(2).sum(-1).mean()}

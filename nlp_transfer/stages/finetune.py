@@ -15,11 +15,10 @@ from ..objectives import TaskObjective
 from ..recipe.schema import TrainSpec
 from ..selecting import selector
 from ..tasks.base import Encoded
-from ..units import Sizes
 from ..workspace import Workspace
 from . import base
 from .frozen import read_once
-from .model import task_model
+from .model import task_model, unit_sizes
 
 
 def finetune(
@@ -47,9 +46,7 @@ def finetune(
     set_seed(recipe.seed)
     model = task_model(space, train, before.encoder if adapt else None, title)
     task.mean_pooling = models.pools_by_mean(model.config)
-    multi_label = task.row_kind == "multi_label"
-    sizes = Sizes(hidden=model.config.hidden_size, labels=len(task.labels), multi_label=multi_label)
-    methods = parts.build_methods(recipe.methods, sizes, space.methods) if adapt else {}
+    methods = parts.build_methods(recipe.methods, unit_sizes(space, model), space.methods) if adapt else {}
     source = task.encode(space.splits.train.rows, space.tokenizer, space.limits, labelled=True)
     dev = task.encode(space.splits.dev.rows, space.tokenizer, space.limits, labelled=False)
     _say_long_rows(space, title, source)

@@ -11,6 +11,7 @@ from safetensors.torch import load_file
 from .. import models, parts
 from ..errors import ModelError
 from ..recipe.schema import TrainSpec
+from ..units import Sizes
 from ..workspace import Workspace
 
 
@@ -44,6 +45,12 @@ def task_config(space: Workspace, train: TrainSpec) -> Any:
     if task.problem_type is not None:
         changes["problem_type"] = task.problem_type
     return models.read_config(space.base, **changes, **dropouts(train, models.read_config(space.base)))
+
+
+def unit_sizes(space: Workspace, model: Any) -> Sizes:
+    """Return what methods need to know to build their layers."""
+    multi_label = space.task.row_kind == "multi_label"
+    return Sizes(hidden=model.config.hidden_size, labels=len(space.task.labels), multi_label=multi_label)
 
 
 def dropouts(train: TrainSpec, config: Any) -> dict[str, float]:

@@ -32,11 +32,10 @@ from ..pseudo_labels import PseudoLabel, Rule, one_class, share_of_round, summar
 from ..recipe.schema import SelfTrainStage, TrainSpec
 from ..runfolder import write_json, write_lines
 from ..tasks.base import Encoded
-from ..units import Sizes
 from ..workspace import Workspace
 from . import base
 from .frozen import read_once
-from .model import adopt_model, task_model
+from .model import adopt_model, task_model, unit_sizes
 
 LABELS = "pseudo_labels.jsonl"
 CALIBRATION = "calibration.json"
@@ -244,9 +243,9 @@ def _round(plan: Plan, number: int, labels: list[PseudoLabel], start: Path) -> b
 
 
 def _methods(plan: Plan, model: Any) -> dict[str, Method]:
-    recipe, task, teacher = plan.space.recipe, plan.space.task, plan.stage.mean_teacher
-    sizes = Sizes(hidden=model.config.hidden_size, labels=len(task.labels))
-    methods = parts.build_methods(recipe.methods if plan.stage.adapt else [], sizes, plan.space.methods)
+    space, teacher = plan.space, plan.stage.mean_teacher
+    named = space.recipe.methods if plan.stage.adapt else []
+    methods = parts.build_methods(named, unit_sizes(space, model), space.methods)
     if teacher is not None:
         methods["mean_teacher"] = MeanTeacher(model, decay=teacher.decay, ramp=teacher.ramp, weight=teacher.weight)
     return methods
