@@ -31,6 +31,7 @@ from ..processes import agree, wait_for_all
 from ..pseudo_labels import PseudoLabel, Rule, one_class, share_of_round, summarise
 from ..recipe.schema import SelfTrainStage, TrainSpec
 from ..runfolder import write_json, write_lines
+from ..selecting import Selector, selector
 from ..tasks.base import Encoded
 from ..workspace import Workspace
 from . import base
@@ -54,6 +55,7 @@ class Plan:
         source: Labelled source rows.
         dev: Source dev.
         target: Unlabelled target rows.
+        chosen_by: Scores checkpoints in place of source dev, where the recipe asks for it.
         states: Hidden states that the rows name, under a frozen encoder.
     """
 
@@ -65,6 +67,7 @@ class Plan:
     source: Encoded
     dev: Encoded
     target: Encoded
+    chosen_by: Selector | None
     states: list[Any] | None = None
 
     @property
@@ -136,13 +139,16 @@ def _plan(space: Workspace, stage: SelfTrainStage, folder: Path, fingerprint: st
         task.encode(split.rows, space.tokenizer, space.limits, labelled=split is splits.train)
         for split in (splits.train, splits.dev, splits.unlabelled)
     )
-    plan = Plan(space, stage, folder, fingerprint, before, source, dev, target)
+    chosen_by = selector(space)
+    plan = Plan(space, stage, folder, fingerprint, before, source, dev, target, chosen_by)
     model = plan.model(before.model)
     task.mean_pooling = models.pools_by_mean(model.config)
     if parts.TUNINGS[space.recipe.tuning.name].moves_features:
         return plan
-    states, (source, dev, target) = read_once(space, model, source, dev, target)
-    return replace(plan, source=source, dev=dev, target=target, states=states)
+    sides = [] if chosen_by is None else chosen_by.sides
+    states, (source, dev, target, *others) = read_once(space, model, source, dev, target, *sides)
+    chosen_by = None if chosen_by is None else chosen_by.reading(*others)
+    return replace(plan, source=source, dev=dev, target=target, chosen_by=chosen_by, states=states)
 
 
 def _rounds(plan: Plan) -> tuple[Path, dict[str, Any]]:
@@ -168,7 +174,8 @@ def _rounds(plan: Plan) -> tuple[Path, dict[str, Any]]:
         if stopped is not None or number > rounds:
             break
         result = _round(plan, number, labels, sound[-1])
-        reports[-1] |= {key: result.facts[key] for key in ("steps", "seconds", "best_dev", "selected_step")}
+        told = ("steps", "seconds", "best_", "selected_step")
+        reports[-1] |= {key: value for key, value in result.facts.items() if key.startswith(told)}
         sound.append(result.model)
         last = labels
     if stopped is not None:
@@ -234,7 +241,18 @@ def _round(plan: Plan, number: int, labels: list[PseudoLabel], start: Path) -> b
             target = target.only([label.kept for label in labels])
         data = PairedDomains(plan.source.features, target.features)
         title, objective = f"self_train {number}", TaskObjective(task, methods)
-        job = Job(space, plan.train, folder, title, objective, data, plan.source.lengths, target.lengths, plan.dev)
+        job = Job(
+            space,
+            plan.train,
+            folder,
+            title,
+            objective,
+            data,
+            plan.source.lengths,
+            target.lengths,
+            plan.dev,
+            plan.chosen_by,
+        )
         facts = jobs.train(job, model)
         plan.tuned_on_dev(model)
     if methods:

@@ -11,6 +11,7 @@ import datasets
 import numpy as np
 import torch
 
+from ..calibration import softmax
 from ..data.canonical import Kind
 from ..data.windows import Limits, Window
 from ..metrics import Interval
@@ -137,8 +138,7 @@ class Task(ABC):
 
     def decisions(self, logits_UC: np.ndarray) -> np.ndarray:
         """Return the probabilities (D, U, C) of what is decided of each unit: here one choice among all labels."""
-        exponents_UC = np.exp(logits_UC - logits_UC.max(-1, keepdims=True))
-        return np.asarray(exponents_UC / exponents_UC.sum(-1, keepdims=True))[None]
+        return softmax(logits_UC)[None]
 
     def choices(self, logits_UC: np.ndarray) -> np.ndarray:
         """Return the classes (D, U) that the decisions come to."""
