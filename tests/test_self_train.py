@@ -30,9 +30,10 @@ SELF_TRAIN = {"name": "self_train", "rounds": 2, "share": 0.5, "growth": 0.5, "t
 
 def recipe_of(model: Path, kind: str = "classification", tuning: Any = "full", methods: Any = (), **stage: Any) -> Any:
     """The output is a relative path, so that a run folder can be copied."""
+    selection = stage.pop("selection", "source_dev")
     plan = ["finetune", SELF_TRAIN | stage]
     train = {"max_steps": 12, "evaluate_every": 6, "learning_rate": 5e-3, "dropout": 0.1}
-    return recipe_from(recipe_data(Path("run"), model, kind, tuning, methods, plan, **train))
+    return recipe_from(recipe_data(Path("run"), model, kind, tuning, methods, plan, selection=selection, **train))
 
 
 class Stop(Exception):
@@ -156,7 +157,7 @@ def test_true_labels_of_the_target_change_nothing(finetuned: Callable[..., Any],
 
 CASES: dict[str, tuple[str, Any, tuple[str, ...], dict[str, Any]]] = {
     "lora": ("ner", {"name": "lora", "rank": 4}, ("dann",), {"mean_teacher": {"weight": 2.0}, "soft_labels": True}),
-    "frozen": ("ner", "frozen", (), {"mean_teacher": {}, "restart": True}),
+    "frozen": ("ner", "frozen", (), {"mean_teacher": {}, "restart": True, "selection": "dev"}),
     "multi_label": (
         "multi_label",
         {"name": "top_layers", "n": 1},
@@ -186,6 +187,7 @@ def test_tasks_tunings_and_options(name: str, tiny_bert: Path, monkeypatch: pyte
         unlabelled = [(~step.labelled_U & (step.domain_U == 1)).any() for step in spy.steps[12:]]
         assert any(bool(found) for found in unlabelled)
     if tuning == "frozen":
+        assert "best_target_dev" in facts()["rounds"][0]
         assert listener.bars.count("frozen features") == 2  # once for finetune, once for all rounds
     assert set(result.metrics["scores"]["adapted"]) == {"source.dev", "target.test"}
 
