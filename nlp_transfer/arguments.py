@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import torch
@@ -72,6 +73,13 @@ def training_arguments(
     if args.n_gpu > 1:
         args._n_gpu = 1
     return args
+
+
+def optimizer_steps(train: TrainSpec, rows: int) -> int:
+    """Return the optimizer steps of a training on ``rows`` source rows (windows), as the Trainer counts them."""
+    if train.max_steps is not None:
+        return train.max_steps
+    return math.ceil(float(train.epochs or 1) * math.ceil(rows / int(train.batch_size or 1)))
 
 
 def check_batches(recipe: Recipe) -> None:

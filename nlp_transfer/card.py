@@ -8,10 +8,14 @@ from typing import Any
 from . import parts
 from .conclusions import conclusions, interval_text
 from .guard import ADAPTED
-from .recipe.schema import PretrainStage, Recipe
+from .recipe.schema import PretrainStage, Recipe, SelfTrainStage
 from .selecting import is_oracle
 from .stages.base import StageResult
 from .workspace import Workspace
+
+SELF_TRAINING = (
+    "Zou et al. 2018, Domain Adaptation for Semantic Segmentation via Class-Balanced Self-Training, arXiv 1810.07911"
+)
 
 
 def card_text(
@@ -45,6 +49,7 @@ def card_text(
         f"- stages: {', '.join(stage.name for stage in recipe.stages)}",
         *[f"- method: {_part(part)} — {space.methods[part.name].citation}" for part in recipe.methods],
         *[f"- pretraining ({name}): {parts.PRETRAININGS[name].citation}" for name in _objectives(recipe)],
+        *([f"- self-training: {SELF_TRAINING}"] if any(isinstance(s, SelfTrainStage) for s in recipe.stages) else []),
         *[f"- {name}: {r.facts.get('steps')} steps, {r.facts.get('seconds')} s" for name, r in results.items()],
         *[f"- {role}: sha256 of the rows {value[:16]}…" for role, value in record["data"].items()],
         f"- versions: {', '.join(f'{name} {version}' for name, version in record['versions'].items())}",

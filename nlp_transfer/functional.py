@@ -63,6 +63,24 @@ def ramp(progress: float, steepness: float = 10.0) -> float:
     return 2.0 / (1.0 + math.exp(-steepness * progress)) - 1.0
 
 
+def label_losses(logits_UC: torch.Tensor, labels_U: torch.Tensor, soft_UC: torch.Tensor | None = None) -> torch.Tensor:
+    """Cross-entropy of each unit with its label, or with a distribution over the labels where it has one.
+
+    Args:
+        logits_UC: Task logits.
+        labels_U: Label indices, all known.
+        soft_UC: Probabilities; a row of zeros means that the label counts. None: labels only.
+
+    Returns:
+        Losses (U,).
+    """
+    losses_U = torch.nn.functional.cross_entropy(logits_UC, labels_U, reduction="none")
+    if soft_UC is None:
+        return losses_U
+    soft_losses_U = torch.nn.functional.cross_entropy(logits_UC, soft_UC, reduction="none")
+    return torch.where(soft_UC.sum(-1) > 0, soft_losses_U, losses_U)
+
+
 def balanced_binary_loss(
     logits_U: torch.Tensor, domain_U: torch.Tensor, weight_U: torch.Tensor | None = None
 ) -> torch.Tensor:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
+from dataclasses import replace
 from types import TracebackType
 from typing import Any
 
 import torch
 
+from .data.batching import some_rows
 from .methods.base import Method
+from .methods.mean_teacher import MeanTeacher
 from .models import encoder_of
 from .tasks.base import Task
 from .tasks.masked_lm import MaskedPositions
@@ -56,18 +59,25 @@ class TaskObjective(Objective):
     Args:
         task: The task.
         methods: Methods by name.
+
+    Attributes:
+        average: The method among them that keeps an averaged teacher, or None.
     """
 
     def __init__(self, task: Task, methods: Mapping[str, Method] | None = None):
         self.task = task
         self.methods = {} if methods is None else dict(methods)
+        self.average = next((method for method in self.methods.values() if isinstance(method, MeanTeacher)), None)
 
     def count(self, batch: Batch) -> torch.Tensor:
         """Return the (weighted) number of labelled units."""
         return self.task.count(batch)
 
     def loss_sum(self, model: Any, batch: Batch, progress: float) -> tuple[torch.Tensor, Step | None]:
-        """One forward pass on the joint batch of source, target and masked copies."""
+        """One forward pass on the joint batch of source, target and masked copies.
+
+        An averaged teacher answers for the target rows in a pass of its own.
+        """
         output = model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"], output_hidden_states=True)
         hidden_NTH, logits, masked = output.hidden_states[-1], output.logits, None
         if "masked_units" in batch:
@@ -77,7 +87,18 @@ class TaskObjective(Objective):
             batch = batch | {key: batch[key][:rows] for key in ("input_ids", "attention_mask")}
         units = self.task.units(hidden_NTH, logits, batch)
         step = Step(**units, progress=progress, model=model, teacher_UC=batch.get("teacher"), masked=masked)
+        if self.average is not None:
+            step = replace(step, average_UC=self._average(self.average, model, batch, progress))
         return self.task.loss_sum(step), step
+
+    def _average(self, average: MeanTeacher, model: Any, batch: Batch, progress: float) -> torch.Tensor:
+        """Return the averaged teacher's logits of the target units."""
+        target = some_rows(batch, batch["domain"] == 1)
+        with average.instead_of(model, progress) as teacher:
+            given = {key: target[key] for key in ("input_ids", "attention_mask")}
+            output = teacher(**given, output_hidden_states=True)
+        logits_UC: torch.Tensor = self.task.units(output.hidden_states[-1], output.logits, target)["logits_UC"]
+        return logits_UC
 
 
 def _masked(hidden_KTH: torch.Tensor, batch: Batch) -> Masked:

@@ -7,7 +7,7 @@ To add a part, write its file and add its line here.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any, get_type_hints
@@ -146,29 +146,9 @@ def _combination_findings(
     tuning = _name(data.get("tuning"))
     moves = TUNINGS[tuning].moves_features if tuning in TUNINGS else True
     has_target = bool(_at(data, "data", "target", "unlabelled"))
-    for number, name in enumerate(names):
-        method = methods[number]
-        if method is not None and method.moves_features and not moves:
-            text = (
-                f"'{name}' works by changing features, but tuning '{tuning}' never changes them. Use tuning full, "
-                "lora or top_layers, or remove the method."
-            )
-            found.append((("methods", number), text))
-        if method is not None and method.needs_target and not has_target:
-            text = f"'{name}' needs unlabelled target text. Set data.target.unlabelled, or remove the method."
-            found.append((("methods", number), text))
-        if method is not None and method.needs_teacher and data.get("source_only") is False:
-            text = (
-                f"'{name}' learns from the source-only twin, which source_only: false leaves out. Set source_only: "
-                "true, or remove the method."
-            )
-            found.append((("methods", number), text))
-        if method is not None and method.needs_teacher and _at(data, "model", "extend_vocabulary"):
-            text = (
-                f"'{name}' compares with the twin unit by unit, but model.extend_vocabulary cuts texts into other "
-                "tokens than the twin's. Use one of the two."
-            )
-            found.append((("methods", number), text))
+    for number, (name, method) in enumerate(zip(names, methods, strict=True)):
+        texts = () if method is None else _method_problems(data, name, method, moves, has_target)
+        found += [(("methods", number), text) for text in texts]
     found += _trust_findings(data, bool(names), has_target)
     stages = data.get("stages")
     if _at(data, "model", "extend_vocabulary"):
@@ -176,6 +156,34 @@ def _combination_findings(
     if not isinstance(stages, list):
         return found
     return found + _stage_findings(stages, moves, has_target) + _contrast_findings(stages, data.get("train"))
+
+
+def _method_problems(
+    data: dict[str, Any], name: str, method: type[Method], moves: bool, has_target: bool
+) -> Iterator[str]:
+    """Yield what keeps a method from working in this recipe."""
+    if method.moves_features and not moves:
+        yield (
+            f"'{name}' works by changing features, but tuning '{_name(data.get('tuning'))}' never changes them. Use "
+            "tuning full, lora or top_layers, or remove the method."
+        )
+    if method.needs_target and not has_target:
+        yield f"'{name}' needs unlabelled target text. Set data.target.unlabelled, or remove the method."
+    if method.needs_teacher and data.get("source_only") is False:
+        yield (
+            f"'{name}' learns from the source-only twin, which source_only: false leaves out. Set source_only: true, "
+            "or remove the method."
+        )
+    if method.needs_teacher and _at(data, "model", "extend_vocabulary"):
+        yield (
+            f"'{name}' compares with the twin unit by unit, but model.extend_vocabulary cuts texts into other tokens "
+            "than the twin's. Use one of the two."
+        )
+    stages = data.get("stages")
+    for stage in stages if isinstance(stages, list) else []:
+        adapts = stage.get("adapt", True) if isinstance(stage, dict) else True
+        if _name(stage) == "self_train" and adapts and not method.in_rounds:
+            yield f"'{name}' works in 'finetune' only. Set adapt: false in the stage 'self_train'."
 
 
 def _trust_findings(data: dict[str, Any], methods: bool, has_target: bool) -> list[Finding]:
@@ -207,8 +215,16 @@ def _trust_findings(data: dict[str, Any], methods: bool, has_target: bool) -> li
 def _stage_findings(stages: list[Any], moves: bool, has_target: bool) -> list[Finding]:
     found: list[Finding] = []
     names = [_name(stage) for stage in stages]
-    if names.count("finetune") != 1 or names[-1] != "finetune":
-        found.append((("stages",), f"stages must end with 'finetune' and hold it once; here they are {names}."))
+    tail = names[names.index("finetune") :] if "finetune" in names else []
+    if tail not in (["finetune"], ["finetune", "self_train"]) or "self_train" in names[: -len(tail)]:
+        text = (
+            "stages must be 'finetune', once, with any 'pretrain' before it and at most one 'self_train' after it; "
+            f"here they are {names}."
+        )
+        found.append((("stages",), text))
+    if "self_train" in names and not has_target:
+        text = "'self_train' labels target text. Set data.target.unlabelled, or drop the stage."
+        found.append((("stages", names.index("self_train")), text))
     for number, stage in enumerate(stages):
         if names[number] != "pretrain":
             continue

@@ -5,14 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from .arguments import optimizer_steps
 from .guard import TWIN
 from .prepare import corpus_role
-from .recipe.schema import PretrainStage, TrainSpec
+from .recipe.schema import FinetuneStage, PretrainStage, SelfTrainStage, TrainSpec
 from .runfolder import stage_fingerprint
 from .selecting import ORACLE, SOURCE_DEV
 from .stages.base import Before, StageResult, borrow
 from .stages.finetune import finetune
 from .stages.pretrain import pretrain
+from .stages.self_train import self_train
 from .vocabulary import costly_words, with_words
 from .workspace import Workspace
 
@@ -58,8 +60,8 @@ def train_stages(space: Workspace, folder: Path, fingerprints: dict[str, str]) -
     before = Before()
     adapted = extended(space)
     if recipe.adapts and recipe.source_only:
-        train = TrainSpec.model_validate(recipe.stages[-1].train)
-        alone = [recipe.stages[-1].model_dump(), []]
+        train = twin_training(space)
+        alone = [{"name": "finetune", "train": train.model_dump()}, []]
         own = stage_fingerprint(recipe, alone, learned_from(fingerprints, False), "")
         borrow(folder / "stages" / TWIN, own, space.reuse)
         outcome.twin = finetune(space, train, folder / "stages" / TWIN, own, before, adapt=False)
@@ -72,7 +74,7 @@ def train_stages(space: Workspace, folder: Path, fingerprints: dict[str, str]) -
         chosen_by = SOURCE_DEV if isinstance(stage, PretrainStage) else recipe.selection.name
         if chosen_by != SOURCE_DEV:
             settings.append(recipe.selection.model_dump())
-        reads_target = bool(methods) or isinstance(stage, PretrainStage) or chosen_by != SOURCE_DEV
+        reads_target = bool(methods) or not isinstance(stage, FinetuneStage) or chosen_by != SOURCE_DEV
         corpus = corpus_role(number - 1)
         data = learned_from(fingerprints, reads_target, corpus, oracle=chosen_by == ORACLE)
         chain = stage_fingerprint(recipe, settings, data, chain)
@@ -81,12 +83,32 @@ def train_stages(space: Workspace, folder: Path, fingerprints: dict[str, str]) -
         if isinstance(stage, PretrainStage):
             result = pretrain(adapted, stage, place, chain, before, space.splits.corpora.get(corpus))
             before = replace(before, encoder=result.model)
+        elif isinstance(stage, SelfTrainStage):
+            result = self_train(adapted, stage, place, chain, before)
         else:
             train = TrainSpec.model_validate(stage.train)
             result = finetune(adapted, train, place, chain, before, adapt=True)
             before = replace(before, model=result.model)
         outcome.stages[name] = result
     return outcome
+
+
+def twin_training(space: Workspace) -> TrainSpec:
+    """Return the training of the source-only twin: that of ``finetune``, as long as all that trains the task.
+
+    A round of self-training takes its length from the source rows, not from what it keeps, so that the twin's length
+    is known before anything is trained. Where rounds end early, the twin has trained longer than the adapted model.
+    """
+    tasks = [stage for stage in space.recipe.stages if not isinstance(stage, PretrainStage)]
+    train = TrainSpec.model_validate(tasks[0].train)
+    if len(tasks) == 1:
+        return train
+    rows = len(space.task.encode(space.splits.train.rows, space.tokenizer, space.limits, labelled=True).windows)
+    steps = optimizer_steps(train, rows)
+    for stage in tasks[1:]:
+        assert isinstance(stage, SelfTrainStage)
+        steps += stage.rounds * optimizer_steps(TrainSpec.model_validate(stage.train), rows)
+    return train.model_copy(update={"max_steps": steps})
 
 
 def extended(space: Workspace) -> Workspace:

@@ -12,7 +12,8 @@ from dataclasses import dataclass, replace
 import torch
 
 UNKNOWN = -100
-"""Label index of a unit without a label. Target units always carry it."""
+"""Label index of a unit without a label. Target units carry it, but for those that self-training has pseudo-labelled:
+a gold label of the target is never in a batch."""
 
 
 @dataclass(frozen=True)
@@ -57,12 +58,17 @@ class Step:
     Args:
         features_UH: Feature vectors in fp32 (also under bf16 autocast).
         logits_UC: Task logits in fp32.
-        labels_U: Label indices (U,), or 0/1 rows (U, C) for multi-label; ``UNKNOWN`` where there is no label.
-        weight_U: Share of a label that this unit carries: 1, or 1/k for each of the k windows of a long text.
+        labels_U: Label indices (U,), or 0/1 rows (U, C) for multi-label; ``UNKNOWN`` where there is no label. A target
+            unit may hold a pseudo-label: which domain a unit comes from is told by ``domain_U`` alone.
+        weight_U: Share of a label that this unit carries: 1, or 1/k for each of the k windows of a long text; times
+            the weight of pseudo-labels where it has one.
         domain_U: 0 source, 1 target.
         progress: Share of the optimizer steps that are done, 0 to 1.
         model: The model that is trained, for penalties on its weights.
+        soft_UC: Probabilities that stand for the label in the loss; zeros where the label itself counts. None where
+            no unit has any.
         teacher_UC: Logits of the source-only twin for the same units, where a method asks for them.
+        average_UC: Logits of an averaged teacher for the target units, in their order; None where there is none.
         masked: Masked copies of target rows, where a method asks for them. They are no units: an alignment loss would
             only look for the mask token.
     """
@@ -74,14 +80,16 @@ class Step:
     domain_U: torch.Tensor
     progress: float
     model: torch.nn.Module
+    soft_UC: torch.Tensor | None = None
     teacher_UC: torch.Tensor | None = None
+    average_UC: torch.Tensor | None = None
     masked: Masked | None = None
 
     @property
     def labelled_U(self) -> torch.Tensor:
-        """Which units have a label, as booleans."""
-        first = self.labels_U[:, 0] if self.multi_label else self.labels_U
-        return first != UNKNOWN
+        """Which units have a label (of several labels: at least one that is known), as booleans."""
+        known = self.labels_U != UNKNOWN
+        return known.any(-1) if self.multi_label else known
 
     @property
     def multi_label(self) -> bool:
@@ -101,16 +109,17 @@ class Step:
 
     @property
     def outcomes_UKD(self) -> torch.Tensor:
-        """The true outcome of each decision as 0 and 1; all 0 for units without a label."""
-        known_U11 = self.labelled_U[:, None, None]
+        """The outcome of each decision that the label gives, as 0 and 1; all 0 where it is unknown."""
         if self.multi_label:
-            return torch.stack([self.labels_U, 1 - self.labels_U], dim=-1) * known_U11
+            known_UC1 = (self.labels_U != UNKNOWN).unsqueeze(-1)
+            return torch.stack([self.labels_U, 1 - self.labels_U], dim=-1) * known_UC1
+        known_U11 = self.labelled_U[:, None, None]
         labels_U = self.labels_U.clamp(min=0)
         one_hot_UC = torch.nn.functional.one_hot(labels_U, self.logits_UC.shape[-1]).to(self.logits_UC)
         return one_hot_UC.unsqueeze(1) * known_U11
 
     def take(self, chosen_U: torch.Tensor) -> Step:
-        """Return the step with some of its units only, given by their indices."""
+        """Return the step with some of its units only, given by their indices; without the teacher's logits."""
         return replace(
             self,
             features_UH=self.features_UH[chosen_U],
@@ -118,7 +127,9 @@ class Step:
             labels_U=self.labels_U[chosen_U],
             weight_U=self.weight_U[chosen_U],
             domain_U=self.domain_U[chosen_U],
+            soft_UC=None if self.soft_UC is None else self.soft_UC[chosen_U],
             teacher_UC=None if self.teacher_UC is None else self.teacher_UC[chosen_U],
+            average_UC=None,
         )
 
     def subsample(self, most: int) -> Step:

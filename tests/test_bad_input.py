@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 import transformers
 from datasets import Dataset
-from helpers import Listener
+from helpers import Listener, recipe_data
 from safetensors import SafetensorError
 from samples import recipe_values, sentiment_rows, write_data, write_rows
 
@@ -68,8 +68,11 @@ def test_all_mistakes_of_a_recipe_are_shown_at_once(values):
     [
         ({"tuning": "frozen", "methods": ["dann"]}, ("methods.0", "'frozen' never changes", "full, lora")),
         ({"tuning": "frozen", "stages": ["pretrain", "finetune"]}, ("stages.0", "frozen")),
-        ({"stages": ["finetune", "pretrain"]}, ("stages", "end with 'finetune'")),
-        ({"stages": ["pretrain"]}, ("stages", "end with 'finetune'")),
+        ({"stages": ["finetune", "pretrain"]}, ("stages", "any 'pretrain' before it")),
+        ({"stages": ["pretrain"]}, ("stages", "stages must be 'finetune', once")),
+        ({"stages": ["finetune", "finetune"]}, ("stages", "stages must be 'finetune', once")),
+        ({"stages": ["self_train", "finetune"]}, ("stages", "at most one 'self_train' after it")),
+        ({"stages": ["finetune", "self_train", "self_train"]}, ("stages", "at most one 'self_train' after it")),
         ({"methods": ["dann", "dann"]}, ("methods.1", "twice")),
         ({"task": {"name": "ner", "class_weights": "balanced"}}, ("class_weights",)),
         ({"task": {"name": "sentiment", "multi_label": True}}, ("multi_label",)),
@@ -341,3 +344,13 @@ def test_control_c_during_prediction(values, tmp_path, monkeypatch):
     result = run(recipe_from(values), reporter=listener)
     assert listener.bars == []  # the finished stage is not trained again
     same_end(values, result, tmp_path)
+
+
+@pytest.mark.parametrize("name", ["anchor", "joint_mlm"])
+def test_methods_of_finetune_alone_are_refused_in_rounds(name: str, tiny_bert: Path, tmp_path: Path) -> None:
+    data = recipe_data(
+        tmp_path, tiny_bert, methods=({"name": name},), stages=["finetune", "self_train"], source_only=True
+    )
+    with pytest.raises(RecipeError, match=f"'{name}' works in 'finetune' only. Set adapt: false"):
+        recipe_from(data)
+    recipe_from(data | {"stages": ["finetune", {"name": "self_train", "adapt": False}]})

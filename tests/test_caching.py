@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -127,12 +126,8 @@ def test_run_with_the_cache_trains_as_one_without(
     run(quick, data=data_of(kind), reporter=listener)  # type: ignore[arg-type]
     assert "frozen features" in listener.bars
 
-    @contextmanager
-    def no_cache(space: Any, model: Any, sides: Sequence[Encoded]) -> Iterator[Sequence[Encoded]]:
-        with nullcontext():
-            yield sides
-
-    monkeypatch.setattr(finetune, "_cached", no_cache)
+    monkeypatch.setattr(finetune, "read_once", lambda space, model, *splits: (None, splits))
+    monkeypatch.setattr(finetune, "cached_encoder", lambda model, states: nullcontext())
     run(slow, data=data_of(kind))
     one, other = (saved_weights(tmp_path / name / "model") for name in ("quick", "slow"))
     assert one.keys() == other.keys()

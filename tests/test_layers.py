@@ -22,6 +22,8 @@ LAYERS = {
         "selection",
         "guard",
         "verdict",
+        "calibration",
+        "pseudo_labels",
         "reporter",
         "hardware",
         "attention",

@@ -89,7 +89,7 @@ def test_training_resumed_inside_an_epoch_is_one_that_was_not_stopped(folders: d
 
 def test_scores_of_a_run_are_those_of_one_process(folders: dict[int, Path]) -> None:
     one, first, second = facts(folders[1]), facts(folders[2], 0), facts(folders[2], 1)
-    for name in ("plain", "lora", "frozen", "pretrain", "guarded", "average"):
+    for name in ("plain", "lora", "frozen", "pretrain", "guarded", "average", "self_train"):
         assert first[name] == one[name], name
     assert first == second  # every process returns everything
 
@@ -99,6 +99,14 @@ def test_the_guard_decides_as_in_one_process(folders: dict[int, Path]) -> None:
     assert one["evidence"] == pytest.approx(two["evidence"], abs=1e-4)
     assert {**one["adapted"]["shares"]} == pytest.approx(two["adapted"]["shares"])
     assert (one["kept"], one["reasons"]) == (two["kept"], two["reasons"])
+
+
+@pytest.mark.parametrize("number", [1, 2])
+def test_pseudo_labels_are_those_of_one_process(number: int, folders: dict[int, Path]) -> None:
+    file = f"self_train/stages/2-self_train/round-{number}/pseudo_labels.jsonl"
+    one, two = ([json.loads(line) for line in (folders[count] / file).read_text().splitlines()] for count in (1, 2))
+    assert [line["answer"] for line in two] == [line["answer"] for line in one]
+    assert [line["confidence"] for line in two] == pytest.approx([line["confidence"] for line in one], abs=1e-4)
 
 
 def test_run_with_a_method_runs(folders: dict[int, Path]) -> None:
@@ -128,7 +136,7 @@ def test_run_folder_is_written_once(name: str, folders: dict[int, Path]) -> None
         return sorted(str(path.relative_to(folder)) for path in folder.rglob("*"))
 
     assert listing(folders[1] / name) == listing(folders[2] / name)
-    role = "adapted" if name in ("dann", "pretrain", "guarded", "held", "vectors") else "source-only"
+    role = "adapted" if name in ("dann", "pretrain", "guarded", "held", "vectors", "self_train") else "source-only"
     for file in ("log.jsonl", "stages.jsonl", f"predictions/{role}.target.test.jsonl"):
         counts = [len((folders[count] / name / file).read_text().splitlines()) for count in (1, 2)]
         assert counts[0] == counts[1], file

@@ -195,13 +195,16 @@ def test_missing_file_suggests_a_neighbour(tmp_path: Path) -> None:
         ({"stages": []}, "recipe: stages: expected a list of at least 1 items"),
         (
             {"stages": ["finetun"]},
-            "recipe: stages.0.name: expected 'finetune' or 'pretrain', found the text 'finetun'."
+            "recipe: stages.0.name: expected 'finetune', 'pretrain' or 'self_train', found the text 'finetun'."
             " Did you mean 'finetune'?",
         ),
-        ({"stages": [{"train": {}}]}, "recipe: stages.0.name: missing; expected 'finetune' or 'pretrain'."),
+        (
+            {"stages": [{"train": {}}]},
+            "recipe: stages.0.name: missing; expected 'finetune', 'pretrain' or 'self_train'.",
+        ),
         (
             {"stages": [3]},
-            "recipe: stages.0: expected 'finetune' or 'pretrain', or a section with such a name,",
+            "recipe: stages.0: expected 'finetune', 'pretrain' or 'self_train', or a section with such a name,",
         ),
         (
             {"stages": [{"name": "finetune", "mask_rate": 0.1}]},

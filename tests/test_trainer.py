@@ -368,7 +368,7 @@ def test_pitfall_6_columns_unknown_to_the_model_reach_the_loss(tiny_bert: Path, 
     bench = build(tiny_bert, "ner", dann=True)
     trainer, _ = bench.start(tmp_path)
     batch = next(iter(trainer.get_train_dataloader()))
-    assert set(batch) == {"input_ids", "attention_mask", "domain", "labels", "units"}
+    assert set(batch) == {"input_ids", "attention_mask", "domain", "labels", "units", "weight"}
     assert batch["domain"].tolist() == [0] * 8 + [1] * 8
     trainer.args.remove_unused_columns = True
     with pytest.raises((KeyError, StopIteration, IndexError)):

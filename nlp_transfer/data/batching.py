@@ -46,14 +46,16 @@ class PairCollator:
 
         Args:
             items: Mappings with ``source`` and, where there are such, ``target`` and ``masked``; each holds
-                ``input_ids``, and ``label`` and ``weight`` (text tasks) or ``units`` and ``unit_labels`` (token tasks,
-                masked copies), and may hold ``teacher``, the logits of its units.
+                ``input_ids``, and ``label`` (text tasks) or ``units`` and ``unit_labels`` (token tasks, masked copies);
+                tasks give a ``weight`` too, soft pseudo-labels ``soft``, (C,) a text or a row (C,) for each of the
+                units, and a twin ``teacher``, its logits of the units.
 
         Returns:
-            ``input_ids``, ``attention_mask`` (N + K, T), ``domain`` (N,), and ``labels`` with ``weight`` (N,) for text
-            tasks, or ``labels`` and ``units`` (N, T) for token tasks. Labels of target rows are ``UNKNOWN``.
-            ``teacher`` (U, C) in the order of the units. Of the K masked copies ``masked_units`` and
-            ``masked_labels``, both (K, T); nothing else knows of them.
+            ``input_ids``, ``attention_mask`` (N + K, T), ``domain`` and ``weight`` (N,), and ``labels`` (N,) or (N, C)
+            for text tasks, ``labels`` and ``units`` (N, T) for token tasks. Labels of target rows are ``UNKNOWN`` but
+            for pseudo-labels. ``soft``, (N, C) or (N, T, C), where a row has it; zeros elsewhere. ``teacher`` (U, C) in
+            the order of the units. Of the K masked copies ``masked_units`` and ``masked_labels``, both (K, T); nothing
+            else knows of them.
         """
         rows = [item["source"] for item in items] + [item["target"] for item in items if "target" in item]
         masked = [item["masked"] for item in items if "masked" in item]
@@ -62,9 +64,12 @@ class PairCollator:
         batch["domain"] = torch.tensor([0] * len(items) + [1] * (len(rows) - len(items)))
         if "units" in rows[0]:
             batch.update(_token_labels(rows, tokens))
-        elif "weight" in rows[0]:
+        elif "label" in rows[0]:
             batch["labels"] = torch.from_numpy(np.stack([row["label"] for row in rows]))
+        if "weight" in rows[0]:
             batch["weight"] = torch.tensor([row["weight"] for row in rows], dtype=torch.float32)
+        if any("soft" in row for row in rows):
+            batch["soft"] = _soft_labels(rows, tokens)
         if "teacher" in rows[0]:
             teacher = [row["teacher"].reshape(-1, row["teacher"].shape[-1]) for row in rows]
             batch["teacher"] = torch.from_numpy(np.concatenate(teacher))
@@ -82,6 +87,29 @@ def _token_labels(rows: Sequence[dict[str, Any]], tokens: int) -> dict[str, torc
         labels_NT[number, positions] = torch.as_tensor(row["unit_labels"])
         units_NT[number, positions] = True
     return {"labels": labels_NT, "units": units_NT}
+
+
+def some_rows(batch: dict[str, torch.Tensor], which_N: torch.Tensor) -> dict[str, torch.Tensor]:
+    """Return some rows of a batch of :class:`PairCollator`, without the padding that only other rows needed.
+
+    Args:
+        batch: The batch.
+        which_N: Booleans.
+    """
+    rows = {key: value[which_N] for key, value in batch.items()}
+    longest = int(rows["attention_mask"].sum(-1).max())
+    tokenwise = {"input_ids", "attention_mask"} | ({"units", "labels", "soft"} if "units" in batch else set())
+    return {key: value[:, :longest] if key in tokenwise else value for key, value in rows.items()}
+
+
+def _soft_labels(rows: Sequence[dict[str, Any]], tokens: int) -> torch.Tensor:
+    count = next(row["soft"].shape[-1] for row in rows if "soft" in row)
+    soft = torch.zeros((len(rows), tokens, count) if "units" in rows[0] else (len(rows), count))
+    for number, row in enumerate(rows):
+        if "soft" in row:
+            place = (number, torch.as_tensor(row["units"])) if "units" in row else number
+            soft[place] = torch.from_numpy(row["soft"])
+    return soft
 
 
 def token_batches(lengths: Sequence[int], tokens: int) -> list[np.ndarray]:

@@ -28,6 +28,7 @@ class Method(torch.nn.Module):
         moves_features: The method works by changing features, so frozen features refuse it.
         needs_target: The method needs unlabelled target text.
         needs_teacher: The method reads the source-only twin's logits (``Step.teacher_UC``).
+        in_rounds: The method can take part in rounds of self-training.
         masking: Set by a method that reads masked copies of target rows (``Step.masked``); target rows themselves
             then take part only where another method reads them.
         head: The masked-LM head that such a method is given before training: (M, H) in, (M, V) out.
@@ -37,6 +38,7 @@ class Method(torch.nn.Module):
     moves_features: ClassVar[bool] = True
     needs_target: ClassVar[bool] = True
     needs_teacher: ClassVar[bool] = False
+    in_rounds: ClassVar[bool] = True
     citation: ClassVar[str] = ""
 
     def __init__(

@@ -33,6 +33,7 @@ class JointMlm(Method):
         shared: ``weight`` (1 is the paper's mixture), ``schedule`` and ``begin`` of every method.
     """
 
+    in_rounds = False
     citation = "Karouzos et al. 2021, UDALM: Unsupervised Domain Adaptation through Language Modeling, arXiv 2104.07078"
 
     def __init__(

@@ -20,6 +20,11 @@ FROZEN_BATCH_SIZE = 64
 # The rest of the batch are the negatives.
 CONTRAST_BATCH_SIZE = 64
 PACKED_BLOCK = 128
+# A round of self-training starts from a trained model: a short pass that does not throw it off.
+ROUND_EPOCHS = 1.0
+FROZEN_ROUND_EPOCHS = 5.0
+ROUND_RATE = 0.5
+ROUND_KEYS = ("epochs", "max_steps", "learning_rate", "head_learning_rate")
 
 
 def resolve(recipe: Recipe) -> Recipe:
@@ -40,6 +45,11 @@ def resolve(recipe: Recipe) -> Recipe:
         data["output"] = f"runs/{recipe.name}"
     tuning = recipe.tuning.name
     for stage in data["stages"]:
+        if stage["name"] == "self_train":
+            stage["train"] = _filled({**data["train"], **_round_defaults(data["stages"], stage, tuning)}, tuning)
+            if stage["class_balanced"] is None:
+                stage["class_balanced"] = stage["select"] == "top_share" or recipe.task.name == "ner"
+            continue
         stage["train"] = _filled({**data["train"], **stage["train"]}, tuning, stage.get("objective"))
         if stage["name"] == "pretrain":
             _fill_pretraining(stage, data["data"]["max_length"])
@@ -50,6 +60,21 @@ def resolve(recipe: Recipe) -> Recipe:
     if data["guard"] is True:
         data["guard"] = GuardSpec().model_dump()
     return Recipe.model_validate(data)
+
+
+def _round_defaults(stages: list[dict[str, Any]], stage: dict[str, Any], tuning: str) -> dict[str, Any]:
+    """Return what a round of self-training does not take from the recipe's ``train``: its length and its rates."""
+    before: dict[str, Any] = next((other["train"] for other in stages if other["name"] == "finetune"), {})
+    own = {key: value for key, value in stage["train"].items() if value is not None or key not in ROUND_KEYS}
+    if stage["restart"]:
+        filled = {key: before.get(key) for key in ROUND_KEYS}
+    else:
+        filled = {key: before[key] * ROUND_RATE for key in ROUND_KEYS[2:] if before.get(key) is not None}
+        filled |= {"epochs": FROZEN_ROUND_EPOCHS if tuning == "frozen" else ROUND_EPOCHS, "max_steps": None}
+    # What the stage says itself wins over what would go with it.
+    filled |= {"max_steps": None} if "epochs" in own else {}
+    filled |= {"head_learning_rate": None} if "learning_rate" in own else {}
+    return filled | own
 
 
 def _fill_pretraining(stage: dict[str, Any], longest: int | None) -> None:

@@ -249,15 +249,72 @@ class PretrainStage(PretrainSettings):
     train: Changes = Field(default_factory=dict)
 
 
+class MeanTeacher(Section):
+    """A teacher whose weights are the running average of the student's (Tarvainen and Valpola 2017).
+
+    Attributes:
+        decay: Share of the old average that stays in each step; smaller in the first steps.
+        weight: Weight of the consistency loss between student and teacher on target rows.
+        ramp: Share of the round's steps over which that weight rises from almost 0.
+    """
+
+    decay: Annotated[float, Field(ge=0, lt=1)] = 0.99
+    weight: Annotated[float, Field(gt=0)] = 1.0
+    ramp: Annotated[float, Field(ge=0, le=1)] = 0.3
+
+
+class SelfTrainStage(Section):
+    """Train on source rows and on the target rows that the last model is sure of, in rounds (Zou et al. 2018).
+
+    Attributes:
+        rounds: How often the target is labelled anew.
+        select: ``top_share`` keeps the most confident share of the rows; ``threshold`` those above ``threshold``.
+        threshold: Calibrated probability that a row must reach under ``threshold``; under both, words (ner) below it
+            are left out of the loss.
+        share: Share that ``top_share`` keeps in the first round.
+        growth: What is added to the share in each further round.
+        class_balanced: ``share`` is taken of each predicted class apart, and no class takes more than ``class_cap``
+            times an equal part of what is kept. By default true for ``top_share`` and for ner, where sentences
+            without entities would take over.
+        class_cap: See ``class_balanced``.
+        soft_labels: Train on calibrated probabilities instead of labels.
+        target_weight: Weight of a pseudo-label in the loss, where a gold label weighs 1.
+        restart: Each round starts from where ``finetune`` started, not from the last round's model. It unlearns what
+            wrong pseudo-labels have taught, for the steps of a whole fine-tuning a round.
+        adapt: Use the recipe's methods in the rounds too.
+        mean_teacher: Keep an averaged teacher beside the student in every round.
+        train: Settings that differ from the recipe's ``train`` section. Its length and rates are not taken from there:
+            by default 1 epoch at half the rate of ``finetune``; with ``restart`` those of ``finetune``.
+    """
+
+    shorthand = "name"
+
+    name: Literal["self_train"] = "self_train"
+    rounds: Annotated[int, Field(ge=1, le=50)] = 2
+    select: Literal["top_share", "threshold"] = "top_share"
+    threshold: Annotated[float, Field(ge=0, lt=1)] = 0.9
+    share: Annotated[float, Field(gt=0, le=1)] = 0.4
+    growth: Annotated[float, Field(ge=0, le=1)] = 0.2
+    class_balanced: bool | None = None
+    class_cap: Annotated[float, Field(ge=1)] = 1.5
+    soft_labels: bool = False
+    target_weight: Annotated[float, Field(gt=0, le=10)] = 1.0
+    restart: bool = False
+    adapt: bool = True
+    mean_teacher: MeanTeacher | None = None
+    train: Changes = Field(default_factory=dict)
+
+
 def _name_only(value: Any) -> Any:
     """Expand a stage's name before pydantic picks the stage's class by it."""
     return {"name": value} if isinstance(value, str) else value
 
 
-Stage = Annotated[Annotated[FinetuneStage | PretrainStage, Field(discriminator="name")], BeforeValidator(_name_only)]
+AnyStage = FinetuneStage | PretrainStage | SelfTrainStage
+Stage = Annotated[Annotated[AnyStage, Field(discriminator="name")], BeforeValidator(_name_only)]
 
 
-def _finetune_only() -> list[FinetuneStage | PretrainStage]:
+def _finetune_only() -> list[AnyStage]:
     return [FinetuneStage()]
 
 
@@ -291,9 +348,11 @@ class Recipe(Section):
         methods: Extra loss terms of the finetune stage, such as dann.
         stages: In which order; by default ``[finetune]``.
         train: Settings of every stage, unless the stage says otherwise.
-        selection: Which score chooses the checkpoint of the finetune stage; the twin's is always source dev.
-        source_only: Train and score the source-only twin (no methods, no pretraining, equal steps) beside an
-            adapted model. Without it nobody can say whether adaptation helped.
+        selection: Which score chooses the checkpoint of ``finetune`` and of each round of ``self_train``; the twin's is
+            always source dev.
+        source_only: Train and score the source-only twin (no methods, no target text, as many optimizer steps as
+            ``finetune`` and all rounds of ``self_train`` together) beside an adapted model. Without it nobody can say
+            whether adaptation helped.
         guard: Keep the twin as the run's model where the adapted one has collapsed, or where nothing speaks for it;
             ``false`` keeps the adapted one whatever happens. By default on wherever there are both and target text.
         evaluate: How the final scores are made.
@@ -330,5 +389,5 @@ class Recipe(Section):
         return (
             bool(self.methods)
             or self.selection.name != "source_dev"
-            or any(isinstance(stage, PretrainStage) for stage in self.stages)
+            or any(not isinstance(stage, FinetuneStage) for stage in self.stages)
         )

@@ -3,29 +3,25 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from transformers.trainer_utils import set_seed
 
 from .. import jobs, models, parts
-from ..caching import as_cached_rows, cached_encoder, hidden_states
+from ..caching import cached_encoder
 from ..data.pairs import PairedDomains
 from ..forward import window_logits
 from ..hardware import default_device
 from ..jobs import Job
-from ..methods.base import Method
 from ..objectives import TaskObjective
 from ..recipe.schema import TrainSpec
 from ..selecting import selector
 from ..tasks.base import Encoded
-from ..units import Sizes
 from ..workspace import Workspace
 from . import base
+from .frozen import read_once
 from .masked import masked_copies
-from .model import finished_model, task_model
+from .model import finished_model, task_model, unit_sizes
 
 
 def finetune(
@@ -53,7 +49,7 @@ def finetune(
     set_seed(recipe.seed)
     model = task_model(space, train, before.encoder if adapt else None, title)
     task.mean_pooling = models.pools_by_mean(model.config)
-    methods = _methods(space, model) if adapt else {}
+    methods = parts.build_methods(recipe.methods, unit_sizes(space, model), space.methods) if adapt else {}
     source = task.encode(space.splits.train.rows, space.tokenizer, space.limits, labelled=True)
     dev = task.encode(space.splits.dev.rows, space.tokenizer, space.limits, labelled=False)
     _say_long_rows(space, title, source)
@@ -67,8 +63,9 @@ def finetune(
     chosen_by = selector(space) if adapt else None
     with contextlib.ExitStack() as stack:
         if not parts.TUNINGS[recipe.tuning.name].moves_features:
-            sides = [source, dev, *([] if chosen_by is None else chosen_by.sides)]
-            source, dev, *others = stack.enter_context(_cached(space, model, sides))
+            sides = [] if chosen_by is None else chosen_by.sides
+            states, (source, dev, *others) = read_once(space, model, source, dev, *sides)
+            stack.enter_context(cached_encoder(model, states))
             chosen_by = None if chosen_by is None else chosen_by.reading(*others)
         reads_rows = any(method.needs_target and method.masking is None for method in methods.values())
         rows = target.features if target is not None and reads_rows else None
@@ -80,7 +77,7 @@ def finetune(
             title,
             TaskObjective(task, methods),
             data,
-            [len(row["input_ids"]) for row in source.features],
+            source.lengths,
             None if target is None else target.lengths,
             dev,
             chosen_by,
@@ -91,13 +88,6 @@ def finetune(
         del model.adaptation
     facts |= {"source_rows": source.rows, "long_rows": source.long_rows, "task": task.settings()}
     return base.finish(space, folder, fingerprint, model, facts)
-
-
-def _methods(space: Workspace, model: Any) -> dict[str, Method]:
-    task = space.task
-    multi_label = task.row_kind == "multi_label"
-    sizes = Sizes(hidden=model.config.hidden_size, labels=len(task.labels), multi_label=multi_label)
-    return parts.build_methods(space.recipe.methods, sizes, space.methods)
 
 
 def _say_long_rows(space: Workspace, title: str, source: Encoded) -> None:
@@ -127,23 +117,3 @@ def _taught(
         )
     first = len(source.windows)
     return source.with_teacher(logits[:first]), None if target is None else target.with_teacher(logits[first:])
-
-
-@contextlib.contextmanager
-def _cached(space: Workspace, model: Any, sides: Sequence[Encoded]) -> Iterator[list[Encoded]]:
-    windows = [window for side in sides for window in side.windows]
-    model.to(default_device())
-    with space.reporter.bar("frozen features", len(windows)) as advance:
-        states = hidden_states(
-            model, windows, space.tokenizer.pad_token_id, space.recipe.evaluate.batch_tokens, advance
-        )
-    cached: list[Encoded] = []
-    for side in sides:
-        first = sum(len(done.windows) for done in cached)
-        rows = [
-            replace(window, input_ids=[number] * len(states[number]))
-            for number, window in enumerate(side.windows, start=first)
-        ]
-        cached.append(Encoded(rows, side.rows, as_cached_rows(side.features, first)))
-    with cached_encoder(model, states):
-        yield cached

@@ -12,6 +12,7 @@ from safetensors.torch import load_file
 from .. import models, parts
 from ..errors import ModelError
 from ..recipe.schema import TrainSpec
+from ..units import Sizes
 from ..vocabulary import grow
 from ..workspace import Workspace
 
@@ -72,6 +73,12 @@ def task_config(space: Workspace, train: TrainSpec) -> Any:
     if task.problem_type is not None:
         changes["problem_type"] = task.problem_type
     return models.read_config(space.base, **changes, **dropouts(train, models.read_config(space.base)))
+
+
+def unit_sizes(space: Workspace, model: Any) -> Sizes:
+    """Return what methods need to know to build their layers."""
+    multi_label = space.task.row_kind == "multi_label"
+    return Sizes(hidden=model.config.hidden_size, labels=len(space.task.labels), multi_label=multi_label)
 
 
 def dropouts(train: TrainSpec, config: Any) -> dict[str, float]:
@@ -135,6 +142,24 @@ def continue_from(model: Any, folder: Path) -> None:
         outcome = model.load_state_dict(load_file(folder / "model.safetensors"), strict=False)
     if outcome.unexpected_keys:
         raise ModelError(f"{folder} does not hold the weights of this model: {outcome.unexpected_keys[:3]} …")
+
+
+def adopt_model(model: Any, folder: Path) -> None:
+    """Give a model all weights that a task stage of the same recipe has saved, head included.
+
+    Args:
+        model: A model with a task head, after tuning.
+        folder: Output model of the stage.
+    """
+    if (folder / "adapter_config.json").is_file():
+        weights = load_file(folder / "adapter_model.safetensors")
+        own = {_saved_name(name).replace(".modules_to_save", ""): name for name in model.state_dict()}
+    else:
+        weights = load_file(folder / "model.safetensors")
+        own = {name: name for name in model.state_dict()}
+    unknown = [key for key in weights if key not in own]
+    assert not unknown, f"{folder}: {unknown[:3]}"
+    model.load_state_dict({own[key]: value for key, value in weights.items()}, strict=False)
 
 
 def _saved_name(name: str) -> str:

@@ -11,9 +11,11 @@ import datasets
 import numpy as np
 import torch
 
+from ..calibration import softmax
 from ..data.canonical import Kind
 from ..data.windows import Limits, Window
 from ..metrics import Interval
+from ..pseudo_labels import PseudoLabel, Rule
 from ..units import Step
 
 
@@ -47,6 +49,12 @@ class Encoded:
             for row, values in zip(self.features, logits, strict=True)
         ]
         return replace(self, features=features)
+
+    def only(self, kept: Sequence[bool]) -> Encoded:
+        """Return the windows of the rows that are marked; the numbers of the rows stay as they are."""
+        places = [number for number, window in enumerate(self.windows) if kept[window.row]]
+        features = [self.features[number] for number in places]
+        return Encoded([self.windows[number] for number in places], self.rows, features)
 
     @property
     def long_rows(self) -> int:
@@ -142,8 +150,7 @@ class Task(ABC):
 
     def decisions(self, logits_UC: np.ndarray) -> np.ndarray:
         """Return the probabilities (D, U, C) of what is decided of each unit: here one choice among all labels."""
-        exponents_UC = np.exp(logits_UC - logits_UC.max(-1, keepdims=True))
-        return np.asarray(exponents_UC / exponents_UC.sum(-1, keepdims=True))[None]
+        return softmax(logits_UC)[None]
 
     def choices(self, logits_UC: np.ndarray) -> np.ndarray:
         """Return the classes (D, U) that the decisions come to."""
@@ -152,6 +159,45 @@ class Task(ABC):
     def classes(self, labels: np.ndarray) -> np.ndarray:
         """Return labels of units as the classes (D, U) of the decisions."""
         return np.asarray(labels)[None]
+
+    @abstractmethod
+    def groups(self, answers: Sequence[Any]) -> list[str]:
+        """Return one class for each row's answer (or gold), by which rows are counted and balanced."""
+
+    @abstractmethod
+    def temperature(self, rows: datasets.Dataset, logits: list[np.ndarray]) -> float:
+        """Return the temperature that calibrates combined logits on labelled rows; see :mod:`..calibration`."""
+
+    @abstractmethod
+    def guess(self, logits: list[np.ndarray], temperature: float, rule: Rule) -> list[PseudoLabel]:
+        """Answer for unlabelled rows, and choose which answers are trusted as labels.
+
+        Args:
+            logits: Combined logits of all rows.
+            temperature: What they are divided by before they become confidences.
+            rule: What is kept.
+        """
+
+    @abstractmethod
+    def target(self, window: Window, label: PseudoLabel) -> dict[str, Any]:
+        """Return the entries of a training feature that a kept pseudo-label sets, for one window of its row."""
+
+    def attach(self, encoded: Encoded, labels: Sequence[PseudoLabel], weight: float) -> Encoded:
+        """Give unlabelled rows their pseudo-labels; rows that were not kept stay unlabelled.
+
+        Args:
+            encoded: Rows that were encoded without labels.
+            labels: One for each row.
+            weight: Weight of a pseudo-label in the loss, where that of a gold label is 1.
+        """
+        pairs = zip(encoded.windows, encoded.features, strict=True)
+        features = [
+            {**feature, **self.target(window, labels[window.row]), "weight": weight * feature["weight"]}
+            if labels[window.row].kept
+            else feature
+            for window, feature in pairs
+        ]
+        return Encoded(encoded.windows, encoded.rows, features)
 
     def fit(self, rows: datasets.Dataset) -> None:
         """Learn what the loss needs from the training rows, such as class weights. Most tasks need nothing."""

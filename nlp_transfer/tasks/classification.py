@@ -10,8 +10,10 @@ import datasets
 import numpy as np
 import torch
 
+from ..calibration import fit_binary_temperature, fit_temperature, sigmoid, softmax
 from ..data.canonical import Kind
-from ..data.windows import Limits, windows_of_texts
+from ..data.windows import Limits, Window, windows_of_texts
+from ..functional import label_losses
 from ..metrics import (
     accuracy_counts,
     bootstrap_interval,
@@ -22,6 +24,7 @@ from ..metrics import (
     ratio,
     tune_thresholds,
 )
+from ..pseudo_labels import PseudoLabel, Rule, keep
 from ..units import UNKNOWN, Step, first_token, mean_of_tokens
 from .base import Encoded, Score, Task
 
@@ -88,12 +91,14 @@ class Classification(Task):
             "labels_U": batch["labels"],
             "weight_U": batch["weight"],
             "domain_U": batch["domain"],
+            "soft_UC": batch.get("soft"),
         }
 
     def loss_sum(self, step: Step) -> torch.Tensor:
         """Cross-entropy, times the window's weight and the weight of the class."""
         known = step.labelled_U
-        losses = torch.nn.functional.cross_entropy(step.logits_UC[known], step.labels_U[known], reduction="none")
+        soft = None if step.soft_UC is None else step.soft_UC[known]
+        losses = label_losses(step.logits_UC[known], step.labels_U[known], soft)
         weights = step.weight_U[known] * self.weights_C.to(losses.device)[step.labels_U[known]]
         return (losses * weights).sum()
 
@@ -114,8 +119,7 @@ class Classification(Task):
 
     def probabilities(self, logits_C: np.ndarray) -> np.ndarray:
         """Softmax over the labels."""
-        exponents = np.exp(logits_C - logits_C.max())
-        return np.asarray(exponents / exponents.sum())
+        return softmax(logits_C)
 
     def answer(self, logits: list[np.ndarray]) -> list[Any]:
         """The label of the largest logit."""
@@ -131,6 +135,32 @@ class Classification(Task):
         counts = accuracy_counts(gold, answers)
         interval = bootstrap_interval(counts, ratio, confidence=confidence, resamples=resamples)
         return Score(metrics, self.headline, interval, counts, ratio)
+
+    def groups(self, answers: Sequence[Any]) -> list[str]:
+        """The label."""
+        return list(answers)
+
+    def temperature(self, rows: datasets.Dataset, logits: list[np.ndarray]) -> float:
+        """Fit one temperature to whole texts."""
+        return fit_temperature(np.stack(logits), self._targets(rows))
+
+    def guess(self, logits: list[np.ndarray], temperature: float, rule: Rule) -> list[PseudoLabel]:
+        """The most probable label of each text, with its probability."""
+        answers = self.answer(logits)
+        probabilities_NC = softmax(np.stack(logits) / temperature)
+        confidence_N = probabilities_NC.max(-1)
+        soft = [row.round(6).tolist() if rule.probabilities else None for row in probabilities_NC]
+        return [
+            PseudoLabel(answer, answer, round(float(confidence), 6), bool(kept), None, probabilities)
+            for answer, confidence, kept, probabilities in zip(
+                answers, confidence_N, keep(answers, confidence_N, rule), soft, strict=True
+            )
+        ]
+
+    def target(self, window: Window, label: PseudoLabel) -> dict[str, Any]:
+        """The index of the label, and its soft form."""
+        soft = {} if label.probabilities is None else {"soft": np.asarray(label.probabilities, dtype=np.float32)}
+        return {"label": np.int64(self.index[label.answer]), **soft}
 
 
 class MultiLabel(Classification):
@@ -160,20 +190,21 @@ class MultiLabel(Classification):
         return np.full((count, len(self.labels)), UNKNOWN, dtype=np.float32)
 
     def loss_sum(self, step: Step) -> torch.Tensor:
-        """Binary cross-entropy, mean over labels, times the window's weight."""
+        """Binary cross-entropy, mean over labels (unknown ones count 0), times the window's weight."""
         known = step.labelled_U
-        losses = torch.nn.functional.binary_cross_entropy_with_logits(
-            step.logits_UC[known], step.labels_U[known], reduction="none"
+        labels_UC = step.labels_U[known]
+        losses_UC = torch.nn.functional.binary_cross_entropy_with_logits(
+            step.logits_UC[known], labels_UC.clamp(min=0), reduction="none"
         )
-        return (losses.mean(-1) * step.weight_U[known]).sum()
+        return ((losses_UC * (labels_UC != UNKNOWN)).mean(-1) * step.weight_U[known]).sum()
 
     def count(self, batch: dict[str, torch.Tensor]) -> torch.Tensor:
-        """Sum of the weights of the labelled windows."""
-        return (batch["weight"] * (batch["labels"][:, 0] != UNKNOWN)).sum()
+        """Sum of the weights of the labelled windows, each times the share of its labels that are known."""
+        return (batch["weight"] * (batch["labels"] != UNKNOWN).float().mean(-1)).sum()
 
     def probabilities(self, logits_C: np.ndarray) -> np.ndarray:
         """A sigmoid for each label."""
-        return np.asarray(1.0 / (1.0 + np.exp(-logits_C)))
+        return sigmoid(logits_C)
 
     def decisions(self, logits_UC: np.ndarray) -> np.ndarray:
         """No and yes of each label."""
@@ -218,3 +249,44 @@ class MultiLabel(Classification):
     def restore(self, settings: dict[str, Any]) -> None:
         """Take the thresholds back."""
         self.thresholds_C = np.asarray([settings["thresholds"][label] for label in self.labels])
+
+    def groups(self, answers: Sequence[Any]) -> list[str]:
+        """The set of labels."""
+        return ["|".join(sorted(given)) or "none" for given in answers]
+
+    def temperature(self, rows: datasets.Dataset, logits: list[np.ndarray]) -> float:
+        """Fit one temperature to the decisions about all labels."""
+        return fit_binary_temperature(np.stack(logits), self._targets(rows))
+
+    def guess(self, logits: list[np.ndarray], temperature: float, rule: Rule) -> list[PseudoLabel]:
+        """Decide about each label of each text, and choose label by label which decisions are trusted.
+
+        A label that is given has its probability as confidence, one that is not 1 − its probability; both kinds are
+        classes of their own for the rule. The confidence of a text is the mean over its decisions. Where labels are
+        given, but none with confidence, nothing is kept: refusals alone would teach the model to give none.
+        """
+        answers = self.answer(logits)
+        given_NC = np.asarray([[label in answer for label in self.labels] for answer in answers])
+        probabilities_NC = sigmoid(np.stack(logits) / temperature)
+        confidence_NC = np.where(given_NC, probabilities_NC, 1 - probabilities_NC)
+        columns = zip(given_NC.T, confidence_NC.T, strict=True)
+        known_NC = np.stack([keep([str(value) for value in given], sure, rule) for given, sure in columns], axis=1)
+        if given_NC.any() and not (known_NC & given_NC).any():
+            known_NC[:] = False
+        return [
+            PseudoLabel(
+                answer,
+                group,
+                round(float(confidence_NC[row].mean()), 6),
+                bool(known_NC[row].any()),
+                known_NC[row].tolist(),
+                probabilities_NC[row].round(6).tolist() if rule.probabilities else None,
+            )
+            for row, (answer, group) in enumerate(zip(answers, self.groups(answers), strict=True))
+        ]
+
+    def target(self, window: Window, label: PseudoLabel) -> dict[str, Any]:
+        """0, 1 or a probability for each label whose decision is trusted; the others take no part in the loss."""
+        hard = [float(name in label.answer) for name in self.labels]
+        values_C = np.asarray(hard if label.probabilities is None else label.probabilities, dtype=np.float32)
+        return {"label": np.where(np.asarray(label.known), values_C, np.float32(UNKNOWN))}

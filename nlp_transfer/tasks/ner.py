@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -9,9 +10,12 @@ import datasets
 import numpy as np
 import torch
 
+from ..calibration import fit_temperature, softmax
 from ..data.canonical import Kind
-from ..data.windows import Limits, windows_of_words
+from ..data.windows import Limits, Window, windows_of_words
+from ..functional import label_losses
 from ..metrics import bootstrap_interval, entity_counts, entity_metrics, f1_from_counts
+from ..pseudo_labels import PseudoLabel, Rule, keep
 from ..units import UNKNOWN, Step
 from .base import Encoded, Score, Task
 
@@ -61,7 +65,7 @@ class Ner(Task):
         for window in windows:
             units, first = np.unique(window.positions, return_index=True)
             labels = np.full(len(units), UNKNOWN) if tags is None else self._ids(tags[window.row])[window.words[first]]
-            features.append({"input_ids": window.input_ids, "units": units, "unit_labels": labels})
+            features.append({"input_ids": window.input_ids, "units": units, "unit_labels": labels, "weight": 1.0})
         return Encoded(windows, len(rows), features)
 
     def _ids(self, tags: Sequence[str]) -> np.ndarray:
@@ -75,17 +79,20 @@ class Ner(Task):
             "features_UH": hidden_NTH[units_NT].float(),
             "logits_UC": logits[units_NT].float(),
             "labels_U": labels_U,
-            "weight_U": torch.ones_like(labels_U, dtype=torch.float32),
+            "weight_U": batch["weight"].unsqueeze(1).expand_as(units_NT)[units_NT],
             "domain_U": batch["domain"].unsqueeze(1).expand_as(units_NT)[units_NT],
+            "soft_UC": batch["soft"][units_NT] if "soft" in batch else None,
         }
 
     def loss_sum(self, step: Step) -> torch.Tensor:
-        """Cross-entropy, summed over labelled words."""
-        return torch.nn.functional.cross_entropy(step.logits_UC, step.labels_U, ignore_index=UNKNOWN, reduction="sum")
+        """Cross-entropy, times the weight of the word's sentence, summed over labelled words."""
+        known = step.labelled_U
+        soft = None if step.soft_UC is None else step.soft_UC[known]
+        return (label_losses(step.logits_UC[known], step.labels_U[known], soft) * step.weight_U[known]).sum()
 
     def count(self, batch: dict[str, torch.Tensor]) -> torch.Tensor:
-        """Number of labelled words."""
-        return (batch["labels"] != UNKNOWN).sum().float()
+        """Number of labelled words, each with the weight of its sentence."""
+        return (batch["weight"] * (batch["labels"] != UNKNOWN).sum(-1)).sum()
 
     def combine(self, encoded: Encoded, logits: list[np.ndarray]) -> list[np.ndarray]:
         """Logits of the words in order; a word without a token gets the tag ``O`` (zero logits but for ``O``).
@@ -122,8 +129,7 @@ class Ner(Task):
 
     def probabilities(self, logits_UC: np.ndarray) -> np.ndarray:
         """Softmax over the tags of each word."""
-        exponents = np.exp(logits_UC - logits_UC.max(-1, keepdims=True)) if logits_UC.size else logits_UC
-        return np.asarray(exponents / exponents.sum(-1, keepdims=True)) if logits_UC.size else logits_UC
+        return softmax(logits_UC)
 
     def answer(self, logits: list[np.ndarray]) -> list[Any]:
         """The most probable valid IOB2 sequence (Viterbi over the allowed tag pairs)."""
@@ -157,3 +163,49 @@ class Ner(Task):
         counts = entity_counts(gold, full)
         interval = bootstrap_interval(counts, f1_from_counts, confidence=confidence, resamples=resamples)
         return Score(entity_metrics(gold, full), self.headline, interval, counts, f1_from_counts)
+
+    def groups(self, answers: Sequence[Any]) -> list[str]:
+        """The sentence's entity type that is rarest over all sentences; ``O`` where it has no entity."""
+        types = [sorted({tag[2:] for tag in tags if tag != "O"}) for tags in answers]
+        counts = Counter(kind for found in types for kind in found)
+        return [min(found, key=lambda kind: (counts[kind], kind)) if found else "O" for found in types]
+
+    def temperature(self, rows: datasets.Dataset, logits: list[np.ndarray]) -> float:
+        """Fit one temperature to all words."""
+        gold = [self._ids(tags[: len(row)]) for tags, row in zip(rows["tags"], logits, strict=True)]
+        return fit_temperature(np.concatenate(logits), np.concatenate(gold))
+
+    def guess(self, logits: list[np.ndarray], temperature: float, rule: Rule) -> list[PseudoLabel]:
+        """The tags of each sentence; words below ``rule.threshold`` stay as context, but take no part in the loss.
+
+        The confidence of a sentence is the mean probability of the tags of its entities' words (of all words where
+        there is no entity): over all words, sentences full of ``O`` would win. Sentences are balanced by their rarest
+        entity type, those without entities being one class more. A sentence whose entities are all doubtful is not
+        kept: what is left of it would teach ``O`` only.
+        """
+        answers = self.answer(logits)
+        soft = [softmax(row / temperature) for row in logits]
+        sure = [row[np.arange(len(row)), self._ids(tags)] for row, tags in zip(soft, answers, strict=True)]
+        entity = [np.asarray([tag != "O" for tag in tags], dtype=bool) for tags in answers]
+        telling = [words if words.any() else ~words for words in entity]
+        pairs = zip(sure, telling, strict=True)
+        confidence_N = np.asarray([row[words].mean() if len(row) else 0.0 for row, words in pairs])
+        groups = self.groups(answers)
+        kept_N = keep(groups, confidence_N, rule)
+        labels = []
+        for row, tags in enumerate(answers):
+            known_U = sure[row] >= rule.threshold
+            kept = bool(kept_N[row] and known_U[telling[row]].any())
+            probabilities = soft[row].round(6).tolist() if rule.probabilities else None
+            confidence = round(float(confidence_N[row]), 6)
+            labels.append(PseudoLabel(tags, groups[row], confidence, kept, known_U.tolist(), probabilities))
+        return labels
+
+    def target(self, window: Window, label: PseudoLabel) -> dict[str, Any]:
+        """The tags of this window's words, without the doubtful ones."""
+        words = window.words[np.unique(window.positions, return_index=True)[1]]
+        known_U = np.asarray(label.known, dtype=bool)[words]
+        target = {"unit_labels": np.where(known_U, self._ids(label.answer)[words], UNKNOWN)}
+        if label.probabilities is not None:
+            target["soft"] = np.asarray(label.probabilities, dtype=np.float32)[words]
+        return target
