@@ -65,12 +65,12 @@ class Step:
         domain_U: 0 source, 1 target.
         progress: Share of the optimizer steps that are done, 0 to 1.
         model: The model that is trained, for penalties on its weights.
-        soft_UC: Probabilities that stand for the label in the loss; zeros where the label itself counts. None where
-            no unit has any.
         teacher_UC: Logits of the source-only twin for the same units, where a method asks for them.
-        average_UC: Logits of an averaged teacher for the target units, in their order; None where there is none.
         masked: Masked copies of target rows, where a method asks for them. They are no units: an alignment loss would
             only look for the mask token.
+        soft_UC: Probabilities that stand for the label in the loss; zeros where the label itself counts. None where
+            no unit has any.
+        average_UC: Logits of an averaged teacher for the target units, in their order; None where there is none.
     """
 
     features_UH: torch.Tensor
@@ -80,10 +80,10 @@ class Step:
     domain_U: torch.Tensor
     progress: float
     model: torch.nn.Module
-    soft_UC: torch.Tensor | None = None
     teacher_UC: torch.Tensor | None = None
-    average_UC: torch.Tensor | None = None
     masked: Masked | None = None
+    soft_UC: torch.Tensor | None = None
+    average_UC: torch.Tensor | None = None
 
     @property
     def labelled_U(self) -> torch.Tensor:
@@ -119,7 +119,7 @@ class Step:
         return one_hot_UC.unsqueeze(1) * known_U11
 
     def take(self, chosen_U: torch.Tensor) -> Step:
-        """Return the step with some of its units only, given by their indices; without the teacher's logits."""
+        """Return the step with some of its units only, by their indices, without the averaged teacher's logits."""
         return replace(
             self,
             features_UH=self.features_UH[chosen_U],

@@ -46,7 +46,7 @@ def test_there_were_two_processes(folders: dict[int, Path]) -> None:
     assert facts(folders[1])["processes"] == 1
     assert facts(folders[2], 0)["processes"] == facts(folders[2], 1)["processes"] == 2
     for name in several_processes.RUNS:
-        (done,) = (folders[2] / name).glob("stages/[12]-finetune/done.json")
+        (done,) = (folders[2] / name).glob("stages/[123]-finetune/done.json")
         assert json.loads(done.read_text())["processes"] == 2
 
 

@@ -304,7 +304,7 @@ def test_teacher_is_the_running_average_and_draws_the_student() -> None:
     ours = torch.randn(6, 3)
     theirs = torch.randn(2, 3)
     step = Step(ours, ours, torch.zeros(6), torch.ones(6), torch.tensor([0, 0, 1, 0, 1, 0]), 0.2, student,
-                teacher_UC=theirs)  # fmt: skip
+                average_UC=theirs)  # fmt: skip
     one, other = (np.exp(x) / np.exp(x).sum(1, keepdims=True) for x in (ours[[2, 4]].numpy(), theirs.numpy()))
     assert float(teacher.terms(step)["consistency"]) == pytest.approx(((one - other) ** 2).sum(1).mean(), rel=1e-5)
     assert teacher.factor(0.25) == pytest.approx(2.0 * math.exp(-5 * 0.25))

@@ -117,7 +117,7 @@ def data(kind: str) -> dict[str, Any]:
 @pytest.mark.parametrize("kind", ["classification", "ner"])
 def test_run_with_new_words(kind: str, tiny_bert: Path, tmp_path: Path) -> None:
     plan = [{"name": "pretrain", "head_steps": 1, "train": {"max_steps": 2}}, "finetune"]
-    values = recipe_data(tmp_path / "run", tiny_bert, kind, stages=plan) | {"source_only": True}
+    values = recipe_data(tmp_path / "run", tiny_bert, kind, stages=plan) | {"source_only": True, "guard": False}
     values["model"] = {"id": str(tiny_bert), "extend_vocabulary": {"tokens": 2}}
     listener = Listener()
     result = run(recipe_from(values), data=data(kind), reporter=listener)  # type: ignore[arg-type]
