@@ -198,6 +198,9 @@ def _trust_findings(data: dict[str, Any], methods: bool, has_target: bool) -> li
     elif selection not in (None, "source_dev", "oracle") and not has_target:
         text = f"'{selection}' scores unlabelled target text. Set data.target.unlabelled, or use source_dev."
         found.append((("selection",), text))
+    if _at(data, "evaluate", "label_free") and not has_target:
+        text = "label-free scores read unlabelled target text. Set data.target.unlabelled, or leave this out."
+        found.append((("evaluate", "label_free"), text))
     if guard is True or isinstance(guard, dict):
         stages = data.get("stages")
         staged = isinstance(stages, list) and any(_name(stage) != "finetune" for stage in stages)

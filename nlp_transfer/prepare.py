@@ -24,7 +24,7 @@ ROLES = ("source.train", "source.dev", "target.unlabelled", "target.dev", "targe
 class Splits:
     """The data of a run, with target labels held apart.
 
-    Training code is only ever handed ``train``, ``dev`` and ``unlabelled``.
+    Training reads ``train``, ``dev``, ``unlabelled`` and ``corpora`` only, unless ``selection: oracle`` is written out.
 
     Args:
         train: Labelled source rows.

@@ -60,13 +60,14 @@ def train_stages(space: Workspace, folder: Path, fingerprints: dict[str, str]) -
     before = Before()
     adapted = extended(space)
     if recipe.adapts and recipe.source_only:
-        train = twin_training(space)
+        train = twin_training(adapted)
         alone = [{"name": "finetune", "train": train.model_dump()}, []]
         own = stage_fingerprint(recipe, alone, learned_from(fingerprints, False), "")
         borrow(folder / "stages" / TWIN, own, space.reuse)
         outcome.twin = finetune(space, train, folder / "stages" / TWIN, own, before, adapt=False)
         before = replace(before, twin=outcome.twin.model)
     chain = ""
+    teaches = any(space.methods[part.name].needs_teacher for part in recipe.methods)
     for number, stage in enumerate(recipe.stages, start=1):
         place = folder / "stages" / f"{number}-{stage.name}"
         methods = [] if isinstance(stage, PretrainStage) else [part.model_dump() for part in recipe.methods]
@@ -74,6 +75,8 @@ def train_stages(space: Workspace, folder: Path, fingerprints: dict[str, str]) -
         chosen_by = SOURCE_DEV if isinstance(stage, PretrainStage) else recipe.selection.name
         if chosen_by != SOURCE_DEV:
             settings.append(recipe.selection.model_dump())
+        if teaches and outcome.twin is not None:
+            settings.append(outcome.twin.facts["fingerprint"])
         reads_target = bool(methods) or not isinstance(stage, FinetuneStage) or chosen_by != SOURCE_DEV
         corpus = corpus_role(number - 1)
         data = learned_from(fingerprints, reads_target, corpus, oracle=chosen_by == ORACLE)
@@ -101,7 +104,7 @@ def twin_training(space: Workspace) -> TrainSpec:
     """
     tasks = [stage for stage in space.recipe.stages if not isinstance(stage, PretrainStage)]
     train = TrainSpec.model_validate(tasks[0].train)
-    if len(tasks) == 1:
+    if len(tasks) == 1 and not space.new_words:
         return train
     rows = len(space.task.encode(space.splits.train.rows, space.tokenizer, space.limits, labelled=True).windows)
     steps = optimizer_steps(train, rows)

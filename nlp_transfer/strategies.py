@@ -63,7 +63,12 @@ def strategy_recipe(recipe: Recipe, spec: StrategySpec, seed: int, output: str, 
         raise RecipeError(problems)
     data = recipe.model_dump(exclude_unset=True, exclude={"compare", "source_only"})
     names = spec.name.split("+")
+    if not {*names} & {*methods, *STAGES}:
+        # What selects or judges an adapted model has nothing to do here.
+        data = {key: value for key, value in data.items() if key not in ("guard", "selection")}
     _set_tuning(data, [name for name in names if name in TUNINGS])
+    if "pretrain" not in names or data.get("tuning", {"name": "full"})["name"] != "full":
+        data["model"] = {key: value for key, value in data["model"].items() if key != "extend_vocabulary"}
     data["methods"] = [_own(data.get("methods"), name) for name in names if name in methods]
     data["stages"] = _stages(data.get("stages"), names)
     data |= {"name": _file_name(spec.label), "seed": seed, "output": output}
@@ -84,8 +89,11 @@ def _set_tuning(data: dict[str, Any], named: list[str]) -> None:
     tuning = data.get("tuning", {"name": "full"})
     if named and tuning["name"] != named[0]:
         data["tuning"] = {"name": named[0]}
-        train = data.get("train", {})
-        data["train"] = {key: value for key, value in train.items() if key not in OWN_TRAINING[named[0]]}
+        for holder in [data, *data.get("stages", [])]:
+            train, foreign = holder.get("train", {}), OWN_TRAINING[named[0]]
+            if holder.get("name") == "pretrain":
+                foreign = OWN_TRAINING["full"]
+            holder["train"] = {key: value for key, value in train.items() if key not in foreign}
 
 
 def _stages(given: list[dict[str, Any]] | None, names: list[str]) -> list[dict[str, Any]]:

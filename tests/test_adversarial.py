@@ -147,3 +147,14 @@ def test_advice_names_its_method(name: str) -> None:
     assert advice is not None
     assert advice.startswith(f"{name}: ")
     assert f"methods.{name}.max_lambda" in advice
+
+
+def test_lambda_begins_with_the_method() -> None:
+    method = built("dann", begin=0.5, max_lambda=0.1)
+    seen = []
+    for progress in (0.2, 0.5, 0.75, 1.0):
+        method.terms(replace(make_step(), progress=progress))
+        seen.append(method.watch(make_step())["lambda"])
+    assert seen[:2] == [0.0, 0.0]
+    assert seen[2] == pytest.approx(0.1 * (2 / (1 + np.exp(-5)) - 1))
+    assert seen[3] == pytest.approx(0.1, rel=1e-3)

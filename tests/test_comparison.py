@@ -21,8 +21,8 @@ from nlp_transfer.screen import show_comparison
 from nlp_transfer.strategies import strategy_recipe
 
 
-def recipe_for(folder: Path, model: Path, kind: str = "classification", **changes: Any) -> Any:
-    data = recipe_data(folder / "run", model, kind)
+def recipe_for(folder: Path, base: Path, kind: str = "classification", **changes: Any) -> Any:
+    data = recipe_data(folder / "run", base, kind)
     data.pop("source_only")
     return recipe_from(data | changes)
 
@@ -263,3 +263,56 @@ def test_the_command_prints_a_line_a_strategy_and_the_pick(
     assert f"): {summary['picked']}." in printed
     assert summary["strategies"]["dann"]["gain"]["verdict"] in printed
     assert str(folder) in printed
+
+
+# What a recipe holds for its own run and a strategy has no use for
+
+
+def test_guard_selection_and_vocabulary_stay_with_what_adapts(tmp_path: Path, tiny_bert: Path) -> None:
+    model = {"id": str(tiny_bert), "extend_vocabulary": {"tokens": 2}}
+    pretrain = {"name": "pretrain", "block_length": 16, "train": {"max_steps": 2}}
+    recipe = recipe_for(
+        tmp_path, tiny_bert, model=model, selection="bnm", guard=True, methods=["dann"], stages=[pretrain, "finetune"]
+    )
+    made = {
+        name: strategy_recipe(recipe, StrategySpec(name=name), 1, "out")
+        for name in ("source_only", "lora", "dann", "pretrain", "lora+pretrain")
+    }
+    assert {name for name, one in made.items() if one.adapts} == {"dann", "pretrain", "lora+pretrain"}
+    assert {name for name, one in made.items() if one.selection.name == "bnm"} == {"dann", "pretrain", "lora+pretrain"}
+    assert [name for name, one in made.items() if one.model.extend_vocabulary is not None] == ["pretrain"]
+
+
+def test_rates_of_a_stage_do_not_follow_into_another_tuning(tmp_path: Path, tiny_bert: Path) -> None:
+    finetune = {"name": "finetune", "train": {"learning_rate": 5e-5, "warmup": 0.2}}
+    recipe = recipe_for(tmp_path, tiny_bert, stages=[finetune])
+    lora = strategy_recipe(recipe, StrategySpec(name="lora"), 1, "out")
+    assert lora.stages[0].train == {"warmup": 0.2}
+    assert strategy_recipe(recipe, StrategySpec(name="dann"), 1, "out").stages[0].train["learning_rate"] == 5e-5
+
+
+def test_gains_are_measured_from_the_plain_source_only(tmp_path: Path, tiny_bert: Path) -> None:
+    slow = {"name": "source_only", "title": "slow", "set": ["train.learning_rate=1e-6"]}
+    recipe = recipe_for(tmp_path, tiny_bert, compare={"strategies": [slow, "source_only"], "seeds": [1]})
+    table = compare(recipe, data=data_of("classification")).summary["strategies"]
+    assert list(table) == ["source_only", "slow"]
+    assert "gain" in table["slow"]
+    assert "gain" not in table["source_only"]
+
+
+def test_without_target_text_source_dev_picks(tmp_path: Path, tiny_bert: Path) -> None:
+    data = {role: rows for role, rows in data_of("classification").items() if role.startswith("source")}
+    recipe = recipe_for(tmp_path, tiny_bert, data={"source": {"train": "memory", "dev": "memory"}, "max_length": 32})
+    summary = compare(recipe, ["frozen"], [1], data=data).summary
+    dev = {name: entry["scores"]["source.dev"]["mean"] for name, entry in summary["strategies"].items()}
+    assert summary["picks_by"] == ["source_dev"]
+    assert dev[summary["picked"]] == max(dev.values())
+    assert "NaN" not in (tmp_path / "run-comparison/comparison.json").read_text()
+
+
+def test_an_oracle_compares_nothing(tmp_path: Path, tiny_bert: Path) -> None:
+    data = recipe_data(tmp_path, tiny_bert)["data"]
+    data["target"]["dev"] = "memory"
+    recipe = recipe_for(tmp_path, tiny_bert, data=data, methods=["dann"], selection="oracle")
+    with pytest.raises(RecipeError, match="without target labels"):
+        compare(recipe, ["dann"], [1], data=data_of("classification"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import statistics as stats
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ import numpy as np
 
 from ..checkpoints import write_text
 from ..errors import Problem, RecipeError
+from ..hardware import world_size
 from ..parts import METHODS, Known
 from ..recipe.comparing import CompareSpec, StrategySpec
 from ..recipe.schema import Recipe
@@ -68,6 +70,9 @@ def compare(
         RecipeError: No strategies are named, or one is unknown, or does not go with the recipe.
         RunError: The folder holds the comparison of another recipe.
     """
+    if world_size() > 1:
+        text = "a comparison runs in one process; several may work on one, each started by itself, without a launcher."
+        raise RecipeError([Problem(text, "compare")])
     reporter = Reporter() if reporter is None else reporter
     spec = _spec(recipe, strategies, seeds, methods)
     place = Path(folder) if folder is not None else Path(f"{recipe.output or f'runs/{recipe.name}'}-comparison")
@@ -93,7 +98,7 @@ def _spec(recipe: Recipe, strategies: Sequence[str] | None, seeds: Sequence[int]
     if all(one.name != SOURCE_ONLY or one.set for one in named):
         named.insert(0, StrategySpec(name=SOURCE_ONLY))
     # The twins of the others are copied from it.
-    named.sort(key=lambda one: one.name != SOURCE_ONLY)
+    named.sort(key=lambda one: one.name != SOURCE_ONLY or bool(one.set))
     problems = [
         problem
         for number, one in enumerate(named)
@@ -103,7 +108,17 @@ def _spec(recipe: Recipe, strategies: Sequence[str] | None, seeds: Sequence[int]
         raise RecipeError(problems)
     values = {} if given is None else given.model_dump(exclude={"strategies"})
     values |= {"strategies": [one.model_dump() for one in named]} | ({} if seeds is None else {"seeds": list(seeds)})
-    return CompareSpec.model_validate(values)
+    found = CompareSpec.model_validate(values)
+    if recipe.data.target.unlabelled is None:
+        # Nothing else can be had without target text.
+        if found.tune is not None and found.tune.objective != "source_dev":
+            text = f"'{found.tune.objective}' scores unlabelled target text. Set data.target.unlabelled, or source_dev."
+            raise RecipeError([Problem(text, "compare.tune.objective")])
+        found = found.model_copy(update={"picks_by": ["source_dev"]})
+    if recipe.selection.name == "oracle":
+        text = "strategies are compared without target labels, but selection is 'oracle'. Take another selection."
+        raise RecipeError([Problem(text, "selection")])
+    return found
 
 
 def summarise(results: Sequence[Result], spec: CompareSpec, recipe: Recipe) -> dict[str, Any]:
@@ -120,16 +135,17 @@ def summarise(results: Sequence[Result], spec: CompareSpec, recipe: Recipe) -> d
         ``picked`` without target labels, and with target labels ``best`` and ``regret`` (best minus picked).
     """
     by_name = {one.label: [r for r in results if r.strategy == one.label] for one in spec.strategies}
-    base = by_name[next(one.label for one in spec.strategies if one.name == SOURCE_ONLY)]
+    plain = next(one.label for one in spec.strategies if one.name == SOURCE_ONLY and not one.set)
+    base = by_name[plain]
     table = {name: _entry(own, base) for name, own in by_name.items()}
     _add_gains(table, by_name, base, recipe)
     scores = {
         name: {kind: _mean(r.label_free(kind) for r in own) for kind in spec.picks_by} for name, own in by_name.items()
     }
     for name, rank in mean_ranks(scores).items():
-        table[name] |= {"mean_rank": round(rank, 3), "label_free": {k: round(v, 6) for k, v in scores[name].items()}}
+        table[name] |= {"mean_rank": round(rank, 3), "label_free": {k: _rounded(v) for k, v in scores[name].items()}}
     accepted = [name for name, entry in table.items() if 2 * entry["kept"] > entry["runs"]]
-    picked = min(accepted or list(table), key=lambda name: table[name]["mean_rank"])
+    picked = min(accepted or [plain], key=lambda name: table[name]["mean_rank"])
     summary: dict[str, Any] = {
         "headline": results[0].metrics["headline"],
         "confidence": recipe.evaluate.confidence,
@@ -182,6 +198,10 @@ def _add_gains(table: dict[str, Any], by_name: dict[str, list[Result]], base: li
     gains = simultaneous_gains(counts, twins, first.statistic, level, resamples)
     for name, gain in zip(names, gains, strict=True):
         table[name]["gain"] = {**gain.to_dict(), "verdict": verdict(gain)}
+
+
+def _rounded(value: float) -> float | None:
+    return round(value, 6) if math.isfinite(value) else None
 
 
 def _mean(values: Any) -> float:

@@ -56,8 +56,11 @@ class Result:
         return None if found is None else float(found["interval"]["value"])
 
     def label_free(self, name: str) -> float:
-        """Return a label-free score; NaN where there is none."""
-        value = self.metrics.get("label_free", {}).get(self.role, {}).get(name)
+        """Return a score that needs no target labels; NaN where there is none."""
+        if name == "source_dev":
+            value = self.value("source.dev")
+        else:
+            value = self.metrics.get("label_free", {}).get(self.role, {}).get(name)
         return float("nan") if value is None else float(value)
 
 

@@ -16,6 +16,7 @@ from typing import Any
 
 from ..errors import RunBusyError
 from ..parts import METHODS, Known
+from ..prepare import corpus_role
 from ..recipe.comparing import StrategySpec
 from ..recipe.defaults import resolve
 from ..recipe.schema import Recipe
@@ -113,7 +114,9 @@ def _run_one(
     reporter.say(f"── {member.strategy}, seed {member.seed}")
     reset_peak()
     try:
-        result = run(member.recipe, data=data, reporter=reporter, methods=methods, reuse=others)
+        result = run(
+            member.recipe, data=_own_data(member.recipe, data), reporter=reporter, methods=methods, reuse=others
+        )
     except RunBusyError:
         return False
     stages = list(_stage_facts(result.folder))
@@ -126,6 +129,15 @@ def _run_one(
     part.write_text(json.dumps(cost) + "\n", encoding="utf8")
     part.replace(result.folder / COST)
     return True
+
+
+def _own_data(recipe: Recipe, data: dict[str, Any] | None) -> dict[str, Any] | None:
+    """Leave out the corpora of stages that a strategy has not."""
+    if data is None:
+        return None
+    stages = enumerate(recipe.stages)
+    corpora = {corpus_role(at) for at, stage in stages if getattr(stage, "corpus", None) is not None}
+    return {role: rows for role, rows in data.items() if not role.startswith("stages.") or role in corpora}
 
 
 def _stage_facts(folder: Path) -> Iterator[dict[str, Any]]:

@@ -5,7 +5,6 @@ An estimate, not a promise: other work on the machine, and the last percent of l
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
@@ -16,6 +15,7 @@ import torch
 from transformers.trainer_utils import set_seed
 
 from .. import models, parts
+from ..arguments import optimizer_steps
 from ..data.batching import PairCollator
 from ..data.blocks import pack
 from ..data.load import Split
@@ -108,7 +108,7 @@ def estimate_times(
         away = _side(space, target, len(space.splits.unlabelled), labelled=False)
     speed = _task_speed(space, source, away)
     twin = speed.alone * speed.steps + speed.epochs * speed.forward * home.tokens
-    found = [
+    found: list[tuple[str, float, float, str]] = [
         ("frozen", speed.forward * (source.tokens + home.tokens), False, "forward pass; the head adds seconds"),
         (SOURCE_ONLY, twin, False, f"training step, tuning {tuning}"),
     ]
@@ -121,12 +121,14 @@ def estimate_times(
         if "self_train" in names:
             stage, changed = _settings(space, "self_train")
             rounds = getattr(stage, "rounds", 1)
-            again = speed.alone * _steps(changed, source.windows + away.windows)
-            seconds = twin + rounds * (speed.forward * away.tokens + again)
-            found.append(("self_train", seconds, True, f"training step; at most: {rounds} rounds on all target rows"))
+            steps = rounds * optimizer_steps(changed, round(source.windows))
+            seconds = twin + rounds * speed.forward * away.tokens + speed.joint * steps
+            told = f"training step on source and target rows together, {rounds} rounds"
+            # The twin takes the steps of the rounds, too.
+            found.append(("self_train", seconds, 1 + steps / speed.steps, told))
     both = [
-        Estimate(name, seconds, seconds + twin * (adapts and recipe.source_only), basis)
-        for name, seconds, adapts, basis in found
+        Estimate(name, seconds, seconds + twin * twins * recipe.source_only, basis)
+        for name, seconds, twins, basis in found
     ]
     return sorted(both, key=lambda estimate: estimate.run_seconds)
 
@@ -164,12 +166,6 @@ def _settings(space: Workspace, strategy: str, index: int = -1) -> tuple[Any, Tr
     return stage, TrainSpec.model_validate(stage.train)
 
 
-def _steps(train: TrainSpec, rows: float) -> int:
-    if train.max_steps is not None:
-        return train.max_steps
-    return math.ceil(float(train.epochs or 1) * math.ceil(rows / int(train.batch_size or 1)))
-
-
 def _task_speed(space: Workspace, source: Side, away: Side | None) -> Speed:
     _, train = _settings(space, SOURCE_ONLY)
     set_seed(space.recipe.seed)
@@ -191,7 +187,7 @@ def _task_speed(space: Workspace, source: Side, away: Side | None) -> Speed:
     alone = step_seconds(None)
     joint = None if away is None else step_seconds(away.encoded)
     forward = _forward_rate(space, model, PairedDomains(source.encoded.features), order(None))
-    return Speed(alone, joint, forward, _steps(train, source.windows), float(train.epochs or 1))
+    return Speed(alone, joint, forward, optimizer_steps(train, round(source.windows)), float(train.epochs or 1))
 
 
 def _rate(
@@ -284,7 +280,7 @@ def _with_masked_lm(
         rate, _ = _rate(space, model, objective, data, batches)
     full = rate * share * block * train.accumulation
     head = (FRESH_HEAD_STEPS if fresh else 0) if stage.head_steps is None else stage.head_steps
-    steps = _steps(train, len(blocks) * away.times)
+    steps = optimizer_steps(train, round(len(blocks) * away.times))
     # Fitting the head leaves out the encoder's backward pass, about two thirds of a step.
     before = full * (steps + head / 3)
     found = [

@@ -85,7 +85,7 @@ class Adversarial(Method):
 
         A step without units of both domains gives 0: learned from, it would teach the discriminator one answer.
         """
-        strength = self.max_lambda * ramp(step.progress, self.steepness)
+        strength = self.max_lambda * ramp(self.own_progress(step.progress), self.steepness)
         step = step.subsample(self.max_units)
         weight_U = self.weights(step)
         if not step.has_both(1) or not bool(weight_U.any()):

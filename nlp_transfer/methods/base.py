@@ -66,6 +66,10 @@ class Method(torch.nn.Module):
         """
         return
 
+    def own_progress(self, progress: float) -> float:
+        """Return the share of the method's own time that is done, 0 to 1: schedules begin with the method."""
+        return max(0.0, progress - self.begin) / (1 - self.begin)
+
     def factor(self, progress: float) -> float:
         """Return what the terms are multiplied with.
 
@@ -74,7 +78,7 @@ class Method(torch.nn.Module):
         """
         if progress < self.begin:
             return 0.0
-        own = (progress - self.begin) / (1 - self.begin)
+        own = self.own_progress(progress)
         return self.weight * {"constant": 1.0, "linear": own, "ramp": ramp(own)}[self.schedule]
 
     def terms(self, step: Step) -> dict[str, torch.Tensor]:

@@ -345,7 +345,7 @@ class Recipe(Section):
         task: What is predicted.
         data: Where rows come from.
         tuning: Which weights move: full, lora, frozen or top_layers.
-        methods: Extra loss terms of the finetune stage, such as dann.
+        methods: Extra loss terms of ``finetune`` and of the rounds of ``self_train``, such as dann.
         stages: In which order; by default ``[finetune]``.
         train: Settings of every stage, unless the stage says otherwise.
         selection: Which score chooses the checkpoint of ``finetune`` and of each round of ``self_train``; the twin's is

@@ -63,9 +63,10 @@ def finetune(
     chosen_by = selector(space) if adapt else None
     with contextlib.ExitStack() as stack:
         if not parts.TUNINGS[recipe.tuning.name].moves_features:
-            sides = [] if chosen_by is None else chosen_by.sides
+            sides = [*([] if target is None else [target]), *([] if chosen_by is None else chosen_by.sides)]
             states, (source, dev, *others) = read_once(space, model, source, dev, *sides)
             stack.enter_context(cached_encoder(model, states))
+            target = None if target is None else others.pop(0)
             chosen_by = None if chosen_by is None else chosen_by.reading(*others)
         reads_rows = any(method.needs_target and method.masking is None for method in methods.values())
         rows = target.features if target is not None and reads_rows else None
