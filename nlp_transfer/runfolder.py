@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import hashlib
 import importlib.metadata
 import json
 import re
@@ -158,21 +157,6 @@ def _commit() -> str | None:
     except (OSError, subprocess.SubprocessError):
         return None
     return answer.stdout.strip()
-
-
-def stage_fingerprint(recipe: Recipe, settings: Any, fingerprints: dict[str, str], before: str) -> str:
-    """Hash everything that determines a stage's result: settings, data, seed, tuning and the stages before it."""
-    values = {
-        "model": recipe.model.model_dump(),
-        "task": recipe.task.model_dump(),
-        "tuning": recipe.tuning.model_dump(),
-        "limits": [recipe.data.max_length, recipe.data.stride, recipe.data.long_texts],
-        "seed": recipe.seed,
-        "settings": settings,
-        "data": fingerprints,
-        "before": before,
-    }
-    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
 
 
 def write_json(path: Path, values: Any) -> None:

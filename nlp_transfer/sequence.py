@@ -6,10 +6,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from .arguments import optimizer_steps
+from .fingerprints import identity, stage_fingerprint
 from .guard import TWIN
 from .prepare import corpus_role
 from .recipe.schema import FinetuneStage, PretrainStage, SelfTrainStage, TrainSpec
-from .runfolder import stage_fingerprint
 from .selecting import ORACLE, SOURCE_DEV
 from .stages.base import Before, StageResult, borrow
 from .stages.finetune import finetune
@@ -59,10 +59,11 @@ def train_stages(space: Workspace, folder: Path, fingerprints: dict[str, str]) -
     outcome = Outcome()
     before = Before()
     adapted = extended(space)
+    base = identity(space.base)
     if recipe.adapts and recipe.source_only:
         train = twin_training(adapted)
         alone = [{"name": "finetune", "train": train.model_dump()}, []]
-        own = stage_fingerprint(recipe, alone, learned_from(fingerprints, False), "")
+        own = stage_fingerprint(recipe, base, alone, learned_from(fingerprints, False), "")
         borrow(folder / "stages" / TWIN, own, space.reuse)
         outcome.twin = finetune(space, train, folder / "stages" / TWIN, own, before, adapt=False)
         before = replace(before, twin=outcome.twin.model)
@@ -80,7 +81,7 @@ def train_stages(space: Workspace, folder: Path, fingerprints: dict[str, str]) -
         reads_target = bool(methods) or not isinstance(stage, FinetuneStage) or chosen_by != SOURCE_DEV
         corpus = corpus_role(number - 1)
         data = learned_from(fingerprints, reads_target, corpus, oracle=chosen_by == ORACLE)
-        chain = stage_fingerprint(recipe, settings, data, chain)
+        chain = stage_fingerprint(recipe, base, settings, data, chain)
         borrow(place, chain, space.reuse)
         name = stage.name if stage.name not in outcome.stages else f"{stage.name}-{number}"
         if isinstance(stage, PretrainStage):

@@ -38,6 +38,7 @@ LAYERS = {
     3: ["trainer", "parts", "arguments", "callbacks", "outputs", "strategies"],
     4: [
         *["prepare", "workspace", "selecting", "jobs", "stages", "inference", "sequence", "runfolder"],
+        *["fingerprints"],
         *["diagnosis.probe", "diagnosis.timing"],
     ],
     5: [

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 
 import pytest
 import torch
 import transformers
 from datasets import Dataset
 from helpers import Listener
+from safetensors.torch import load_file, save_file
 from samples import multi_label_rows, ner_rows, recipe_values, sentiment_rows, write_data
 
 from nlp_transfer import evaluate, load_predictor, load_recipe, models, recipe_from, resolve, run
@@ -350,3 +352,18 @@ def test_saving_an_adapter_never_asks_the_hub(tmp_path, tiny_bert, monkeypatch):
     monkeypatch.setattr(models, "_resolve_bundled", lambda: models.ResolvedModel(models.BUNDLED_ID, None, tiny_bert))
     values["data"]["target"] = {}
     run(recipe_from(values | {"model": models.BUNDLED_ID}), data=data)
+
+
+def test_other_weights_under_the_same_name_begin_anew(tmp_path, tiny_bert):
+    """A stopped run must not mix a twin of the old weights with an adapted model of the new ones."""
+    model = shutil.copytree(tiny_bert, tmp_path / "model")
+    values = recipe_values(write_data(tmp_path / "data", "sentiment"), model, output=str(tmp_path / "run"))
+    run(recipe_from(values))
+    (tmp_path / "run/metrics.json").unlink()
+    before = read_json(tmp_path / "run/stages/1-finetune/done.json")["fingerprint"]
+    weights = load_file(model / "model.safetensors")
+    save_file({key: value * 1.01 for key, value in weights.items()}, model / "model.safetensors", {"format": "pt"})
+    listener = Listener()
+    run(recipe_from(values), reporter=listener)
+    assert read_json(tmp_path / "run/stages/1-finetune/done.json")["fingerprint"] != before
+    assert len(listener.bars) == 1  # trained again

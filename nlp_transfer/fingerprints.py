@@ -1,0 +1,40 @@
+"""Fingerprints: what a stage's result follows from, so that nothing made from something else is taken for it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+from .models import ResolvedModel
+from .recipe.schema import Recipe
+
+
+def identity(source: ResolvedModel) -> str:
+    """Return what tells one set of weights from another under the same name: a commit, or a hash of the files."""
+    if source.commit is not None and source.adapter is None:
+        return source.commit
+    folders = [source.folder, *([] if source.adapter is None else [source.adapter])]
+    hashes = [_sha256(path) for folder in folders for path in sorted(folder.glob("*.safetensors"))]
+    return hashlib.sha256(" ".join(hashes).encode()).hexdigest()
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def stage_fingerprint(recipe: Recipe, base: str, settings: Any, fingerprints: dict[str, str], before: str) -> str:
+    """Hash everything that determines a stage's result: weights, settings, data, seed, tuning, the stages before it."""
+    values = {
+        "model": [recipe.model.model_dump(), base],
+        "task": recipe.task.model_dump(),
+        "tuning": recipe.tuning.model_dump(),
+        "limits": [recipe.data.max_length, recipe.data.stride, recipe.data.long_texts],
+        "seed": recipe.seed,
+        "settings": settings,
+        "data": fingerprints,
+        "before": before,
+    }
+    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
