@@ -8,6 +8,7 @@ from typing import Any
 from . import parts
 from .conclusions import conclusions, interval_text
 from .guard import ADAPTED
+from .methods.mean_teacher import MeanTeacher
 from .recipe.schema import PretrainStage, Recipe, SelfTrainStage
 from .selecting import is_oracle
 from .stages.base import StageResult
@@ -50,6 +51,7 @@ def card_text(
         *[f"- method: {_part(part)} — {space.methods[part.name].citation}" for part in recipe.methods],
         *[f"- pretraining ({name}): {parts.PRETRAININGS[name].citation}" for name in _objectives(recipe)],
         *([f"- self-training: {SELF_TRAINING}"] if any(isinstance(s, SelfTrainStage) for s in recipe.stages) else []),
+        *([f"- mean teacher: {MeanTeacher.citation}"] if any(_teaches(stage) for stage in recipe.stages) else []),
         *[f"- {name}: {r.facts.get('steps')} steps, {r.facts.get('seconds')} s" for name, r in results.items()],
         *[f"- {role}: sha256 of the rows {value[:16]}…" for role, value in record["data"].items()],
         f"- versions: {', '.join(f'{name} {version}' for name, version in record['versions'].items())}",
@@ -103,6 +105,10 @@ def _what(recipe: Recipe, metrics: dict[str, Any]) -> str:
         return f"{kind}, adapted to a target domain."
     rejected = "; the adapted model was not kept, see below" if recipe.adapts else ""
     return f"{kind}, trained on the source domain only{rejected}."
+
+
+def _teaches(stage: Any) -> bool:
+    return isinstance(stage, SelfTrainStage) and stage.mean_teacher is not None
 
 
 def _objectives(recipe: Recipe) -> list[str]:

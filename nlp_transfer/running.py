@@ -16,6 +16,7 @@ from .checkpoints import copy_folder
 from .data.windows import Limits
 from .errors import Problem, RecipeError, UserError
 from .evaluation import evaluate_models, with_settings
+from .fingerprints import identity
 from .hardware import choose_precision, idle_gpus, is_main_process
 from .parts import METHODS, Known
 from .prepare import Splits, build_task, load_splits, say_notes
@@ -127,7 +128,9 @@ def _run_claimed(
     space = replace(workspace(recipe, splits, folder, reporter), methods=methods, reuse=tuple(reuse))
     if space.base.adapter is not None:
         with first_process_first():
-            space = replace(space, base=models.merge_into(space.base, folder / "stages" / "base"))
+            # Named by its weights: an adapter that was trained anew in the meantime is merged anew.
+            place = folder / "stages" / f"base-{identity(space.base)[:12]}"
+            space = replace(space, base=models.merge_into(space.base, place))
     spare = idle_gpus()
     if spare:
         reporter.warn(

@@ -55,6 +55,17 @@ def test_an_adapter_on_an_earlier_run_loads_with_plain_peft(values: dict[str, An
         assert torch.allclose(plain(**batch).logits, predictor.model(**batch).logits, atol=1e-5)
 
 
+def test_an_adapter_that_was_trained_anew_is_merged_anew(values: dict[str, Any], tmp_path: Path) -> None:
+    """The second run stopped before it was finished; it must not go on from the weights of the old adapter."""
+    first = run(recipe_from(values | {"tuning": "lora"}))
+    recipe = recipe_from(second(values, first.folder, tmp_path / "second"))
+    result = run(recipe)
+    (result.folder / "metrics.json").unlink()
+    run(recipe_from(values | {"tuning": "lora", "train": {"max_steps": 4, "learning_rate": 0.05}}), fresh=True)
+    run(recipe)
+    assert len(list(result.folder.glob("stages/base-*/config.json"))) == 2
+
+
 def test_a_head_for_other_labels_starts_anew(values: dict[str, Any], tmp_path: Path) -> None:
     from helpers import Listener
 

@@ -179,6 +179,8 @@ def test_tasks_tunings_and_options(name: str, tiny_bert: Path, monkeypatch: pyte
     logged = [line for line in lines(Path("run/log.jsonl")) if line["stage"] == "self_train 2" and "loss" in line]
     assert all(torch.isfinite(torch.tensor(line["loss"])) for line in logged)
     assert ("loss_mean_teacher_consistency" in logged[-1]) == ("mean_teacher" in stage)
+    card = Path("run/README.md").read_text(encoding="utf8")
+    assert ("mean teacher: Tarvainen" in card) == ("mean_teacher" in stage)
     assert all(any(key.startswith(f"loss_{name}_") for key in logged[-1]) for name in methods)
     labelled = [bool((step.labelled_U & (step.domain_U == 1)).any()) for step in spy.steps]
     assert any(labelled)

@@ -77,7 +77,8 @@ def plain_ner(recipe_path: Path, data: Path, seed: int) -> dict[str, Any]:
     model = transformers.AutoModelForTokenClassification.from_pretrained(folder, num_labels=len(index), **names)
     if recipe.tuning.name == "lora":
         rank = recipe.tuning.settings["rank"]
-        lora = peft.LoraConfig(task_type="TOKEN_CLS", r=rank, lora_alpha=2 * rank, target_modules="all-linear")
+        layers = ["query", "key", "value", "dense"]
+        lora = peft.LoraConfig(task_type="TOKEN_CLS", r=rank, lora_alpha=2 * rank, target_modules=layers)
         model = peft.get_peft_model(model, lora)
 
     def encode(rows: Any) -> list[dict[str, Any]]:
