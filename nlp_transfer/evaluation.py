@@ -6,7 +6,7 @@ import math
 from pathlib import Path
 from typing import Any
 
-from . import models, runfolder
+from . import runfolder
 from .data.load import Split
 from .guard import ADAPTED, TWIN, Candidate, Decision, decide
 from .hardware import is_main_process
@@ -18,6 +18,7 @@ from .recipe.trust import GuardSpec
 from .selecting import told
 from .selection import SCORES, score
 from .sequence import Outcome
+from .stages.model import output_of
 from .tasks.base import Score
 from .tasks.ner import Ner
 from .verdict import verdict
@@ -55,13 +56,7 @@ def evaluate_models(space: Workspace, outcome: Outcome, folder: Path) -> dict[st
     scores: dict[str, dict[str, Score]] = {}
     candidates: dict[str, Candidate] = {}
     for role, result in roles.items():
-        adapter = (result.model / "adapter_config.json").is_file()
-        source = models.ResolvedModel(
-            space.base.id,
-            space.base.revision,
-            folder=space.base.folder if adapter else result.model,
-            adapter=result.model if adapter else None,
-        )
+        source = output_of(space, result.model)
         predictor = load_resolved(source, batch_tokens=recipe.evaluate.batch_tokens, precision=recipe.train.precision)
         scores[role] = {}
         for name, split in splits.items():

@@ -140,7 +140,8 @@ def summarise(results: Sequence[Result], spec: CompareSpec, recipe: Recipe) -> d
     table = {name: _entry(own, base) for name, own in by_name.items()}
     _add_gains(table, by_name, base, recipe)
     scores = {
-        name: {kind: _mean(r.label_free(kind) for r in own) for kind in spec.picks_by} for name, own in by_name.items()
+        name: {kind: stats.fmean(r.label_free(kind) for r in own) for kind in spec.picks_by}
+        for name, own in by_name.items()
     }
     for name, rank in mean_ranks(scores).items():
         table[name] |= {"mean_rank": round(rank, 3), "label_free": {k: _rounded(v) for k, v in scores[name].items()}}
@@ -163,8 +164,8 @@ def summarise(results: Sequence[Result], spec: CompareSpec, recipe: Recipe) -> d
 
 def _entry(own: Sequence[Result], base: Sequence[Result]) -> dict[str, Any]:
     splits = own[0].metrics["scores"][own[0].role]
-    values = {split: [float(r.value(split) or 0.0) for r in own] for split in splits}
-    seconds, usual = (_mean(r.cost["seconds"] for r in runs) for runs in (own, base))
+    values = {split: [r.metrics["scores"][r.role][split]["interval"]["value"] for r in own] for split in splits}
+    seconds, usual = (stats.fmean(r.cost["seconds"] for r in runs) for runs in (own, base))
     memory = [r.cost["peak_mib"] for r in own if r.cost["peak_mib"] is not None]
     return {
         "runs": len(own),
@@ -177,7 +178,7 @@ def _entry(own: Sequence[Result], base: Sequence[Result]) -> dict[str, Any]:
             for split, found in values.items()
         },
         "kept": sum(r.guarded for r in own),
-        "steps": round(_mean(r.cost["steps"] for r in own)),
+        "steps": round(stats.fmean(r.cost["steps"] for r in own)),
         "seconds": round(seconds, 1),
         "times_source_only": round(seconds / usual, 2) if usual else None,
         "peak_mib": max(memory, default=None),
@@ -202,8 +203,3 @@ def _add_gains(table: dict[str, Any], by_name: dict[str, list[Result]], base: li
 
 def _rounded(value: float) -> float | None:
     return round(value, 6) if math.isfinite(value) else None
-
-
-def _mean(values: Any) -> float:
-    found = [float(value) for value in values]
-    return sum(found) / len(found)

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ..checkpoints import write_text
 from ..errors import RunBusyError
 from ..parts import METHODS, Known
 from ..prepare import corpus_role
@@ -119,15 +120,13 @@ def _run_one(
         )
     except RunBusyError:
         return False
-    stages = list(_stage_facts(result.folder))
+    stages = [stage for stage in _stage_facts(result.folder) if stage["stage"] != "source-only"]
     cost = {
         "peak_mib": peak_mib(),
-        "seconds": round(sum(stage.get("seconds") or 0.0 for stage in stages if stage["stage"] != "source-only"), 1),
-        "steps": sum(stage.get("steps") or 0 for stage in stages if stage["stage"] != "source-only"),
+        "seconds": round(sum(stage["seconds"] for stage in stages), 1),
+        "steps": sum(stage["steps"] for stage in stages),
     }
-    part = result.folder / f"{COST}.part"
-    part.write_text(json.dumps(cost) + "\n", encoding="utf8")
-    part.replace(result.folder / COST)
+    write_text(result.folder / COST, json.dumps(cost) + "\n")
     return True
 
 

@@ -73,7 +73,7 @@ def diagnose(
     splits = load_splits(recipe, data)
     space = replace(_workspace(recipe, splits, reporter), methods=methods)
     samples = _samples(splits, max_rows, recipe.seed)
-    names = usable(recipe, methods)
+    names, longest = usable(recipe, methods), space.limits.max_length
     with without_adapter(space) as bare:
         probe = take(bare, samples)
         perplexity = _perplexity(bare, probe)
@@ -81,16 +81,15 @@ def diagnose(
         with quiet():
             times = estimate_times(bare, samples[TRAIN], samples[DEV], samples.get(TARGET), names)
         candidates = _candidates(bare, probe, samples, models)
+    described = {
+        role: describe(one, len(_whole(splits, role)), len(probe.features[role]), space.tokenizer, longest)
+        for role, one in samples.items()
+    }
     found = Diagnosis(
         name=recipe.name,
         task=recipe.task.name,
         model=space.base.id,
-        splits={
-            role: describe(
-                one, len(_whole(splits, role)), len(probe.features[role]), space.tokenizer, space.limits.max_length
-            )
-            for role, one in samples.items()
-        },
+        splits=described,
         a_distance=_a_distances(probe, samples, recipe.seed),
         mmd=_mmd(probe, recipe.seed),
         overlap=_overlap(samples),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Mapping
 from pathlib import Path
 
 from transformers.trainer_utils import set_seed
@@ -13,6 +14,7 @@ from ..data.pairs import PairedDomains
 from ..forward import window_logits
 from ..hardware import default_device
 from ..jobs import Job
+from ..methods.base import Method
 from ..objectives import TaskObjective
 from ..recipe.schema import TrainSpec
 from ..selecting import selector
@@ -53,9 +55,7 @@ def finetune(
     source = task.encode(space.splits.train.rows, space.tokenizer, space.limits, labelled=True)
     dev = task.encode(space.splits.dev.rows, space.tokenizer, space.limits, labelled=False)
     _say_long_rows(space, title, source)
-    target = None
-    if space.splits.unlabelled is not None and any(method.needs_target for method in methods.values()):
-        target = task.encode(space.splits.unlabelled.rows, space.tokenizer, space.limits, labelled=False)
+    target = _target(space, methods)
     masked = masked_copies(space, train, folder, before.encoder, methods, model, target)
     if any(method.needs_teacher for method in methods.values()):
         assert before.twin is not None
@@ -69,8 +69,7 @@ def finetune(
             target = None if target is None else others.pop(0)
             chosen_by = None if chosen_by is None else chosen_by.reading(*others)
         reads_rows = any(method.needs_target and method.masking is None for method in methods.values())
-        rows = target.features if target is not None and reads_rows else None
-        data = PairedDomains(source.features, rows, masked)
+        data = PairedDomains(source.features, target.features if target is not None and reads_rows else None, masked)
         job = Job(
             space,
             train,
@@ -89,6 +88,14 @@ def finetune(
         del model.adaptation
     facts |= {"source_rows": source.rows, "long_rows": source.long_rows, "task": task.settings()}
     return base.finish(space, folder, fingerprint, model, facts)
+
+
+def _target(space: Workspace, methods: Mapping[str, Method]) -> Encoded | None:
+    """Return the encoded target rows, where a method needs them."""
+    unlabelled = space.splits.unlabelled
+    if unlabelled is None or not any(method.needs_target for method in methods.values()):
+        return None
+    return space.task.encode(unlabelled.rows, space.tokenizer, space.limits, labelled=False)
 
 
 def _say_long_rows(space: Workspace, title: str, source: Encoded) -> None:
