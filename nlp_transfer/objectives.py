@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import copy
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
+from itertools import islice
 from types import TracebackType
 from typing import Any
 
 import torch
 
 from .data.batching import some_rows
+from .data.pairs import EpochSampler
 from .methods.base import Method
 from .methods.mean_teacher import MeanTeacher
 from .models import encoder_of
@@ -19,6 +22,8 @@ from .tasks.masked_lm import MaskedPositions
 from .units import UNKNOWN, Masked, Step
 
 Batch = dict[str, torch.Tensor]
+COUNTED_ROWS = 4096
+"""Rows that are counted to know how many units a batch has on average: enough for an error well below 1 %."""
 
 
 class Objective(ABC):
@@ -51,6 +56,26 @@ class Objective(ABC):
         Returns:
             The loss summed over labelled units, and the step that methods see (None without methods).
         """
+
+
+def mean_units(objective: Objective, data: Any, sampler: EpochSampler, collate: Callable[[list[Any]], Batch]) -> float:
+    """Return the mean number of labelled units of a global batch, over the first rows of the first epoch.
+
+    It is the same number in every process, after every resume, and however a batch is cut into forward passes.
+
+    Args:
+        objective: Counts the units of a batch.
+        data: Items by ``Pick``.
+        sampler: The order of the rows; its epoch is left as it is.
+        collate: Turns items into a batch.
+    """
+    first = copy.copy(sampler)
+    first.set_epoch(0)
+    size = sampler.batch_size
+    picks = list(islice(first, max(size, COUNTED_ROWS - COUNTED_ROWS % size)))
+    batches = (collate([data[pick] for pick in picks[at : at + size]]) for at in range(0, len(picks), size))
+    total = sum(float(objective.count(batch)) for batch in batches)
+    return max(total * size / len(picks), 1e-9)
 
 
 class TaskObjective(Objective):

@@ -24,7 +24,7 @@ from .data.batching import PairCollator
 from .data.pairs import EpochSampler
 from .errors import TrainingError
 from .models import encoder_layers, encoder_of
-from .objectives import Objective
+from .objectives import Objective, mean_units
 from .units import Step
 
 SIDE_FILE = "_adaptation.safetensors"
@@ -98,11 +98,12 @@ class TransferTrainer(transformers.Trainer):
             callbacks=[_EpochOrder(sampler), *([] if average is None else [_Averaging(average)]), *callbacks],
         )
         self.remove_callback(transformers.PrinterCallback)
-        # The loss below is already normalised over the global batch; see compute_loss.
+        # The loss below is normalised by its own count of units; see compute_loss.
         self.model_accepts_loss_kwargs = False
         self.loss_is_scaled_for_ga = False
         self.objective: Objective = objective
         self.order = sampler
+        self.units_per_step = mean_units(objective, train_dataset, sampler, PairCollator(pad_id))
         self.score_dev = score_dev
         self.average = average
         self.rates = {"head": args.learning_rate, "layer_decay": 1.0} | dict(rates or {})
@@ -113,27 +114,20 @@ class TransferTrainer(transformers.Trainer):
     def _get_train_sampler(self, train_dataset: Any = None) -> torch.utils.data.Sampler[Any]:
         return self.order
 
-    def get_batch_samples(self, epoch_iterator: Any, num_batches: int, device: torch.device) -> tuple[list[Any], Any]:
-        """Add up the labelled units of the global batch, over accumulation and processes."""
-        batches, _ = super().get_batch_samples(epoch_iterator, num_batches, device)
-        if not batches:
-            return batches, None
-        count = torch.stack([self.objective.count(batch) for batch in batches]).sum().to(device)
-        return batches, self.accelerator.gather(count.reshape(1)).sum()
-
     def compute_loss(
         self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> Any:
         """Task loss plus weighted method terms.
 
-        The task loss is the sum over labelled units ÷ their number in the global batch. The Trainer divides by the
-        accumulation steps and DDP averages over processes, so both are multiplied in here. Method terms are means
-        over the units of each forward pass.
+        The task loss is the sum over labelled units ÷ the mean number of them in a global batch, so that every unit
+        counts the same: divided by the number in its own batch, words of short sentences, which share batches, would
+        count several times those of long ones. The Trainer divides by the accumulation steps and DDP averages over
+        processes, so both are multiplied in here. Method terms are means over the units of each forward pass.
         """
         progress = self.state.global_step / max(1, self.state.max_steps)
         loss_sum, step = self.objective.loss_sum(model, inputs, progress)
         parts = self.current_gradient_accumulation_steps * self.accelerator.num_processes
-        task_loss = loss_sum * parts / num_items_in_batch.clamp(min=1e-9)
+        task_loss = loss_sum * parts / self.units_per_step
         self._watch("loss_task", task_loss)
         self._parts += 1
         total = task_loss if step is None else task_loss + self._method_terms(step)

@@ -35,11 +35,13 @@ def weights_of(model: Any) -> dict[str, torch.Tensor]:
     return {name: value.detach().clone() for name, value in model.named_parameters()}
 
 
-def plain_loss(kind: str, logits: torch.Tensor, batch: dict[str, torch.Tensor]) -> torch.Tensor:
-    """The mean loss as a textbook writes it (all windows here are whole texts)."""
-    if kind == "multi_label":
+def plain_loss(bench: Bench, logits: torch.Tensor, batch: dict[str, torch.Tensor]) -> torch.Tensor:
+    """The loss of 8 rows as a textbook writes it (all windows here are whole texts), over their mean count of units."""
+    if bench.kind == "multi_label":
         return F.binary_cross_entropy_with_logits(logits, batch["labels"])
-    return F.cross_entropy(logits.reshape(-1, logits.shape[-1]), batch["labels"].reshape(-1), ignore_index=UNKNOWN)
+    flat, labels = logits.reshape(-1, logits.shape[-1]), batch["labels"].reshape(-1)
+    units = [len(row["unit_labels"]) if "unit_labels" in row else 1 for row in bench.source.features]
+    return F.cross_entropy(flat, labels, ignore_index=UNKNOWN, reduction="sum") / (8 * np.mean(units))
 
 
 def plain_loop(bench: Bench, steps: int) -> tuple[list[dict[str, torch.Tensor]], dict[str, torch.Tensor]]:
@@ -59,7 +61,7 @@ def plain_loop(bench: Bench, steps: int) -> tuple[list[dict[str, torch.Tensor]],
         batch = collate(rows)
         optimizer.zero_grad()
         logits = model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]).logits
-        plain_loss(bench.kind, logits, batch).backward()
+        plain_loss(bench, logits, batch).backward()
         gradients.append({name: value.grad.clone() for name, value in model.named_parameters()})
         optimizer.step()
     return gradients, weights_of(model)
@@ -92,7 +94,7 @@ def test_sentences_of_the_ner_test_are_very_unequal(tiny_bert: Path) -> None:
 
 @pytest.mark.parametrize("accumulation", [1, 2])
 def test_windows_and_class_weights_weigh_as_documented(tiny_bert: Path, tmp_path: Path, accumulation: int) -> None:
-    """Each of k windows counts 1/k, each row the weight of its class; the sum of the weights divides."""
+    """Each of k windows counts 1/k, each row the weight of its class; the mean weight of a batch divides."""
     class_weights = {"bad": 0.5, "good": 2.0, "poor": 1.0}
     bench = build(tiny_bert, "classification", max_length=9, class_weights=class_weights)
     shares = np.array([row["weight"] for row in bench.source.features])
@@ -104,7 +106,9 @@ def test_windows_and_class_weights_weigh_as_documented(tiny_bert: Path, tmp_path
     logits = model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]).logits
     by_class = torch.tensor([class_weights[label] for label in bench.task.labels])[batch["labels"]]
     weight = batch["weight"] * by_class
-    loss = (F.cross_entropy(logits, batch["labels"], reduction="none") * weight).sum() / weight.sum()
+    rows = [bench.source.features[pick.source] for pick in bench.sampler(8)]
+    mean = 8 * np.mean([row["weight"] * class_weights[bench.task.labels[int(row["label"])]] for row in rows])
+    loss = (F.cross_entropy(logits, batch["labels"], reduction="none") * weight).sum() / mean
     loss.backward()
     trainer, watcher = bench.start(tmp_path, max_steps=1, accumulation=accumulation)
     trainer.train()
@@ -376,7 +380,7 @@ def test_pitfall_6_columns_unknown_to_the_model_reach_the_loss(tiny_bert: Path, 
 
 
 def test_overridden_private_methods_exist_in_the_library(tiny_bert: Path, tmp_path: Path) -> None:
-    for name in ("_get_train_sampler", "_save", "_load_from_checkpoint", "get_batch_samples"):
+    for name in ("_get_train_sampler", "_save", "_load_from_checkpoint"):
         assert callable(getattr(transformers.Trainer, name))
     trainer, _ = build(tiny_bert, "classification").start(tmp_path)
     assert trainer._get_train_sampler() is trainer.order

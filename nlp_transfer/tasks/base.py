@@ -114,11 +114,11 @@ class Task(ABC):
 
     @abstractmethod
     def loss_sum(self, step: Step) -> torch.Tensor:
-        """Return the task loss summed over labelled units; the trainer divides by :meth:`count` of the global batch."""
+        """Return the task loss summed over labelled units; the trainer divides by the mean :meth:`count` of a batch."""
 
     @abstractmethod
     def count(self, batch: dict[str, torch.Tensor]) -> torch.Tensor:
-        """Return the (weighted) number of labelled units of a batch, which its summed loss is divided by."""
+        """Return the (weighted) number of labelled units of a batch; summed losses are divided by its mean."""
 
     @abstractmethod
     def combine(self, encoded: Encoded, logits: list[np.ndarray]) -> list[np.ndarray]:
