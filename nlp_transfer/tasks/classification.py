@@ -91,6 +91,7 @@ class Classification(Task):
             "labels_U": batch["labels"],
             "weight_U": batch["weight"],
             "domain_U": batch["domain"],
+            "origin_U": batch.get("origin"),
             "soft_UC": batch.get("soft"),
         }
 

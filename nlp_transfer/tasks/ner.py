@@ -81,6 +81,7 @@ class Ner(Task):
             "labels_U": labels_U,
             "weight_U": batch["weight"].unsqueeze(1).expand_as(units_NT)[units_NT],
             "domain_U": batch["domain"].unsqueeze(1).expand_as(units_NT)[units_NT],
+            "origin_U": batch["origin"].unsqueeze(1).expand_as(units_NT)[units_NT] if "origin" in batch else None,
             "soft_UC": batch["soft"][units_NT] if "soft" in batch else None,
         }
 
