@@ -44,7 +44,12 @@ def check(recipe: Recipe, data: bool = False, given: dict[str, Any] | None = Non
 def _described(recipe: Recipe, splits: Splits) -> dict[str, Any]:
     # A run's own workspace, so that nothing passes here that a run refuses.
     space = workspace(recipe, splits, Path(str(recipe.output)), Reporter())
-    named = {"source.train": splits.train, "source.dev": splits.dev}
+    several = len(splits.sources) > 1
+    named = {
+        f"source.{source.name}.{key}" if several else f"source.{key}": split
+        for source in splits.sources
+        for key, split in (("train", source.train), ("dev", source.dev))
+    }
     if splits.unlabelled is not None:
         named["target.unlabelled"] = splits.unlabelled
     described = describe(named | splits.scored, lambda texts: _lengths(space, texts), space.limits.max_length)

@@ -27,11 +27,13 @@ class Sizes:
         hidden: Size H of a feature vector.
         labels: Number C of labels.
         multi_label: Each label is a decision of its own.
+        sources: Number of source domains.
     """
 
     hidden: int
     labels: int
     multi_label: bool = False
+    sources: int = 1
 
     @property
     def outcomes(self) -> int:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
 from .comparing import CompareSpec
 from .files import Columns as Columns
@@ -50,11 +50,32 @@ class ModelSpec(Section):
     ] = False
 
 
-class SourceData(Section):
-    """The labelled domain."""
+Name = Annotated[
+    str,
+    Field(
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$",
+        description="a name of letters, digits, '.', '_' and '-' that starts with a letter or digit",
+    ),
+]
 
+
+class SourceData(Section):
+    """A labelled domain.
+
+    Attributes:
+        name: What scores and distances of this domain are called, where there are several; by default its number, as
+            in its key path.
+        train: Rows that are trained on.
+        dev: Rows that select the checkpoint.
+    """
+
+    name: Name | None = None
     train: DataFile
     dev: DataFile | None = None
+
+
+def _named(source: SourceData, default: str) -> SourceData:
+    return source if source.name is not None else source.model_copy(update={"name": default})
 
 
 class TargetData(Section):
@@ -70,7 +91,8 @@ class DataSpec(Section):
 
     Attributes:
         folder: Folder that relative paths start from; ``demo:`` is the folder of the shipped demonstrations.
-        dev_share: Share of the source rows held out when no ``source.dev`` is given.
+        source: The labelled domain, or a list of several. Each of several gives the same share of every batch.
+        dev_share: Share of the rows of a source held out when it has no ``dev``.
         max_length: Longest window in subword tokens; by default what the model can read (at most 512).
         stride: Tokens that two neighbouring windows of one text share; by default 32, at most a quarter of the window.
         long_texts: ``windows`` reads texts of any length in overlapping windows; ``truncate`` keeps the first
@@ -79,7 +101,7 @@ class DataSpec(Section):
     """
 
     folder: str = "."
-    source: SourceData
+    source: SourceData | Annotated[list[SourceData], Field(min_length=1)]
     target: TargetData = Field(default_factory=TargetData)
     columns: Columns = Field(default_factory=Columns)
     dev_share: Annotated[float, Field(gt=0, lt=1)] = 0.1
@@ -87,6 +109,23 @@ class DataSpec(Section):
     stride: Annotated[int, Field(ge=0)] | None = None
     long_texts: Literal["windows", "truncate"] = "windows"
     repair_tags: bool = False
+
+    @property
+    def sources(self) -> dict[str, SourceData]:
+        """The source domains by key path in this section, each with a name: ``source``, or ``source.0`` and so on."""
+        if isinstance(self.source, SourceData):
+            return {"source": _named(self.source, "source")}
+        return {f"source.{number}": _named(one, str(number)) for number, one in enumerate(self.source)}
+
+    @field_validator("source")
+    @classmethod
+    def _names_differ(cls, value: SourceData | list[SourceData]) -> SourceData | list[SourceData]:
+        several = [] if isinstance(value, SourceData) else value
+        names = [_named(one, str(number)).name for number, one in enumerate(several)]
+        twice = sorted({str(name) for name in names if names.count(name) > 1})
+        if twice:
+            raise ValueError(f"two sources are called '{twice[0]}'. Give each a name of its own")
+        return value
 
     @model_validator(mode="after")
     def _stride_fits(self) -> DataSpec:
@@ -360,13 +399,7 @@ class Recipe(Section):
         compare: What ``nlp-transfer compare`` compares; a run takes no notice of it.
     """
 
-    name: Annotated[
-        str,
-        Field(
-            pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$",
-            description="a name of letters, digits, '.', '_' and '-' that starts with a letter or digit",
-        ),
-    ]
+    name: Name
     output: str | None = None
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 13
     model: ModelSpec

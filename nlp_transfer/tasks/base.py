@@ -13,6 +13,7 @@ import torch
 
 from ..calibration import softmax
 from ..data.canonical import Kind
+from ..data.load import ORIGIN
 from ..data.mixture import Mixture
 from ..data.windows import Limits, Window
 from ..metrics import Interval
@@ -46,7 +47,8 @@ class Encoded:
             origins: For each row 0 … K − 1, a source domain, or :data:`~nlp_transfer.units.TARGET`.
         """
         pairs = zip(self.windows, self.features, strict=True)
-        return replace(self, features=[{**row, "origin": int(origins[window.row])} for window, row in pairs])
+        number = [int(origin) for origin in origins]
+        return replace(self, features=[{**row, "origin": number[window.row]} for window, row in pairs])
 
     def joined(self, other: Encoded) -> Encoded:
         """Return these rows, followed by those of another split."""
@@ -79,6 +81,12 @@ class Encoded:
         places = [number for number, window in enumerate(self.windows) if kept[window.row]]
         features = [self.features[number] for number in places]
         return Encoded([self.windows[number] for number in places], self.rows, features)
+
+    @property
+    def drawn(self) -> int:
+        """Windows that a training draws in an epoch: more than there are where small domains repeat."""
+        mixture = self.mixture()
+        return len(self.windows) if mixture is None else len(mixture)
 
     @property
     def long_rows(self) -> int:
@@ -128,8 +136,13 @@ class Task(ABC):
         self.mean_pooling = False
         self.index = {label: number for number, label in enumerate(self.labels)}
 
-    @abstractmethod
     def encode(self, rows: datasets.Dataset, tokenizer: Any, limits: Limits, labelled: bool) -> Encoded:
+        """Cut rows into windows; with ``labelled``, attach labels and, of several domains, the origin of each row."""
+        encoded = self.cut(rows, tokenizer, limits, labelled)
+        return encoded.with_origins(rows[ORIGIN]) if labelled and ORIGIN in rows.column_names else encoded
+
+    @abstractmethod
+    def cut(self, rows: datasets.Dataset, tokenizer: Any, limits: Limits, labelled: bool) -> Encoded:
         """Cut rows into windows; with ``labelled``, attach labels."""
 
     @abstractmethod

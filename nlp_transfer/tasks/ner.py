@@ -49,7 +49,7 @@ class Ner(Task):
         )
         self.first_C = np.array([not label.startswith("I-") for label in labels])
 
-    def encode(self, rows: datasets.Dataset, tokenizer: Any, limits: Limits, labelled: bool) -> Encoded:
+    def cut(self, rows: datasets.Dataset, tokenizer: Any, limits: Limits, labelled: bool) -> Encoded:
         """Cut texts into windows; each word is labelled at its first subword, in one window only.
 
         A token that covers several words is trained on the first one's tag; see :meth:`combine` for the others.
