@@ -80,7 +80,7 @@ class Mixture:
             places = np.flatnonzero(self.origins[rows] == domain)
             own = rows[places]
             own = own[np.argsort(lengths[own], kind="stable")]
-            copy = _copy_numbers(own)
+            copy = copy_numbers(own)
             rank = np.arange(len(own))
             in_batch = max(1, len(own) * batch_size // len(rows))
             stretch = rank // (in_batch * (copy.max(initial=0) + 1))
@@ -104,10 +104,10 @@ def draw_without_replacement(count: int, begin: int, end: int, seed: tuple[int, 
     return series[begin - passes.start * count : end - passes.start * count]
 
 
-def _copy_numbers(rows: np.ndarray) -> np.ndarray:
-    """Return for each row how often it stands before: 0, 0, 1 for 7, 5, 7."""
-    order = np.argsort(rows, kind="stable")
-    _, first, counts = np.unique(rows[order], return_index=True, return_counts=True)
-    numbers = np.empty(len(rows), dtype=int)
-    numbers[order] = np.arange(len(rows)) - np.repeat(first, counts)
+def copy_numbers(values: np.ndarray) -> np.ndarray:
+    """Return for each value how often it stands before: 0, 0, 1 for 7, 5, 7."""
+    order = np.argsort(values, kind="stable")
+    _, first, counts = np.unique(values[order], return_index=True, return_counts=True)
+    numbers = np.empty(len(values), dtype=int)
+    numbers[order] = np.arange(len(values)) - np.repeat(first, counts)
     return numbers
