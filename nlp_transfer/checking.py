@@ -23,7 +23,8 @@ def check(recipe: Recipe, data: bool = False, given: dict[str, Any] | None = Non
     Args:
         recipe: From :func:`nlp_transfer.load_recipe`.
         data: Read the data, and the model's configuration and tokenizer, too.
-        given: ``datasets.Dataset`` objects that stand in for files, by role: ``source.train``, ``target.test``, ….
+        given: ``datasets.Dataset`` objects that stand in for files, by key path below ``data``: ``source.train``
+            (of several sources ``source.0.train``), ``target.test``, ….
 
     Returns:
         Plain values for JSON: ``recipe``, with every default filled in; ``data``, None or a description as

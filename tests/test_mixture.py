@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import Counter
-from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -134,7 +133,7 @@ def test_shares_are_those_of_the_domains_there_are() -> None:
             Mixture(ORIGINS, wrong)
     with pytest.raises(ValueError, match="too few"):
         Mixture([0, 0, 1], {0: 100, 1: 1}).draw(3, 0, 0)
-    thirds = Mixture([0] * 10 + [1] * 5, {0: float(Fraction(1, 3)), 1: float(Fraction(2, 3))})
+    thirds = Mixture([0] * 10 + [1] * 5, {0: 1 / 3, 1: 2 / 3})
     assert len(thirds) == 30
 
 
