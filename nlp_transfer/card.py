@@ -47,6 +47,7 @@ def card_text(
         "## How it was made",
         "",
         f"- tuning: {_part(recipe.tuning)}",
+        *_source_lines(space),
         f"- stages: {', '.join(stage.name for stage in recipe.stages)}",
         *[f"- method: {_part(part)} — {space.methods[part.name].citation}" for part in recipe.methods],
         *[f"- pretraining ({name}): {parts.PRETRAININGS[name].citation}" for name in _objectives(recipe)],
@@ -104,7 +105,17 @@ def _what(recipe: Recipe, metrics: dict[str, Any]) -> str:
     if metrics["kept"] == ADAPTED:
         return f"{kind}, adapted to a target domain."
     rejected = "; the adapted model was not kept, see below" if recipe.adapts else ""
-    return f"{kind}, trained on the source domain only{rejected}."
+    domains = "domain" if len(recipe.data.sources) == 1 else "domains"
+    return f"{kind}, trained on the source {domains} only{rejected}."
+
+
+def _source_lines(space: Workspace) -> list[str]:
+    """Name the source domains, where there are several."""
+    sources = space.splits.sources
+    if len(sources) == 1:
+        return []
+    told = ", ".join(f"{source.name} ({len(source.train)} rows)" for source in sources)
+    return [f"- source domains, each with the same share of every batch: {told}"]
 
 
 def _teaches(stage: Any) -> bool:

@@ -23,7 +23,8 @@ def check(recipe: Recipe, data: bool = False, given: dict[str, Any] | None = Non
     Args:
         recipe: From :func:`nlp_transfer.load_recipe`.
         data: Read the data, and the model's configuration and tokenizer, too.
-        given: ``datasets.Dataset`` objects that stand in for files, by role: ``source.train``, ``target.test``, ….
+        given: ``datasets.Dataset`` objects that stand in for files, by key path below ``data``: ``source.train``
+            (of several sources ``source.0.train``), ``target.test``, ….
 
     Returns:
         Plain values for JSON: ``recipe``, with every default filled in; ``data``, None or a description as
@@ -44,7 +45,12 @@ def check(recipe: Recipe, data: bool = False, given: dict[str, Any] | None = Non
 def _described(recipe: Recipe, splits: Splits) -> dict[str, Any]:
     # A run's own workspace, so that nothing passes here that a run refuses.
     space = workspace(recipe, splits, Path(str(recipe.output)), Reporter())
-    named = {"source.train": splits.train, "source.dev": splits.dev}
+    several = len(splits.sources) > 1
+    named = {
+        f"source.{source.name}.{key}" if several else f"source.{key}": split
+        for source in splits.sources
+        for key, split in (("train", source.train), ("dev", source.dev))
+    }
     if splits.unlabelled is not None:
         named["target.unlabelled"] = splits.unlabelled
     described = describe(named | splits.scored, lambda texts: _lengths(space, texts), space.limits.max_length)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from . import runfolder
-from .data.load import Split
+from .data.load import ORIGIN, Split
 from .guard import ADAPTED, TWIN, Candidate, Decision, decide
 from .hardware import is_main_process
 from .inference import Predictor, load_resolved, text_answer, token_answer, write_settings
@@ -40,6 +40,8 @@ def with_settings(space: Workspace, outcome: Outcome) -> None:
 def evaluate_models(space: Workspace, outcome: Outcome, folder: Path) -> dict[str, Any]:
     """Score the selected checkpoints on source dev and on the labelled target splits, each once; let the guard decide.
 
+    Of several source domains, the dev rows of each are a score of their own, too: ``source.<name>.dev``.
+
     Args:
         space: The workspace.
         outcome: What the stages left.
@@ -60,7 +62,8 @@ def evaluate_models(space: Workspace, outcome: Outcome, folder: Path) -> dict[st
         predictor = load_resolved(source, batch_tokens=recipe.evaluate.batch_tokens, precision=recipe.train.precision)
         scores[role] = {}
         for name, split in splits.items():
-            scores[role][name], rows = _score(predictor, split, recipe)
+            found, rows = _score(predictor, name, split, space)
+            scores[role] |= found
             if is_main_process():
                 runfolder.write_lines(folder / "predictions" / f"{role}.{name}.jsonl", rows)
         guarded = isinstance(recipe.guard, GuardSpec) and outcome.twin is not None
@@ -115,19 +118,40 @@ def _say(decision: Decision, space: Workspace) -> None:
         space.reporter.say(text)
 
 
-def _score(predictor: Predictor, split: Split, recipe: Recipe) -> tuple[Score, list[dict[str, Any]]]:
-    task = predictor.task
+def _score(
+    predictor: Predictor, name: str, split: Split, space: Workspace
+) -> tuple[dict[str, Score], list[dict[str, Any]]]:
+    """Return the scores of a split (of several source domains also each one's) and its predictions."""
+    task, settings = predictor.task, space.recipe.evaluate
     logits = predictor.logits(split.rows, shared=True)
     answers, gold = task.answer(logits), task.gold(split.rows)
-    score = task.score(gold, answers, recipe.evaluate.confidence, recipe.evaluate.resamples)
-    rows = []
+    sources = _sources_of_rows(split, space)
+    parts = {name: range(len(split))} | {
+        f"source.{source}.dev": [row for row, of in enumerate(sources) if of == source]
+        for source in dict.fromkeys(sources)
+    }
+    scores = {
+        part: task.score(
+            [gold[row] for row in rows], [answers[row] for row in rows], settings.confidence, settings.resamples
+        )
+        for part, rows in parts.items()
+    }
+    lines = []
     for number, row in enumerate(split.rows):
         if isinstance(task, Ner):
             given = token_answer(task, row["text"], row["words"], row["starts"], answers[number], logits[number])
         else:
             given = text_answer(task, row["text"], answers[number], logits[number])
-        rows.append({"row": number, "gold": gold[number], **given})
-    return score, rows
+        place = {"row": number} | ({"source": sources[number]} if sources else {})
+        lines.append({**place, "gold": gold[number], **given})
+    return scores, lines
+
+
+def _sources_of_rows(split: Split, space: Workspace) -> list[str]:
+    """Return the name of the source domain of each row; nothing for rows of one domain."""
+    if ORIGIN not in split.rows.column_names:
+        return []
+    return [space.splits.sources[number].name for number in split.rows[ORIGIN]]
 
 
 def _metrics(recipe: Recipe, headline: str, scores: dict[str, dict[str, Score]]) -> dict[str, Any]:

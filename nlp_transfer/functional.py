@@ -81,27 +81,32 @@ def label_losses(logits_UC: torch.Tensor, labels_U: torch.Tensor, soft_UC: torch
     return torch.where(soft_UC.sum(-1) > 0, soft_losses_U, losses_U)
 
 
-def balanced_binary_loss(
-    logits_U: torch.Tensor, domain_U: torch.Tensor, weight_U: torch.Tensor | None = None
+def balanced_domain_loss(
+    logits: torch.Tensor, domain_U: torch.Tensor, weight_U: torch.Tensor | None = None
 ) -> torch.Tensor:
-    """Binary cross-entropy in which both domains count equally, however many units each has.
+    """Cross-entropy of a discriminator in which all D domains count equally, however many units each has.
 
-    ``½ · mean over source of −log(1 − σ(x)) + ½ · mean over target of −log σ(x)``. Without the balance a
-    discriminator of unequal batches (NER sentences of unlike length) learns the domain's share, not the domain.
+    ``1/D · Σ_d mean over domain d of −log p(d)``. Without the balance a discriminator of unequal batches (NER sentences
+    of unlike length) learns the domain's share, not the domain.
 
     Args:
-        logits_U: Discriminator outputs; positive means target.
-        domain_U: 0 source, 1 target.
+        logits: Discriminator outputs: (U,) for two domains, where positive means the second; (U, D) for more.
+        domain_U: Domains, 0 to D − 1.
         weight_U: Weights ≥ 0: the means are ``Σ w l / Σ w`` in each domain.
 
     Returns:
-        A scalar. A domain without units in this batch drops out of the sum.
+        A scalar, ln D where the discriminator knows nothing. A domain without units in this batch drops out of the sum.
     """
-    losses_U = torch.nn.functional.binary_cross_entropy_with_logits(logits_U, domain_U.to(logits_U), reduction="none")
+    if logits.dim() == 1:
+        domains = 2
+        losses_U = torch.nn.functional.binary_cross_entropy_with_logits(logits, domain_U.to(logits), reduction="none")
+    else:
+        domains = logits.shape[-1]
+        losses_U = torch.nn.functional.cross_entropy(logits, domain_U, reduction="none")
     weight_U = torch.ones_like(losses_U) if weight_U is None else weight_U
-    sides = [domain_U == side for side in (0, 1)]
-    halves = [(losses_U * weight_U)[side_U].sum() / weight_U[side_U].sum().clamp(min=SMALL) for side_U in sides]
-    return (halves[0] + halves[1]) / 2
+    inside = [domain_U == number for number in range(domains)]
+    means = [(losses_U * weight_U)[units_U].sum() / weight_U[units_U].sum().clamp(min=SMALL) for units_U in inside]
+    return torch.stack(means).mean()
 
 
 def entropy(logits: torch.Tensor) -> torch.Tensor:

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import transformers
 from transformers.trainer_callback import TrainerState
 
@@ -17,7 +15,7 @@ from .arguments import training_arguments
 from .averaging import WeightAverage
 from .callbacks import Bar, LogFile
 from .checkpoints import ManifestCallback, any_complete, newest_complete
-from .data.pairs import EpochSampler
+from .data.pairs import EpochSampler, RowOrder
 from .forward import window_logits
 from .hardware import choose_precision, is_main_process
 from .objectives import Objective
@@ -42,8 +40,7 @@ class Job:
         title: Name on the progress bar and in the log.
         objective: What is minimised.
         data: Dataset indexed by ``Pick``.
-        lengths: Tokens of each of its source rows.
-        target_lengths: Tokens of each target row, or None.
+        order: What the order of its rows goes by.
         dev: Encoded source dev that selects the checkpoint, or None.
         selector: Scores checkpoints in place of source dev, which is scored and logged all the same.
     """
@@ -54,8 +51,7 @@ class Job:
     title: str
     objective: Objective
     data: Any
-    lengths: Sequence[int] | np.ndarray
-    target_lengths: list[int] | None = None
+    order: RowOrder
     dev: Encoded | None = None
     selector: Selector | None = None
 
@@ -149,6 +145,7 @@ def dev_logits(space: Workspace, model: Any, encoded: Encoded) -> list[Any]:
 def _trainer(job: Job, model: Any) -> tuple[TransferTrainer, Bar]:
     space, settings = job.space, job.train
     args = training_arguments(settings, job.folder, space.recipe, choose_precision(settings.precision), job.metric)
+    order = job.order
     batch = args.per_device_train_batch_size * args.gradient_accumulation_steps * args.world_size
     bar = Bar(job.title, space.reporter)
     callbacks: list[Any] = [ManifestCallback(settings.keep_checkpoints), bar]
@@ -162,7 +159,9 @@ def _trainer(job: Job, model: Any) -> tuple[TransferTrainer, Bar]:
         args,
         job.objective,
         job.data,
-        EpochSampler(job.lengths, batch, space.recipe.seed, job.target_lengths, settings.group_by_length),
+        EpochSampler(
+            order.lengths, batch, space.recipe.seed, order.target_lengths, settings.group_by_length, order.mixture
+        ),
         pad_id=space.tokenizer.pad_token_id,
         tokenizer=space.tokenizer,
         score_dev=None if job.dev is None else lambda current: _dev_scores(job, current),

@@ -2,33 +2,52 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from . import parts
 from .data.canonical import Kind, column_names
 from .data.corpus import Corpus, load_corpus
-from .data.load import Split, load_split
+from .data.load import Split, joined, load_split
 from .data.split import distinct_labels, label_problems, one_class_problem, stratified_split
 from .errors import DataError, Problem, nearest
-from .recipe.schema import DataFile, PretrainStage, Recipe
+from .recipe.schema import DataFile, PretrainStage, Recipe, SourceData
 from .recipe.shipped import resolve_path
 from .reporter import Reporter
 from .tasks.base import Task
 from .tasks.sentiment import polarised
 
-ROLES = ("source.train", "source.dev", "target.unlabelled", "target.dev", "target.test")
+TARGET_ROLES = ("target.unlabelled", "target.dev", "target.test")
+
+
+@dataclass(frozen=True)
+class Source:
+    """One source domain.
+
+    Args:
+        role: Key path below ``data``: ``source``, or ``source.0`` and so on.
+        name: What it is called.
+        train: Its labelled rows.
+        dev: Those that select the checkpoint.
+    """
+
+    role: str
+    name: str
+    train: Split
+    dev: Split
 
 
 @dataclass(frozen=True)
 class Splits:
     """The data of a run, with target labels held apart.
 
-    Training reads ``train``, ``dev``, ``unlabelled`` and ``corpora`` only, unless ``selection: oracle`` is written out.
+    Training reads ``sources``, ``unlabelled`` and ``corpora`` only, unless ``selection: oracle`` is written out.
 
     Args:
-        train: Labelled source rows.
-        dev: Labelled source rows that select the checkpoint.
+        sources: The source domains.
+        train: Labelled rows of all source domains together. Of several, rows say which one they come from.
+        dev: Labelled rows of all source domains that select the checkpoint.
         unlabelled: Target text, without labels whatever the file holds.
         scored: Labelled target splits by name (``target.dev``, ``target.test``), for the final scores only.
         labels: Labels of the task in the order of the logits.
@@ -36,6 +55,7 @@ class Splits:
         corpora: Further unlabelled text of pretrain stages, by key path (``stages.0.corpus``).
     """
 
+    sources: list[Source]
     train: Split
     dev: Split
     unlabelled: Split | None
@@ -46,7 +66,8 @@ class Splits:
 
     def fingerprints(self) -> dict[str, str]:
         """Return the sha256 of the rows of each split and corpus."""
-        named = {"source.train": self.train, "source.dev": self.dev, **self.scored}
+        named = {f"{source.role}.train": source.train for source in self.sources}
+        named |= {f"{source.role}.dev": source.dev for source in self.sources} | self.scored
         if self.unlabelled is not None:
             named["target.unlabelled"] = self.unlabelled
         prints = {name: split.fingerprint for name, split in named.items()}
@@ -63,7 +84,8 @@ def load_splits(recipe: Recipe, given: dict[str, Any] | None = None) -> Splits:
 
     Args:
         recipe: A resolved recipe.
-        given: ``datasets.Dataset`` objects that stand in for files, by key: ``source.train``, ``target.test``, …
+        given: ``datasets.Dataset`` objects that stand in for files, by key path below ``data``: ``source.train`` (of
+            several sources ``source.0.train``), ``target.test``, …
 
     Raises:
         DataError: With every bad row, by file and line.
@@ -77,31 +99,37 @@ def load_splits(recipe: Recipe, given: dict[str, Any] | None = None) -> Splits:
         for number, stage in enumerate(recipe.stages)
         if isinstance(stage, PretrainStage) and stage.corpus is not None
     }
-    _check_roles(given, [*ROLES, *wanted])
+    domains, target = recipe.data.sources, recipe.data.target
+    _check_roles(given, [*(f"{role}.{key}" for role in domains for key in ("train", "dev")), *TARGET_ROLES, *wanted])
     reader = _Reader(recipe, given, notes)
-    source, target = recipe.data.source, recipe.data.target
-    train = reader.labelled(source.train, "source.train", kind)
-    dev = reader.labelled(source.dev, "source.dev", kind)
+    read = {role: reader.source(domain, role, kind) for role, domain in domains.items()}
     unlabelled = reader.read(target.unlabelled, "target.unlabelled", text_kind)
     scored = {
         name: split
         for name, file in (("target.dev", target.dev), ("target.test", target.test))
         if (split := reader.labelled(file, name, kind)) is not None
     }
-    assert train is not None
+    train = joined([train for train, _ in read.values()], "source.train")
     found = distinct_labels(train, kind)
-    problems = _label_name_problems(recipe, found, train)
-    for split in [dev, *scored.values()]:
+    problems = _label_name_problems(recipe, found, [train for train, _ in read.values()])
+    for split in [*(dev for _, dev in read.values()), *scored.values()]:
         problems += [] if split is None else label_problems(_known(recipe, found), split)
     problems += _class_weight_problems(recipe, found)
     single = one_class_problem(train)
     if problems or single is not None:
         raise DataError([*problems, *([] if single is None else [single])])
-    if dev is None:
-        train, dev = stratified_split(train, recipe.data.dev_share, recipe.seed, kind)
-        notes.append(f"source.dev: {len(dev.rows)} rows held out of source.train (data.dev_share).")
-    corpora = {name: reader.corpus(file, name) for name, file in wanted.items()}
-    return Splits(train, dev, unlabelled, scored, parts.label_names(recipe.task, found), notes, corpora)
+    sources = [reader.with_dev(role, str(domain.name), *read[role], kind) for role, domain in domains.items()]
+    notes += _missing_labels(sources, found, kind)
+    return Splits(
+        sources,
+        joined([source.train for source in sources], "source.train"),
+        joined([source.dev for source in sources], "source.dev"),
+        unlabelled,
+        scored,
+        parts.label_names(recipe.task, found),
+        notes,
+        {name: reader.corpus(file, name) for name, file in wanted.items()},
+    )
 
 
 def build_task(recipe: Recipe, splits: Splits) -> Task:
@@ -125,19 +153,31 @@ def _known(recipe: Recipe, found: list[str]) -> list[str]:
     return found if recipe.task.labels is None else recipe.task.labels
 
 
-def _label_name_problems(recipe: Recipe, found: list[str], train: Split) -> list[Problem]:
+def _label_name_problems(recipe: Recipe, found: list[str], trains: Sequence[Split]) -> list[Problem]:
     named = recipe.task.labels
     if named is None:
         return []
-    unknown = sorted(set(found) - set(named))
     missing = sorted(set(named) - set(found))
     problems = [
         Problem(f"label '{label}' is not one of task.labels {named}.{nearest(label, named)}", train.origin)
-        for label in unknown
+        for train in trains
+        for label in sorted(set(distinct_labels(train)) - set(named))
     ]
     if missing:
-        problems.append(Problem(f"no training row has the label(s) {missing} that task.labels names.", train.origin))
+        text = f"no training row has the label(s) {missing} that task.labels names."
+        problems.append(Problem(text, ", ".join(train.origin for train in trains)))
     return problems
+
+
+def _missing_labels(sources: Sequence[Source], found: list[str], kind: Kind) -> list[str]:
+    """Say which labels only other sources have."""
+    noun = "entity types" if kind == "ner" else "labels"
+    missing = {source.role: sorted(set(found) - set(distinct_labels(source.train, kind))) for source in sources}
+    return [
+        f"{role}.train: no row has the {noun} {labels}, which other sources have."
+        for role, labels in missing.items()
+        if labels
+    ]
 
 
 def _class_weight_problems(recipe: Recipe, found: list[str]) -> list[Problem]:
@@ -182,6 +222,19 @@ class _Reader:
         if split.repaired:
             self.notes.append(f"{name}: {split.repaired} tags were repaired (data.repair_tags).")
         return split
+
+    def source(self, domain: SourceData, role: str, kind: Kind) -> tuple[Split, Split | None]:
+        """Read the training rows and, where there is such a file, the dev rows of a source domain."""
+        train = self.labelled(domain.train, f"{role}.train", kind)
+        assert train is not None
+        return train, self.labelled(domain.dev, f"{role}.dev", kind)
+
+    def with_dev(self, role: str, name: str, train: Split, dev: Split | None, kind: Kind) -> Source:
+        """Return a source domain, with dev rows held out of its training rows where it has no others."""
+        if dev is None:
+            train, dev = stratified_split(train, self.recipe.data.dev_share, self.recipe.seed, kind)
+            self.notes.append(f"{role}.dev: {len(dev.rows)} rows held out of {role}.train (data.dev_share).")
+        return Source(role, name, train, dev)
 
     def corpus(self, file: DataFile, name: str) -> Corpus:
         """Open further unlabelled text, which is checked now and read when its stage begins."""

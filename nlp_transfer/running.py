@@ -63,7 +63,8 @@ def run(
     Args:
         recipe: From :func:`nlp_transfer.load_recipe`.
         fresh: Delete an earlier run in the same folder first.
-        data: ``datasets.Dataset`` objects that stand in for files, by role: ``source.train``, ``target.test``, ….
+        data: ``datasets.Dataset`` objects that stand in for files, by key path below ``data``: ``source.train``
+            (of several sources ``source.0.train``), ``target.test``, ….
         reporter: Where progress is told; silent by default.
         methods: Classes of the methods that the recipe may name; ``METHODS | {"mine": Mine}`` adds one of your own.
 

@@ -107,7 +107,7 @@ def twin_training(space: Workspace) -> TrainSpec:
     train = TrainSpec.model_validate(tasks[0].train)
     if len(tasks) == 1 and not space.new_words:
         return train
-    rows = len(space.task.encode(space.splits.train.rows, space.tokenizer, space.limits, labelled=True).windows)
+    rows = space.task.encode(space.splits.train.rows, space.tokenizer, space.limits, labelled=True).drawn
     steps = optimizer_steps(train, rows)
     for stage in tasks[1:]:
         assert isinstance(stage, SelfTrainStage)
@@ -130,8 +130,7 @@ def extended(space: Workspace) -> Workspace:
 def learned_from(fingerprints: dict[str, str], target: bool, corpus: str = "", oracle: bool = False) -> dict[str, str]:
     """Return the fingerprints of the data that a stage depends on: labelled target rows only under an oracle."""
     names = [
-        "source.train",
-        "source.dev",
+        *(name for name in fingerprints if name.startswith("source.")),
         *(["target.unlabelled"] if target else []),
         *(["target.dev"] if oracle else []),
         corpus,

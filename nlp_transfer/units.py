@@ -15,6 +15,9 @@ UNKNOWN = -100
 """Label index of a unit without a label. Target units carry it, but for those that self-training has pseudo-labelled:
 a gold label of the target is never in a batch."""
 
+TARGET = -1
+"""Origin of a unit of the target; those of K source domains are 0 … K − 1."""
+
 
 @dataclass(frozen=True)
 class Sizes:
@@ -24,11 +27,13 @@ class Sizes:
         hidden: Size H of a feature vector.
         labels: Number C of labels.
         multi_label: Each label is a decision of its own.
+        sources: Number of source domains.
     """
 
     hidden: int
     labels: int
     multi_label: bool = False
+    sources: int = 1
 
     @property
     def outcomes(self) -> int:
@@ -62,7 +67,7 @@ class Step:
             unit may hold a pseudo-label: which domain a unit comes from is told by ``domain_U`` alone.
         weight_U: Share of a label that this unit carries: 1, or 1/k for each of the k windows of a long text; times
             the weight of pseudo-labels where it has one.
-        domain_U: 0 source, 1 target.
+        domain_U: 0 source (any of several), 1 target.
         progress: Share of the optimizer steps that are done, 0 to 1.
         model: The model that is trained, for penalties on its weights.
         teacher_UC: Logits of the source-only twin for the same units, where a method asks for them.
@@ -71,6 +76,7 @@ class Step:
         soft_UC: Probabilities that stand for the label in the loss; zeros where the label itself counts. None where
             no unit has any.
         average_UC: Logits of an averaged teacher for the target units, in their order; None where there is none.
+        origin_U: Which source domain a unit comes from, counted from 0, or ``TARGET``; None where there is one source.
     """
 
     features_UH: torch.Tensor
@@ -84,6 +90,7 @@ class Step:
     masked: Masked | None = None
     soft_UC: torch.Tensor | None = None
     average_UC: torch.Tensor | None = None
+    origin_U: torch.Tensor | None = None
 
     @property
     def labelled_U(self) -> torch.Tensor:
@@ -130,6 +137,7 @@ class Step:
             soft_UC=None if self.soft_UC is None else self.soft_UC[chosen_U],
             teacher_UC=None if self.teacher_UC is None else self.teacher_UC[chosen_U],
             average_UC=None,
+            origin_U=None if self.origin_U is None else self.origin_U[chosen_U],
         )
 
     def subsample(self, most: int) -> Step:

@@ -90,11 +90,14 @@ def rows_of(kind: str, count: int, seed: int = 0) -> Any:
     return maker(count, seed)
 
 
-def data_of(kind: str, count: int = 24) -> dict[str, Any]:
-    """Data sets for all roles of a run."""
+def data_of(kind: str, count: int = 24, sources: int = 1) -> dict[str, Any]:
+    """Data sets for all roles of a run; a second source domain has half as many rows."""
+    source = {"source.train": rows_of(kind, count, 1), "source.dev": rows_of(kind, 12, 2)}
+    if sources == 2:
+        source = {role.replace(".", ".0."): rows for role, rows in source.items()}
+        source |= {"source.1.train": rows_of(kind, count // 2, 5), "source.1.dev": rows_of(kind, 6, 6)}
     return {
-        "source.train": rows_of(kind, count, 1),
-        "source.dev": rows_of(kind, 12, 2),
+        **source,
         "target.unlabelled": rows_of(kind, count - 5, 3),
         "target.test": rows_of(kind, 12, 4),
     }
@@ -109,9 +112,11 @@ def recipe_data(
     stages: list[Any] | None = None,
     selection: Any = "source_dev",
     source_only: bool = False,
+    sources: int = 1,
     **train: Any,
 ) -> dict[str, Any]:
     """A recipe for in-memory data, as plain data: two small steps unless ``train`` says otherwise."""
+    files = {"train": "memory", "dev": "memory"}
     return {
         "name": "small",
         "output": str(folder),
@@ -119,7 +124,7 @@ def recipe_data(
         "model": str(model),
         "task": TASKS[kind],
         "data": {
-            "source": {"train": "memory", "dev": "memory"},
+            "source": files if sources == 1 else [{"name": "first", **files}, {"name": "second", **files}],
             "target": {"unlabelled": "memory", "test": "memory"},
             "max_length": 32,
         },

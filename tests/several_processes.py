@@ -39,6 +39,7 @@ RUNS: dict[str, dict[str, Any]] = {
     "held": {"methods": HOLDING, "average": "swa", "source_only": True},
     "vectors": {"stages": [DENOISE, CONTRAST, "finetune"]},
     "self_train": {"stages": ["finetune", SELF_TRAIN], "kind": "classification"},
+    "sources": {"sources": 2, "kind": "classification"},
 }
 
 
@@ -62,7 +63,7 @@ def main(folder: str, model: str) -> None:
     facts["resumed"] = resumed_equals_whole(place / "resumed", Path(model))
     for name, settings in RUNS.items():
         settings = {"kind": "ner"} | settings
-        data = data_of(settings["kind"])
+        data = data_of(settings["kind"], sources=settings.get("sources", 1))
         if settings["kind"] == "ner":
             data = data | {"source.dev": ner_rows(13, 2), "target.test": ner_rows(17, 4)}
         recipe = make_recipe(place / name, Path(model), **settings, max_steps=3, dropout=0.0)

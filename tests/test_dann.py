@@ -12,7 +12,7 @@ import pytest
 import torch
 from helpers import data_of, make_recipe, rows_of, same_weights
 
-from nlp_transfer.functional import balanced_binary_loss, ramp, reverse_gradient
+from nlp_transfer.functional import balanced_domain_loss, ramp, reverse_gradient
 from nlp_transfer.methods.dann import Dann
 from nlp_transfer.prepare import load_splits
 from nlp_transfer.recipe.defaults import resolve
@@ -71,13 +71,13 @@ def test_balanced_loss_is_the_hand_formula() -> None:
 
     source = np.mean([-math.log(1 - sigmoid(value)) for value, side in zip(logits, domain, strict=True) if side == 0])
     target = -math.log(sigmoid(2.0))
-    ours = balanced_binary_loss(torch.tensor(logits), torch.tensor(domain))
+    ours = balanced_domain_loss(torch.tensor(logits), torch.tensor(domain))
     assert ours.item() == pytest.approx(0.5 * source + 0.5 * target, rel=1e-6)
 
 
 def test_confused_discriminator_has_loss_ln_2() -> None:
     domain = torch.tensor([0] * 30 + [1])
-    assert balanced_binary_loss(torch.zeros(31), domain).item() == pytest.approx(math.log(2))
+    assert balanced_domain_loss(torch.zeros(31), domain).item() == pytest.approx(math.log(2))
 
 
 def test_ramp_values() -> None:

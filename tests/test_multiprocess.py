@@ -89,7 +89,7 @@ def test_training_resumed_inside_an_epoch_is_one_that_was_not_stopped(folders: d
 
 def test_scores_of_a_run_are_those_of_one_process(folders: dict[int, Path]) -> None:
     one, first, second = facts(folders[1]), facts(folders[2], 0), facts(folders[2], 1)
-    for name in ("plain", "lora", "frozen", "pretrain", "guarded", "average", "self_train"):
+    for name in ("plain", "lora", "frozen", "pretrain", "guarded", "average", "self_train", "sources"):
         assert first[name] == one[name], name
     assert first == second  # every process returns everything
 

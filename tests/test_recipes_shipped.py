@@ -24,7 +24,7 @@ def name_of(path: Path) -> str:
 
 
 def test_there_are_recipes() -> None:
-    assert len(RECIPES) >= 17
+    assert len(RECIPES) >= 18
     assert len(SCRIPTS) >= 2
 
 
@@ -33,7 +33,9 @@ def test_recipe_is_valid(path: Path) -> None:
     recipe = load_recipe(path)
     assert recipe.name == path.stem
     if path.parent == FOLDER:
-        files = [recipe.data.source.train, recipe.data.source.dev, *dict(recipe.data.target).values()]
+        sources = recipe.data.sources.values()
+        files = [file for source in sources for file in (source.train, source.dev)]
+        files += dict(recipe.data.target).values()
         for file in files:
             assert file is None or Path(resolve_path(recipe.data, file.path)).is_file(), file
     else:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from ..units import UNKNOWN
+from ..units import TARGET, UNKNOWN
 
 
 def pad_tokens(rows: Sequence[Sequence[int]], pad_id: int) -> dict[str, torch.Tensor]:
@@ -48,20 +48,24 @@ class PairCollator:
             items: Mappings with ``source`` and, where there are such, ``target`` and ``masked``; each holds
                 ``input_ids``, and ``label`` (text tasks) or ``units`` and ``unit_labels`` (token tasks, masked copies);
                 tasks give a ``weight`` too, soft pseudo-labels ``soft``, (C,) a text or a row (C,) for each of the
-                units, and a twin ``teacher``, its logits of the units.
+                units, and a twin ``teacher``, its logits of the units. Of several domains, a ``source`` has its
+                ``origin``, which is ``TARGET`` for a labelled target row.
 
         Returns:
-            ``input_ids``, ``attention_mask`` (N + K, T), ``domain`` and ``weight`` (N,), and ``labels`` (N,) or (N, C)
-            for text tasks, ``labels`` and ``units`` (N, T) for token tasks. Labels of target rows are ``UNKNOWN`` but
-            for pseudo-labels. ``soft``, (N, C) or (N, T, C), where a row has it; zeros elsewhere. ``teacher`` (U, C) in
-            the order of the units. Of the K masked copies ``masked_units`` and ``masked_labels``, both (K, T); nothing
-            else knows of them.
+            ``input_ids``, ``attention_mask`` (N + K, T), ``domain``, ``weight`` and ``origin`` (N,), and ``labels``
+            (N,) or (N, C) for text tasks, ``labels`` and ``units`` (N, T) for token tasks. Labels of target rows are
+            ``UNKNOWN`` but for pseudo-labels. ``soft``, (N, C) or (N, T, C), where a row has it; zeros elsewhere.
+            ``teacher`` (U, C) in the order of the units. Of the K masked copies ``masked_units`` and
+            ``masked_labels``, both (K, T); nothing else knows of them.
         """
         rows = [item["source"] for item in items] + [item["target"] for item in items if "target" in item]
         masked = [item["masked"] for item in items if "masked" in item]
         batch = pad_tokens([row["input_ids"] for row in rows + masked], self.pad_id)
         tokens = batch["input_ids"].shape[1]
-        batch["domain"] = torch.tensor([0] * len(items) + [1] * (len(rows) - len(items)))
+        origins = [row.get("origin", 0) for row in rows[: len(items)]] + [TARGET] * (len(rows) - len(items))
+        batch["domain"] = torch.tensor([int(origin == TARGET) for origin in origins])
+        if "origin" in rows[0]:
+            batch["origin"] = torch.tensor(origins)
         if "units" in rows[0]:
             batch.update(_token_labels(rows, tokens))
         elif "label" in rows[0]:

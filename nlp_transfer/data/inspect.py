@@ -28,8 +28,8 @@ def describe(
     """Describe splits, one by one and against each other.
 
     Args:
-        splits: Splits by role, such as ``source.train`` and ``target.test``. Roles that hold ``source`` or
-            ``target`` as a part of the key are compared with each other.
+        splits: Splits by role, such as ``source.train`` (of several source domains ``source.books.train``) and
+            ``target.test``. Roles that hold ``source`` or ``target`` as a part of the key are compared with each other.
         lengths: Number of subword tokens of each text, special tokens included; words alone are counted
             without.
         max_length: Longest input in those tokens.
@@ -39,7 +39,8 @@ def describe(
         and ``tokens``: 5th, 50th and 95th percentile and maximum, ``longer``: share of rows longer than
         ``max_length``, ``duplicates``: rows whose text occurred before in the split, …), ``shared_texts``
         (pairs of splits with texts in common), ``vocabulary`` (share of each target split's words, counted
-        with repetition, that occur in the source) and ``label_gaps`` (against ``source.train``).
+        with repetition, that occur in the source; of several sources also ``by_source``) and ``label_gaps`` (against
+        the training rows of all sources).
     """
     words = {role: _words(split) for role, split in splits.items()}
     texts = {role: _texts(split) for role, split in splits.items()}
@@ -128,33 +129,41 @@ def _vocabulary(words: Mapping[str, Sequence[Sequence[str]]]) -> list[dict[str, 
         role: Counter(word.casefold() for row in rows for word in row if any(map(str.isalnum, word)))
         for role, rows in words.items()
     }
-    source = {word for role in counts if "source" in role.split(".") for word in counts[role]}
-    found = []
+    sources: dict[str, set[str]] = {}
+    for role, counter in counts.items():
+        if _side(role) == "source":
+            sources.setdefault(role.rpartition(".")[0].removeprefix("source."), set()).update(counter)
+    found: list[dict[str, Any]] = []
     for role, counter in counts.items():
         total = sum(counter.values())
-        if "target" in role.split(".") and source and total:
-            seen = sum(count for word, count in counter.items() if word in source)
-            found.append({"split": role, "words_seen_in_source": seen / total})
+        if _side(role) == "target" and total and any(sources.values()):
+            seen = {name: _share_seen(counter, words) for name, words in sources.items()}
+            together = _share_seen(counter, set().union(*sources.values()))
+            by_source = {"by_source": seen} if len(sources) > 1 else {}
+            found.append({"split": role, "words_seen_in_source": together} | by_source)
     return found
+
+
+def _side(role: str) -> str | None:
+    """Return whether a role is one of the source or of the target; a source domain may be called anything."""
+    return next((part for part in role.split(".") if part in ("source", "target")), None)
+
+
+def _share_seen(counts: Counter[str], known: set[str]) -> float:
+    return sum(count for word, count in counts.items() if word in known) / sum(counts.values())
 
 
 def _label_gaps(splits: Mapping[str, Split]) -> list[dict[str, Any]]:
-    train = next((role for role in splits if role.endswith("source.train")), None)
-    if train is None or splits[train].kind not in _LABELLED:
+    labels = {role: set(distinct_labels(split)) for role, split in splits.items() if split.kind in _LABELLED}
+    trains = [role for role in labels if role.endswith(".train") and _side(role) == "source"]
+    if not trains:
         return []
-    known = set(distinct_labels(splits[train]))
-    found = []
-    for role, split in splits.items():
-        if role != train and split.kind in _LABELLED:
-            labels = set(distinct_labels(split))
-            if labels != known:
-                gap = {
-                    "split": role,
-                    "not_in_training": sorted(labels - known),
-                    "missing": sorted(known - labels),
-                }
-                found.append(gap)
-    return found
+    known = set().union(*(labels[role] for role in trains))
+    return [
+        {"split": role, "not_in_training": sorted(own - known), "missing": sorted(known - own)}
+        for role, own in labels.items()
+        if own != known
+    ]
 
 
 def render(description: Mapping[str, Any]) -> list[Table]:
@@ -174,8 +183,13 @@ def render(description: Mapping[str, Any]) -> list[Table]:
         rows = [[name, *(f"{counts.get(name, 0):,}" for counts in labelled.values())] for name in names]
         tables.append(_table("Labels", ["label", *labelled], rows))
     if description["vocabulary"]:
-        rows = [[gap["split"], f"{gap['words_seen_in_source']:.1%}"] for gap in description["vocabulary"]]
-        tables.append(_table("Vocabulary", ["split", "words seen in the source"], rows))
+        by_source = [gap.get("by_source", {}) for gap in description["vocabulary"]]
+        rows = [
+            [gap["split"], *(f"{share:.1%}" for share in (gap["words_seen_in_source"], *apart.values()))]
+            for gap, apart in zip(description["vocabulary"], by_source, strict=True)
+        ]
+        header = ["split", "words seen in the source", *(f"in {name}" for name in by_source[0])]
+        tables.append(_table("Vocabulary", header, rows))
     if description["shared_texts"]:
         rows = [
             [" & ".join(pair["splits"]), f"{pair['texts']:,}", " = ".join(pair["example"])]
@@ -187,7 +201,7 @@ def render(description: Mapping[str, Any]) -> list[Table]:
             [gap["split"], ", ".join(gap["not_in_training"]), ", ".join(gap["missing"])]
             for gap in description["label_gaps"]
         ]
-        tables.append(_table("Label gaps", ["split", "not in training", "in training only"], rows))
+        tables.append(_table("Label gaps", ["split", "not in training", "missing here"], rows))
     return tables
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,8 @@ from nlp_transfer.errors import DataError, Problem, nearest
 from nlp_transfer.recipe.schema import Columns
 
 HUB = "hub:"
+ORIGIN = "origin"
+"""Column of rows that come from several domains: number of the source domain."""
 SHOWN = 20  # problems shown at once
 
 _FEATURES = {
@@ -93,6 +96,22 @@ class Split:
         if len(rows) != len(self.rows):
             raise ValueError(f"{len(rows)} rows cannot stand for {len(self.rows)}")
         return replace(self, rows=rows, fingerprint=fingerprint(rows))
+
+
+def joined(splits: Sequence[Split], name: str) -> Split:
+    """Return the rows of several splits as one; their column ``origin`` holds the number of the split they come from.
+
+    Args:
+        splits: At least one, of the same kind; a single one is returned under the new name as it is.
+        name: Name of the whole.
+    """
+    if len(splits) == 1:
+        return replace(splits[0], name=name)
+    features = splits[0].rows.features
+    columns = {column: [value for split in splits for value in split.rows[column][:]] for column in features}
+    columns[ORIGIN] = [number for number, split in enumerate(splits) for _ in range(len(split))]
+    rows = Dataset.from_dict(columns, features=Features({**features, ORIGIN: Value("int32")}))
+    return Split(name, ", ".join(split.origin for split in splits), rows, None, fingerprint(rows))
 
 
 def fingerprint(rows: Dataset) -> str:

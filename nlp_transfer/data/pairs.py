@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+
+from .mixture import Mixture, draw_without_replacement
 
 NO_TARGET = -1
 POOL_BATCHES = 50
@@ -19,6 +22,21 @@ class Pick(NamedTuple):
     source: int
     target: int
     epoch: int
+
+
+@dataclass(frozen=True)
+class RowOrder:
+    """What the order of the rows of a training goes by.
+
+    Args:
+        lengths: Tokens of each labelled row.
+        target_lengths: Tokens of each target row, or None.
+        mixture: See :class:`EpochSampler`.
+    """
+
+    lengths: Sequence[int] | np.ndarray
+    target_lengths: Sequence[int] | None = None
+    mixture: Mixture | None = None
 
 
 class PairedDomains(torch.utils.data.Dataset[dict[str, Any]]):
@@ -69,6 +87,8 @@ class EpochSampler(torch.utils.data.Sampler[Pick]):
         seed: Seed of the order.
         target_lengths: Tokens of each target row, or None.
         group_by_length: Whether to sort inside pools.
+        mixture: Says how often the rows of each domain are drawn, where the labelled rows come from several; an epoch
+            is then its length. None: each row once an epoch.
     """
 
     def __init__(
@@ -78,12 +98,14 @@ class EpochSampler(torch.utils.data.Sampler[Pick]):
         seed: int,
         target_lengths: Sequence[int] | None = None,
         group_by_length: bool = True,
+        mixture: Mixture | None = None,
     ):
         self.lengths = np.asarray(lengths)
         self.target_lengths = None if target_lengths is None else np.asarray(target_lengths)
         self.batch_size = batch_size
         self.seed = seed
         self.group_by_length = group_by_length
+        self.mixture = mixture
         self.epoch = 0
 
     def set_epoch(self, epoch: int) -> None:
@@ -91,15 +113,19 @@ class EpochSampler(torch.utils.data.Sampler[Pick]):
         self.epoch = epoch
 
     def __len__(self) -> int:
-        return -(-len(self.lengths) // self.batch_size) * self.batch_size
+        rows = len(self.lengths) if self.mixture is None else len(self.mixture)
+        return -(-rows // self.batch_size) * self.batch_size
 
     def __iter__(self) -> Iterator[Pick]:
-        source = _draw_without_replacement(len(self.lengths), 0, len(self), (self.seed, self.epoch))
+        if self.mixture is None:
+            source = draw_without_replacement(len(self.lengths), 0, len(self), (self.seed, self.epoch))
+        else:
+            source = self.mixture.draw(len(self), self.epoch, self.seed)
         target = np.full(len(self), NO_TARGET)
         if self.target_lengths is not None:
             # The target goes on where the last epoch stopped.
             begin = self.epoch * len(self)
-            target = _draw_without_replacement(len(self.target_lengths), begin, begin + len(self), (self.seed, 7919))
+            target = draw_without_replacement(len(self.target_lengths), begin, begin + len(self), (self.seed, 7919))
         if self.group_by_length:
             source, target = self._group(source, target)
         return (Pick(int(row), int(other), self.epoch) for row, other in zip(source, target, strict=True))
@@ -110,7 +136,10 @@ class EpochSampler(torch.utils.data.Sampler[Pick]):
         batches: list[tuple[np.ndarray, np.ndarray]] = []
         for begin in range(0, len(source), pool):
             rows, others = source[begin : begin + pool], target[begin : begin + pool]
-            rows = rows[np.argsort(self.lengths[rows], kind="stable")]
+            if self.mixture is None:
+                rows = rows[np.argsort(self.lengths[rows], kind="stable")]
+            else:
+                rows = self.mixture.sort_by_length(rows, self.lengths, self.batch_size)
             if self.target_lengths is not None:
                 others = others[np.argsort(self.target_lengths[others], kind="stable")]
             batches += [
@@ -119,10 +148,3 @@ class EpochSampler(torch.utils.data.Sampler[Pick]):
             ]
         shuffled = [batches[index] for index in order.permutation(len(batches))]
         return np.concatenate([rows for rows, _ in shuffled]), np.concatenate([others for _, others in shuffled])
-
-
-def _draw_without_replacement(count: int, begin: int, end: int, seed: tuple[int, ...]) -> np.ndarray:
-    """Return positions ``begin`` to ``end`` of an endless series of permutations of ``range(count)``."""
-    passes = range(begin // count, -(-end // count))
-    series = np.concatenate([np.random.default_rng((*seed, number)).permutation(count) for number in passes])
-    return series[begin - passes.start * count : end - passes.start * count]

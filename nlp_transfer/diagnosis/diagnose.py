@@ -8,8 +8,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from .. import parts
 from ..arguments import check_batches
 from ..data.load import Split
@@ -25,7 +23,8 @@ from ..running import workspace
 from ..strategies import STAGES
 from ..workspace import Workspace
 from .advice import Evidence, advise
-from .distance import FEWEST, ADistance, Mmd, bag_of_words, mmd_test, proxy_a_distance
+from .between import NO_TARGET, a_distances, source_distances
+from .distance import FEWEST, Mmd, mmd_test
 from .features import MAX_ROWS, sample
 from .fluency import hidden_one_by_one, masked_log_probabilities, pseudo_perplexity
 from .label_shift import LabelShift
@@ -34,8 +33,6 @@ from .result import Candidate, Diagnosis, Skipped
 from .texts import describe, words_of
 from .timing import estimate_times, variant
 from .vocabulary import Overlap, overlap
-
-NO_TARGET = Skipped("there is no target text: name it with data.target.unlabelled")
 
 
 def diagnose(
@@ -54,7 +51,7 @@ def diagnose(
 
     Args:
         recipe: From :func:`nlp_transfer.load_recipe`.
-        data: ``datasets.Dataset`` objects that stand in for files, by role: ``source.train``, ….
+        data: ``datasets.Dataset`` objects that stand in for files, as :func:`nlp_transfer.run` takes them.
         reporter: Where progress is told; silent by default.
         models: Ids of further models to compare with the recipe's.
         max_rows: Rows of a split that are looked at, drawn by the recipe's seed.
@@ -90,7 +87,8 @@ def diagnose(
         task=recipe.task.name,
         model=space.base.id,
         splits=described,
-        a_distance=_a_distances(probe, samples, recipe.seed),
+        a_distance=a_distances(probe, samples, recipe.seed),
+        sources=source_distances(probe, samples, [source.name for source in splits.sources], recipe.seed),
         mmd=_mmd(probe, recipe.seed),
         overlap=_overlap(samples),
         perplexity=perplexity,
@@ -163,32 +161,6 @@ def _whole(splits: Splits, role: str) -> Split:
 def _samples(splits: Splits, most: int, seed: int) -> dict[str, Split]:
     roles = [TRAIN, DEV, *([TARGET] if splits.unlabelled is not None else [])]
     return {role: sample(_whole(splits, role), most, seed) for role in roles}
-
-
-def _a_distances(probe: Probe, samples: Mapping[str, Split], seed: int) -> dict[str, ADistance | Skipped]:
-    """Measure the A-distance on what a text method, a bag of words and, for NER, a word method sees."""
-    if TARGET not in samples:
-        return {"features": NO_TARGET}
-    sides = [probe.features[role] for role in (TRAIN, TARGET)]
-    words = [words_of(samples[role])[: len(side)] for role, side in zip((TRAIN, TARGET), sides, strict=True)]
-    groups = [np.array(side.groups_N, dtype=object) for side in sides]
-    found = {
-        "features": _a_distance(np.concatenate([side.texts_NH for side in sides]), groups, seed),
-        "words": _a_distance(bag_of_words(words[0] + words[1]), groups, seed),
-    }
-    if probe.questions.unit == "words":
-        groups = [of_text[side.rows_U] for of_text, side in zip(groups, sides, strict=True)]
-        found["word features"] = _a_distance(np.concatenate([side.units_UH for side in sides]), groups, seed)
-    return found
-
-
-def _a_distance(features_UX: Any, groups: Sequence[np.ndarray], seed: int) -> ADistance | Skipped:
-    fewest = min(len(set(side)) for side in groups)
-    if fewest < FEWEST:
-        return Skipped(f"{fewest} different texts in one domain; at least {FEWEST} are needed to measure it")
-    domain_U = np.repeat([0, 1], [len(side) for side in groups])
-    _, group_U = np.unique(np.concatenate(groups).astype(str), return_inverse=True)
-    return proxy_a_distance(features_UX, domain_U, group_U, seed)
 
 
 def _mmd(probe: Probe, seed: int) -> Mmd | Skipped:

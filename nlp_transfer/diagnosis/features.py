@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -9,7 +10,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from ..data.load import Split
+from ..data.load import ORIGIN, Split
+from ..data.mixture import copy_numbers
 from ..data.split import normalise
 from ..data.windows import Limits
 from ..forward import read_windows
@@ -50,9 +52,12 @@ class Features:
 
 
 def sample(split: Split, most: int, seed: int) -> Split:
-    """Return a split of at most so many rows, drawn by the seed, in random order."""
-    order = np.random.default_rng((seed, 2007)).permutation(len(split))[:most]
-    return split.select([int(row) for row in order])
+    """Return a split of at most so many rows, drawn by the seed, in random order; of several domains equal parts."""
+    order = np.random.default_rng((seed, 2007)).permutation(len(split))
+    if ORIGIN in split.rows.column_names:
+        origins = np.asarray(split.rows[ORIGIN][:])[order]
+        order = order[copy_numbers(origins) < math.ceil(most / len(np.unique(origins)))]
+    return split.select([int(row) for row in order[:most]])
 
 
 def encoded_first(task: Task, split: Split, tokenizer: Any, limits: Limits) -> Encoded:

@@ -27,7 +27,7 @@ def render(found: Diagnosis) -> list[RenderableType]:
     """Return what the command shows: the measures with how to read them, then the advice."""
     items: list[RenderableType] = [f"Diagnosis of '{found.name}': {found.task}, {found.model}. No training yet."]
     items += [*found.notes, "", _split_table(found), *_worst_words(found), "", _distance_table(found)]
-    items += ["", *_classifier_lines(found.classifier), "", *_shift_items(found)]
+    items += [*_nearest_source(found), "", *_classifier_lines(found.classifier), "", *_shift_items(found)]
     if found.models:
         items += ["", _model_table(found)]
     items += ["", _time_table(found), "", "What to try, in this order"]
@@ -76,8 +76,9 @@ def _worst_words(found: Diagnosis) -> list[str]:
 
 def _distance_table(found: Diagnosis) -> Table:
     rows = []
-    for name, one in found.a_distance.items():
-        label = f"A-distance, {READS[name]}"
+    measured = {f"A-distance, {READS[name]}": one for name, one in found.a_distance.items()}
+    measured |= {f"A-distance from source '{name}', by encoder features": one for name, one in found.sources.items()}
+    for label, one in measured.items():
         if isinstance(one, Skipped):
             rows.append([label, "–", one.skipped])
         else:
@@ -98,6 +99,17 @@ def _distance_table(found: Diagnosis) -> Table:
         rows.append(["different words in both", f"{one_of.shared_types:.1%}", counts])
     rows += _pieces_rows(found) + _perplexity_rows(found)
     return _table("How far apart the domains are", ["measure", "value", "reading"], rows, left=(0, 2))
+
+
+def _nearest_source(found: Diagnosis) -> list[str]:
+    """Say which of several source domains is nearest to the target, and how sure that is."""
+    measured = {name: one.distance for name, one in found.sources.items() if not isinstance(one, Skipped)}
+    if len(measured) < 2:
+        return []
+    nearest, second = sorted(measured, key=lambda name: measured[name].value)[:2]
+    if measured[nearest].high < measured[second].low:
+        return [f"Nearest to the target is source '{nearest}'."]
+    return [f"Nearest to the target seems source '{nearest}', but '{second}' may be as near: the intervals overlap."]
 
 
 def _reading(one: ADistance) -> str:

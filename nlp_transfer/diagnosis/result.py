@@ -113,6 +113,8 @@ class Diagnosis:
         model: Id of the encoder.
         splits: By role: ``source.train``, ``source.dev`` and, where the recipe names it, ``target.unlabelled``.
         a_distance: By what the domain classifier reads: ``features``, ``words`` and, for NER, ``word features``.
+        sources: A-distance of the target from each source domain by name, on features of what the task labels; empty
+            where there is one.
         mmd: Two-sample test on the features.
         overlap: Words that the domains share.
         perplexity: Pseudo-perplexity of the masked language model by domain.
@@ -130,6 +132,7 @@ class Diagnosis:
     model: str
     splits: dict[str, Texts]
     a_distance: dict[str, ADistance | Skipped]
+    sources: dict[str, ADistance | Skipped]
     mmd: Mmd | Skipped
     overlap: Overlap | Skipped
     perplexity: dict[str, Interval] | Skipped

@@ -18,8 +18,9 @@ from .. import models, parts
 from ..arguments import optimizer_steps
 from ..data.batching import PairCollator
 from ..data.blocks import pack
-from ..data.load import Split
+from ..data.load import ORIGIN, Split
 from ..data.masking import MaskedBlocks
+from ..data.mixture import Mixture
 from ..data.pairs import EpochSampler, PairedDomains, Pick
 from ..hardware import default_device
 from ..objectives import MaskedLMObjective, Objective, TaskObjective
@@ -47,15 +48,17 @@ class Side:
     Args:
         encoded: The sample, cut into windows as a run does.
         times: Rows of the whole ÷ rows of the sample.
+        repeats: Rows that an epoch draws ÷ rows of the whole: above 1 where small source domains repeat.
     """
 
     encoded: Encoded
     times: float
+    repeats: float = 1.0
 
     @property
     def windows(self) -> float:
-        """Windows of the whole split."""
-        return len(self.encoded.windows) * self.times
+        """Windows of an epoch."""
+        return len(self.encoded.windows) * self.times * self.repeats
 
     @property
     def tokens(self) -> float:
@@ -101,7 +104,8 @@ def estimate_times(
     if not parts.TUNINGS[recipe.tuning.name].moves_features:
         space = replace(space, recipe=recipe.model_copy(update={"tuning": Part(name="full")}))
     tuning = space.recipe.tuning.name
-    source = _side(space, train, len(space.splits.train), labelled=True)
+    whole = space.splits.train
+    source = replace(_side(space, train, len(whole), labelled=True), repeats=_repeats(whole))
     home = _side(space, dev, len(space.splits.dev), labelled=False)
     away = None
     if target is not None and space.splits.unlabelled is not None:
@@ -142,6 +146,11 @@ def _aligning_method(recipe: Recipe, names: Collection[str]) -> str | None:
 def _side(space: Workspace, sample: Split, total: int, labelled: bool) -> Side:
     encoded = space.task.encode(sample.rows, space.tokenizer, space.limits, labelled=labelled)
     return Side(encoded, total / len(sample))
+
+
+def _repeats(train: Split) -> float:
+    several = ORIGIN in train.rows.column_names
+    return len(Mixture(train.rows[ORIGIN][:])) / len(train) if several else 1.0
 
 
 def variant(recipe: Recipe, strategy: str, methods: parts.Known) -> Recipe:

@@ -1,4 +1,9 @@
-"""What adversarial methods share: a discriminator of domains behind a gradient reversal layer."""
+"""What adversarial methods share: a discriminator of domains behind a gradient reversal layer.
+
+Of K source domains each is a class of its own and the target one more: the multinomial adversary (MAN-NLL) of Chen and
+Cardie (2018, NAACL, arXiv 1802.05694), ``J_D = −E_d E_{x∼d} log D_d(f(x))`` with equal weight on every domain d. The
+encoder that it cannot beat has the same features in all domains. With K = 1 it is the binary one of Ganin et al.
+"""
 
 from __future__ import annotations
 
@@ -8,27 +13,28 @@ from typing import Annotated, Any
 import torch
 from pydantic import Field
 
-from ..functional import balanced_binary_loss, ramp, reverse_gradient, without_autocast
+from ..functional import balanced_domain_loss, ramp, reverse_gradient, without_autocast
 from ..units import Step, class_weights
 from .base import Method
 
 
 class Adversarial(Method):
-    """Base class: the discriminator learns to tell source from target, the encoder to confuse it.
+    """Base class: the discriminator learns to tell the domains apart, the encoder to confuse it.
 
     λ stands inside the reversal layer: the discriminator itself always learns at full strength.
 
     Args:
         width: Size W of what the discriminator sees of a unit.
+        domains: Number D of domains: the sources and the target.
         max_lambda: Largest λ of the reversal layer. BERT-family encoders want a small one (0.1 to 0.3): with 1,
             the papers' value for convolutional networks, features of the classes collapse into each other.
         steepness: γ of the schedule λ(p) = max_lambda · (2 / (1 + exp(−γ p)) − 1).
         hidden: Width of the discriminator's hidden layer.
         dropout: Dropout inside the discriminator.
         rate_factor: Learning rate of the discriminator as a multiple of the encoder's.
-        max_units: At most this many units of each domain are looked at in a step (drawn at random); NER batches
-            hold thousands.
-        balance: Give every class that both domains have in a step the same weight, by source labels and target
+        max_units: At most this many units of the source (of all sources together) and of the target are looked at in
+            a step (drawn at random); NER batches hold thousands.
+        balance: Give every class that source and target have in a step the same weight, by source labels and target
             predictions: implicit class-conditioned alignment (Jiang et al. 2020, ICML) by weights in the
             place of sampling. For NER, where most units are ``O``; set ``begin``, as predictions mean nothing at first.
         shared: ``weight`` (leave it at 1 and set ``max_lambda`` instead), ``schedule`` and ``begin`` of every method.
@@ -37,6 +43,7 @@ class Adversarial(Method):
     def __init__(
         self,
         width: int,
+        domains: int,
         *,
         max_lambda: Annotated[float, Field(ge=0, le=10)] = 0.1,
         steepness: Annotated[float, Field(gt=0)] = 10.0,
@@ -53,11 +60,12 @@ class Adversarial(Method):
         self.rate_factor = rate_factor
         self.max_units = max_units
         self.balance = balance
+        self.domains = domains
         self.discriminator = torch.nn.Sequential(
             torch.nn.Linear(width, hidden),
             torch.nn.ReLU(),
             torch.nn.Dropout(dropout),
-            torch.nn.Linear(hidden, 1),
+            torch.nn.Linear(hidden, 1 if domains == 2 else domains),
         )
         self._last: tuple[float, float] = (float("nan"), 0.0)
 
@@ -81,23 +89,32 @@ class Adversarial(Method):
         return (source_UC + target_UC).sum(-1)
 
     def terms(self, step: Step) -> dict[str, torch.Tensor]:
-        """Return ``{"domain": balanced binary cross-entropy of the discriminator}``; ln 2 means fully confused.
+        """Return ``{"domain": balanced cross-entropy of the discriminator}``; ln D means fully confused.
 
-        A step without units of both domains gives 0: learned from, it would teach the discriminator one answer.
+        A step without source or target units gives 0: learned from, it would teach the discriminator one answer.
         """
         strength = self.max_lambda * ramp(self.own_progress(step.progress), self.steepness)
         step = step.subsample(self.max_units)
         weight_U = self.weights(step)
         if not step.has_both(1) or not bool(weight_U.any()):
-            self._last = (0.5, strength)
+            self._last = (1 / self.domains, strength)
             return {"domain": self.nothing(step)}
         with without_autocast(step.features_UH):
             seen_UW = self.evidence(reverse_gradient(step.features_UH, strength), step)
-            logits_U = self.discriminator(seen_UW).squeeze(-1)
-        right_U = ((logits_U > 0) == (step.domain_U == 1)).float()
-        sides = [right_U[step.domain_U == side].mean().item() for side in (0, 1)]
-        self._last = (sum(sides) / 2, strength)
-        return {"domain": balanced_binary_loss(logits_U, step.domain_U, weight_U)}
+            logits = self.discriminator(seen_UW).squeeze(-1)
+        domain_U = self._domains_of(step)
+        right_U = ((logits > 0).long() if self.domains == 2 else logits.argmax(-1)) == domain_U
+        shares = [right_U[domain_U == number].float().mean().item() for number in domain_U.unique()]
+        self._last = (sum(shares) / len(shares), strength)
+        return {"domain": balanced_domain_loss(logits, domain_U, weight_U)}
+
+    def _domains_of(self, step: Step) -> torch.Tensor:
+        """Return what the discriminator is to say of each unit: its source domain, or D − 1 for the target."""
+        if self.domains == 2:
+            return step.domain_U
+        if step.origin_U is None:
+            raise ValueError(f"units of {self.domains - 1} source domains must say which one they come from")
+        return torch.where(step.domain_U == 1, self.domains - 1, step.origin_U)
 
     def watch(self, step: Step) -> dict[str, float]:
         """Return the balanced accuracy of the discriminator on this step and the λ that was used."""
@@ -110,21 +127,22 @@ class Adversarial(Method):
     def advice(self, averages: dict[str, float]) -> str | None:
         """Warn once λ is near its maximum and the adversarial game has been lost by either side.
 
-        The discriminator at chance (loss at ln 2) is what adversarial adaptation aims for, and also what a collapse
-        looks like; a loss well above ln 2 means that the encoder outruns the discriminator, and features swing
+        The discriminator at chance (loss at ln D) is what adversarial adaptation aims for, and also what a collapse
+        looks like; a loss well above ln D means that the encoder outruns the discriminator, and features swing
         instead of settling.
         """
         if averages.get("lambda", 0.0) < 0.9 * self.max_lambda or self.max_lambda == 0:
             return None
         name = type(self).__name__.lower()
         accuracy, loss = averages["domain_accuracy"], averages["domain"]
-        state = f"discriminator accuracy {accuracy:.2f}, loss {loss:.3f}, ln 2 = 0.693"
-        if loss > math.log(2) + 0.15:
+        confused = math.log(self.domains)
+        state = f"discriminator accuracy {accuracy:.2f}, loss {loss:.3f}, ln {self.domains} = {confused:.3f}"
+        if loss > confused + 0.15:
             return (
                 f"{name}: the encoder outruns the discriminator ({state}); features swing instead of settling. Lower "
                 f"methods.{name}.max_lambda (try a third) or raise rate_factor, and compare with the source-only twin."
             )
-        if accuracy < 0.55 and abs(loss - math.log(2)) < 0.01:
+        if accuracy < 1.1 / self.domains and abs(loss - confused) < 0.01:
             return (
                 f"{name}: the discriminator is at chance ({state}): the domains are fully confused, or the features "
                 f"have collapsed. If target scores are below the source-only twin's, lower methods.{name}.max_lambda "

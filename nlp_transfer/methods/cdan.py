@@ -2,7 +2,8 @@
 
 The discriminator sees the features f together with the predictions g: their outer product f ⊗ g, or where that is too
 wide a randomized map with the same inner products in expectation. With entropy conditioning (CDAN+E) units that the
-model is sure of count more: w = 1 + exp(−H(g)).
+model is sure of count more: w = 1 + exp(−H(g)). With several source domains the discriminator tells all domains apart,
+see :mod:`~nlp_transfer.methods.adversarial`.
 """
 
 from __future__ import annotations
@@ -47,7 +48,7 @@ class Cdan(Adversarial):
         **shared: Any,
     ):
         exact = sizes.hidden * sizes.outcomes <= max_width
-        super().__init__(sizes.hidden * sizes.outcomes if exact else random_width, **shared)
+        super().__init__(sizes.hidden * sizes.outcomes if exact else random_width, sizes.sources + 1, **shared)
         self.entropy = entropy
         self.random_HW: torch.Tensor | None
         self.random_DW: torch.Tensor | None

@@ -47,7 +47,7 @@ def _set(data: dict[str, Any], text: str) -> KeyPath:
         path.append(step)
         last = position == len(keys) - 1
         below = child(node, step, holder)
-        item = value if last else _opened(_get(holder, step), below, path)
+        item = value if last else _opened(_get(holder, step), below, path, keys[position + 1])
         _put(holder, step, item)
         node, holder = below, item
     return tuple(path)
@@ -66,7 +66,7 @@ def _put(holder: Any, key: Any, item: Any) -> None:
         holder[key] = item
 
 
-def _opened(item: Any, node: Node, path: Sequence[str | int]) -> dict[str, Any] | list[Any]:
+def _opened(item: Any, node: Node, path: Sequence[str | int], following: str) -> dict[str, Any] | list[Any]:
     """Return the section or list that the rest of the path goes into, made if there is none."""
     if isinstance(item, dict | list):
         return item
@@ -74,7 +74,8 @@ def _opened(item: Any, node: Node, path: Sequence[str | int]) -> dict[str, Any] 
     if item is None:
         if list(path) == ["stages"]:
             return [{"name": "finetune"}]  # the default, so that stages.0.train.epochs=2 works without a list
-        return [] if any(option.get("type") == "array" for option in options) else {}
+        kinds = {option.get("type") for option in options}
+        return [] if "array" in kinds and ("object" not in kinds or following.isdecimal()) else {}
     short = next((option["x-shorthand"] for option in options if "x-shorthand" in option), None)
     if short and isinstance(item, str):
         return {short: item}

@@ -8,13 +8,15 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
 from .comparing import CompareSpec
 from .files import Columns as Columns
 from .files import DataFile as DataFile
 from .pretraining import PretrainSettings
-from .section import Positive, Rate, Section, Share, SomeOf
+from .section import Section, SomeOf
+from .training import AverageSpec as AverageSpec
+from .training import TrainSpec as TrainSpec
 from .trust import GuardSpec, SelectionSpec
 
 TASKS = ("classification", "sentiment", "ner")
@@ -50,11 +52,32 @@ class ModelSpec(Section):
     ] = False
 
 
-class SourceData(Section):
-    """The labelled domain."""
+Name = Annotated[
+    str,
+    Field(
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$",
+        description="a name of letters, digits, '.', '_' and '-' that starts with a letter or digit",
+    ),
+]
 
+
+class SourceData(Section):
+    """A labelled domain.
+
+    Attributes:
+        name: What scores and distances of this domain are called, where there are several; by default its number, as
+            in its key path.
+        train: Rows that are trained on.
+        dev: Rows that select the checkpoint.
+    """
+
+    name: Name | None = None
     train: DataFile
     dev: DataFile | None = None
+
+
+def _named(source: SourceData, default: str) -> SourceData:
+    return source if source.name is not None else source.model_copy(update={"name": default})
 
 
 class TargetData(Section):
@@ -70,7 +93,8 @@ class DataSpec(Section):
 
     Attributes:
         folder: Folder that relative paths start from; ``demo:`` is the folder of the shipped demonstrations.
-        dev_share: Share of the source rows held out when no ``source.dev`` is given.
+        source: The labelled domain, or a list of several. Each of several gives the same share of every batch.
+        dev_share: Share of the rows of a source held out when it has no ``dev``.
         max_length: Longest window in subword tokens; by default what the model can read (at most 512).
         stride: Tokens that two neighbouring windows of one text share; by default 32, at most a quarter of the window.
         long_texts: ``windows`` reads texts of any length in overlapping windows; ``truncate`` keeps the first
@@ -79,7 +103,7 @@ class DataSpec(Section):
     """
 
     folder: str = "."
-    source: SourceData
+    source: SourceData | Annotated[list[SourceData], Field(min_length=1)]
     target: TargetData = Field(default_factory=TargetData)
     columns: Columns = Field(default_factory=Columns)
     dev_share: Annotated[float, Field(gt=0, lt=1)] = 0.1
@@ -87,6 +111,23 @@ class DataSpec(Section):
     stride: Annotated[int, Field(ge=0)] | None = None
     long_texts: Literal["windows", "truncate"] = "windows"
     repair_tags: bool = False
+
+    @property
+    def sources(self) -> dict[str, SourceData]:
+        """The source domains by key path in this section, each with a name: ``source``, or ``source.0`` and so on."""
+        if isinstance(self.source, SourceData):
+            return {"source": _named(self.source, "source")}
+        return {f"source.{number}": _named(one, str(number)) for number, one in enumerate(self.source)}
+
+    @field_validator("source")
+    @classmethod
+    def _names_differ(cls, value: SourceData | list[SourceData]) -> SourceData | list[SourceData]:
+        several = [] if isinstance(value, SourceData) else value
+        names = [_named(one, str(number)).name for number, one in enumerate(several)]
+        twice = sorted({str(name) for name in names if names.count(name) > 1})
+        if twice:
+            raise ValueError(f"two sources are called '{twice[0]}'. Give each a name of its own")
+        return value
 
     @model_validator(mode="after")
     def _stride_fits(self) -> DataSpec:
@@ -146,81 +187,6 @@ class Part(Section):
     def settings(self) -> dict[str, Any]:
         """The settings without the name."""
         return dict(self.model_extra or {})
-
-
-class AverageSpec(Section):
-    """Which average of the weights over the optimizer steps a training ends with.
-
-    Attributes:
-        name: ``ema``, an exponential moving average with bias-corrected warm-up; or ``swa``, the plain mean over the
-            last steps (stochastic weight averaging), best with ``schedule: constant``.
-        decay: Of ema: share of the average that a step keeps, by default 0.999; 1 / (1 − decay) steps count.
-        begin: Of swa: share of the steps that is left out, by default 0.75. Until then the plain weights are scored.
-    """
-
-    shorthand = "name"
-
-    name: Literal["ema", "swa"]
-    decay: Annotated[float, Field(gt=0, lt=1)] | None = None
-    begin: Share | None = None
-
-    @model_validator(mode="after")
-    def _settings_fit_name(self) -> AverageSpec:
-        other = {"ema": "begin", "swa": "decay"}[self.name]
-        if getattr(self, other) is not None:
-            raise ValueError(f"average '{self.name}' has no setting '{other}'")
-        if self.name == "ema" and self.decay is None:
-            self.decay = 0.999
-        if self.name == "swa" and self.begin is None:
-            self.begin = 0.75
-        return self
-
-
-class TrainSpec(Section):
-    """How long and how fast a stage trains; ``None`` is the default of the tuning or stage, see ``resolve``.
-
-    Attributes:
-        epochs: Passes over the source rows (for ``pretrain``: over the blocks of text).
-        max_steps: Optimizer steps; wins over ``epochs``.
-        batch_size: Rows in one optimizer step over all processes (the global batch).
-        accumulation: Forward passes that one optimizer step is divided into, in each process.
-        learning_rate: Peak rate of the encoder (under LoRA: of the adapters).
-        head_learning_rate: Peak rate of the task head; by default ``learning_rate``.
-        layer_decay: Factor on the rate from each encoder layer to the one below it; 1 is off.
-        weight_decay: Decoupled weight decay (AdamW).
-        warmup: Share of the steps over which the rate rises from 0.
-        schedule: Shape of the rate after the warm-up.
-        max_grad_norm: Gradients are clipped to this norm; 0 is off.
-        precision: ``auto`` takes bf16 where the hardware computes it natively, else fp32.
-        dropout: Dropout of hidden states; ``null`` keeps the model's own.
-        attention_dropout: Dropout of attention weights; 0 allows fused attention kernels.
-        group_by_length: Batches of rows of like length (little padding).
-        evaluate_every: ``epoch`` or a number of steps; source dev is scored then, and a checkpoint written.
-        early_stopping: Evaluations without a better source-dev score after which training stops; 0 is off.
-        keep_checkpoints: Checkpoints kept in the stage's folder, the best one included.
-        average: ``ema`` or ``swa``: scores on source dev, selection and the final model use an average of the weights
-            over the steps instead of the last weights.
-    """
-
-    epochs: Annotated[float, Field(gt=0)] | None = None
-    max_steps: Positive | None = None
-    batch_size: Positive | None = None
-    accumulation: Positive = 1
-    learning_rate: Rate | None = None
-    head_learning_rate: Rate | None = None
-    layer_decay: Annotated[float, Field(gt=0, le=1)] = 1.0
-    weight_decay: Annotated[float, Field(ge=0, lt=1)] = 0.01
-    warmup: Share = 0.1
-    schedule: Literal["linear", "cosine", "constant"] = "linear"
-    max_grad_norm: Annotated[float, Field(ge=0)] = 1.0
-    precision: Literal["auto", "fp32", "bf16"] = "auto"
-    dropout: Share | None = None
-    attention_dropout: Share | None = 0.0
-    group_by_length: bool = True
-    evaluate_every: Literal["epoch"] | Positive = "epoch"
-    early_stopping: Annotated[int, Field(ge=0)] = 0
-    keep_checkpoints: Positive = 2
-    average: AverageSpec | None = None
 
 
 Changes = Annotated[dict[str, Any], SomeOf(TrainSpec)]
@@ -360,13 +326,7 @@ class Recipe(Section):
         compare: What ``nlp-transfer compare`` compares; a run takes no notice of it.
     """
 
-    name: Annotated[
-        str,
-        Field(
-            pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$",
-            description="a name of letters, digits, '.', '_' and '-' that starts with a letter or digit",
-        ),
-    ]
+    name: Name
     output: str | None = None
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 13
     model: ModelSpec

@@ -10,7 +10,7 @@ from transformers.trainer_utils import set_seed
 
 from .. import jobs, models, parts
 from ..caching import cached_encoder
-from ..data.pairs import PairedDomains
+from ..data.pairs import PairedDomains, RowOrder
 from ..forward import window_logits
 from ..hardware import default_device
 from ..jobs import Job
@@ -77,8 +77,7 @@ def finetune(
             title,
             TaskObjective(task, methods),
             data,
-            source.lengths,
-            None if target is None else target.lengths,
+            RowOrder(source.lengths, None if target is None else target.lengths, source.mixture()),
             dev,
             chosen_by,
         )

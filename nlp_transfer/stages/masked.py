@@ -9,6 +9,7 @@ from typing import Any
 from .. import jobs, models
 from ..data.blocks import Block, pack
 from ..data.masking import MaskedBlocks, Masking, blocks_of_rows
+from ..data.pairs import RowOrder
 from ..errors import ModelError
 from ..jobs import Job
 from ..methods.base import Method
@@ -97,7 +98,7 @@ def _fit(space: Workspace, train: TrainSpec, folder: Path, masking: Masking, mod
     data = _dataset(space, masking, list(pack(space.tokenizer, _texts(space), block, masking.whole_words)))
     with MaskedLMObjective(model) as objective:
         lengths = [len(item.input_ids) for item in data.blocks]
-        jobs.fit_head(Job(space, train, folder, "finetune", objective, data, lengths), model, steps)
+        jobs.fit_head(Job(space, train, folder, "finetune", objective, data, RowOrder(lengths)), model, steps)
 
 
 def _dataset(space: Workspace, masking: Masking, blocks: Sequence[Block]) -> MaskedBlocks:

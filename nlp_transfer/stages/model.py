@@ -77,8 +77,12 @@ def task_config(space: Workspace, train: TrainSpec) -> Any:
 
 def unit_sizes(space: Workspace, model: Any) -> Sizes:
     """Return what methods need to know to build their layers."""
-    multi_label = space.task.row_kind == "multi_label"
-    return Sizes(hidden=model.config.hidden_size, labels=len(space.task.labels), multi_label=multi_label)
+    return Sizes(
+        hidden=model.config.hidden_size,
+        labels=len(space.task.labels),
+        multi_label=space.task.row_kind == "multi_label",
+        sources=len(space.splits.sources),
+    )
 
 
 def dropouts(train: TrainSpec, config: Any) -> dict[str, float]:

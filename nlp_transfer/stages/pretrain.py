@@ -14,6 +14,7 @@ from .. import jobs, models, parts
 from ..data.blocks import BlockFile, pack, write_blocks
 from ..data.choice import best_rows, score_rows
 from ..data.corpus import Corpus
+from ..data.pairs import RowOrder
 from ..errors import DataError, ModelError, Problem
 from ..hardware import is_main_process
 from ..jobs import Job
@@ -65,7 +66,7 @@ def pretrain(
     set_seed(space.recipe.seed)
     tuned, fresh_head = _model(space, train, before)
     with pretraining.objective(tuned) as objective:
-        job = Job(space, train, folder, "pretrain", objective, pretraining.items(blocks), blocks.lengths)
+        job = Job(space, train, folder, "pretrain", objective, pretraining.items(blocks), RowOrder(blocks.lengths))
         head_steps = _fit_head(job, tuned, stage, fresh_head) if pretraining.trains_head else 0
         facts = jobs.train(job, tuned)
         if objective.modules:

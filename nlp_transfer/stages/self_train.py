@@ -21,7 +21,7 @@ from transformers.trainer_utils import set_seed
 
 from .. import jobs, models, parts
 from ..caching import cached_encoder
-from ..data.pairs import PairedDomains
+from ..data.pairs import PairedDomains, RowOrder
 from ..hardware import default_device, is_main_process
 from ..jobs import Job
 from ..methods.base import Method
@@ -248,8 +248,7 @@ def _round(plan: Plan, number: int, labels: list[PseudoLabel], start: Path) -> b
             title,
             objective,
             data,
-            plan.source.lengths,
-            target.lengths,
+            RowOrder(plan.source.lengths, target.lengths, plan.source.mixture()),
             plan.dev,
             plan.chosen_by,
         )

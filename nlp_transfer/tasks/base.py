@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
@@ -13,6 +13,8 @@ import torch
 
 from ..calibration import softmax
 from ..data.canonical import Kind
+from ..data.load import ORIGIN
+from ..data.mixture import Mixture
 from ..data.windows import Limits, Window
 from ..metrics import Interval
 from ..pseudo_labels import PseudoLabel, Rule
@@ -38,6 +40,30 @@ class Encoded:
         """Tokens of each window."""
         return [len(window.input_ids) for window in self.windows]
 
+    def with_origins(self, origins: Sequence[int]) -> Encoded:
+        """Return the same rows, whose features say which domain they come from.
+
+        Args:
+            origins: For each row 0 … K − 1, a source domain, or :data:`~nlp_transfer.units.TARGET`.
+        """
+        pairs = zip(self.windows, self.features, strict=True)
+        number = [int(origin) for origin in origins]
+        return replace(self, features=[{**row, "origin": number[window.row]} for window, row in pairs])
+
+    def joined(self, other: Encoded) -> Encoded:
+        """Return these rows, followed by those of another split."""
+        moved = [replace(window, row=window.row + self.rows) for window in other.windows]
+        return Encoded(self.windows + moved, self.rows + other.rows, self.features + other.features)
+
+    def mixture(self, shares: Mapping[int, float] | None = None) -> Mixture | None:
+        """Return how often the rows of each domain are drawn; None where the rows do not say where they come from.
+
+        Args:
+            shares: See :class:`~nlp_transfer.data.mixture.Mixture`.
+        """
+        origins = [row["origin"] for row in self.features if "origin" in row]
+        return Mixture(origins, shares) if origins else None
+
     def with_teacher(self, logits: Sequence[np.ndarray]) -> Encoded:
         """Return the same rows, whose features carry a teacher's logits of their units.
 
@@ -55,6 +81,12 @@ class Encoded:
         places = [number for number, window in enumerate(self.windows) if kept[window.row]]
         features = [self.features[number] for number in places]
         return Encoded([self.windows[number] for number in places], self.rows, features)
+
+    @property
+    def drawn(self) -> int:
+        """Windows that a training draws in an epoch: more than there are where small domains repeat."""
+        mixture = self.mixture()
+        return len(self.windows) if mixture is None else len(mixture)
 
     @property
     def long_rows(self) -> int:
@@ -104,8 +136,13 @@ class Task(ABC):
         self.mean_pooling = False
         self.index = {label: number for number, label in enumerate(self.labels)}
 
-    @abstractmethod
     def encode(self, rows: datasets.Dataset, tokenizer: Any, limits: Limits, labelled: bool) -> Encoded:
+        """Cut rows into windows; with ``labelled``, attach labels and, of several domains, the origin of each row."""
+        encoded = self.cut(rows, tokenizer, limits, labelled)
+        return encoded.with_origins(rows[ORIGIN]) if labelled and ORIGIN in rows.column_names else encoded
+
+    @abstractmethod
+    def cut(self, rows: datasets.Dataset, tokenizer: Any, limits: Limits, labelled: bool) -> Encoded:
         """Cut rows into windows; with ``labelled``, attach labels."""
 
     @abstractmethod

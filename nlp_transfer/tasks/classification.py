@@ -66,7 +66,7 @@ class Classification(Task):
         elif isinstance(self.class_weights, dict):
             self.weights_C = torch.tensor([self.class_weights.get(label, 1.0) for label in self.labels])
 
-    def encode(self, rows: datasets.Dataset, tokenizer: Any, limits: Limits, labelled: bool) -> Encoded:
+    def cut(self, rows: datasets.Dataset, tokenizer: Any, limits: Limits, labelled: bool) -> Encoded:
         """Cut texts into windows; every window carries the label of its text with weight 1/k."""
         windows = windows_of_texts(tokenizer, list(rows["text"]), limits)
         targets = self._targets(rows) if labelled else self._unknown(len(rows))
@@ -91,6 +91,7 @@ class Classification(Task):
             "labels_U": batch["labels"],
             "weight_U": batch["weight"],
             "domain_U": batch["domain"],
+            "origin_U": batch.get("origin"),
             "soft_UC": batch.get("soft"),
         }
 

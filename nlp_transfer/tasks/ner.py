@@ -49,7 +49,7 @@ class Ner(Task):
         )
         self.first_C = np.array([not label.startswith("I-") for label in labels])
 
-    def encode(self, rows: datasets.Dataset, tokenizer: Any, limits: Limits, labelled: bool) -> Encoded:
+    def cut(self, rows: datasets.Dataset, tokenizer: Any, limits: Limits, labelled: bool) -> Encoded:
         """Cut texts into windows; each word is labelled at its first subword, in one window only.
 
         A token that covers several words is trained on the first one's tag; see :meth:`combine` for the others.
@@ -81,6 +81,7 @@ class Ner(Task):
             "labels_U": labels_U,
             "weight_U": batch["weight"].unsqueeze(1).expand_as(units_NT)[units_NT],
             "domain_U": batch["domain"].unsqueeze(1).expand_as(units_NT)[units_NT],
+            "origin_U": batch["origin"].unsqueeze(1).expand_as(units_NT)[units_NT] if "origin" in batch else None,
             "soft_UC": batch["soft"][units_NT] if "soft" in batch else None,
         }
 
