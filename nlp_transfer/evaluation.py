@@ -34,7 +34,8 @@ def with_settings(space: Workspace, outcome: Outcome) -> None:
         if "task" in result.facts:
             # Thresholds belong to the model that they were tuned for.
             space.task.restore(result.facts["task"])
-            write_settings(result.model, space.task, space.limits, space.recipe.task.polarity)
+            recipe = space.recipe
+            write_settings(result.model, space.task, space.limits, recipe.task.polarity, recipe.data.target.label_map)
 
 
 def evaluate_models(space: Workspace, outcome: Outcome, folder: Path) -> dict[str, Any]:

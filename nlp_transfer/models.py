@@ -329,23 +329,16 @@ def label_names(source: ResolvedModel) -> list[str] | None:
     """Return the labels that a checkpoint's head was trained for, or None where it has no such head."""
     path = (source.folder if source.adapter is None else source.adapter) / "config.json"
     values = json.loads(path.read_text(encoding="utf8")) if path.is_file() else {}
-    names = values.get("id2label")
     heads = any("Classification" in name for name in values.get("architectures") or [])
+    # Two labels with the library's own names are left out of config.json.
+    names = values.get("id2label", {"0": "LABEL_0", "1": "LABEL_1"} if heads else None)
     return [names[key] for key in sorted(names, key=int)] if names and (heads or source.adapter is not None) else None
 
 
-def renew_head(loaded: Loaded) -> Loaded:
-    """Give a model a random head: linear layers outside the encoder start anew, as in a fresh model."""
-    fresh = set(loaded.fresh)
-    prefix = encoder_prefix(loaded.model)
-    for name, module in loaded.model.named_modules():
-        if isinstance(module, torch.nn.Linear) and not name.startswith(prefix):
-            torch.nn.init.normal_(module.weight, std=getattr(loaded.model.config, "initializer_range", 0.02))
-            fresh.add(f"{name}.weight")
-            if module.bias is not None:
-                torch.nn.init.zeros_(module.bias)
-                fresh.add(f"{name}.bias")
-    return Loaded(loaded.model, frozenset(fresh))
+def has_head(source: ResolvedModel, auto_class: str) -> bool:
+    """Whether a checkpoint (not an adapter) holds a head of one kind, such as ``AutoModelForTokenClassification``."""
+    values = json.loads((source.folder / "config.json").read_text(encoding="utf8"))
+    return any(name.endswith(auto_class.removeprefix("AutoModel")) for name in values.get("architectures") or [])
 
 
 @contextlib.contextmanager

@@ -9,6 +9,7 @@ from typing import Any
 from . import parts
 from .data.canonical import Kind, column_names
 from .data.corpus import Corpus, load_corpus
+from .data.label_map import LabelMap, map_labels, unseen_names
 from .data.load import Split, joined, load_split
 from .data.split import distinct_labels, label_problems, one_class_problem, stratified_split
 from .errors import DataError, Problem, nearest
@@ -104,11 +105,7 @@ def load_splits(recipe: Recipe, given: dict[str, Any] | None = None) -> Splits:
     reader = _Reader(recipe, given, notes)
     read = {role: reader.source(domain, role, kind) for role, domain in domains.items()}
     unlabelled = reader.read(target.unlabelled, "target.unlabelled", text_kind)
-    scored = {
-        name: split
-        for name, file in (("target.dev", target.dev), ("target.test", target.test))
-        if (split := reader.labelled(file, name, kind)) is not None
-    }
+    scored = reader.labelled("target", {"dev": target.dev, "test": target.test}, target.label_map, kind)
     train = joined([train for train, _ in read.values()], "source.train")
     found = distinct_labels(train, kind)
     problems = _label_name_problems(recipe, found, [train for train, _ in read.values()])
@@ -225,9 +222,8 @@ class _Reader:
 
     def source(self, domain: SourceData, role: str, kind: Kind) -> tuple[Split, Split | None]:
         """Read the training rows and, where there is such a file, the dev rows of a source domain."""
-        train = self.labelled(domain.train, f"{role}.train", kind)
-        assert train is not None
-        return train, self.labelled(domain.dev, f"{role}.dev", kind)
+        read = self.labelled(role, {"train": domain.train, "dev": domain.dev}, domain.label_map, kind)
+        return read[f"{role}.train"], read.get(f"{role}.dev")
 
     def with_dev(self, role: str, name: str, train: Split, dev: Split | None, kind: Kind) -> Source:
         """Return a source domain, with dev rows held out of its training rows where it has no others."""
@@ -251,17 +247,47 @@ class _Reader:
         self.notes.append(f"{name}: {len(corpus)} texts, which are read again from {corpus.origin} when they are used.")
         return corpus
 
-    def labelled(self, file: DataFile | None, name: str, kind: Kind) -> Split | None:
-        """Read a labelled split, with stars mapped to polarities where the recipe says so."""
-        split = self.read(file, name, kind)
-        polarity = self.recipe.task.polarity
-        if split is None or polarity is None:
-            return split
-        mapped = polarised(split, polarity)
-        if len(mapped) < len(split):
-            dropped = len(split) - len(mapped)
-            self.notes.append(f"{name}: {dropped} rows dropped, as task.polarity maps their label to null.")
-        return mapped
+    def labelled(
+        self, domain: str, files: dict[str, DataFile | None], names: LabelMap | None, kind: Kind
+    ) -> dict[str, Split]:
+        """Read the labelled splits of a domain, with its labels mapped, and stars to polarities.
+
+        Args:
+            domain: Key path of the domain: source (of several source.0 and so on) or target.
+            files: By the split's key.
+            names: The domain's ``label_map``.
+            kind: What the rows hold.
+
+        Raises:
+            DataError: Bad rows; or the map names a label that no row has. Few target rows need not have every label,
+                so without ``target.test`` this is only told.
+        """
+        read = {
+            f"{domain}.{key}": split
+            for key, file in files.items()
+            if (split := self.read(file, f"{domain}.{key}", kind)) is not None
+        }
+        where = f"data.{domain}.label_map"
+        unseen = [] if names is None else unseen_names(names, list(read.values()), where)
+        if domain == "target" and "target.test" not in read:
+            self.notes.extend(map(str, unseen))
+        elif unseen:
+            raise DataError(unseen)
+        return {name: self._mapped(split, names, where) for name, split in read.items()}
+
+    def _mapped(self, split: Split, names: LabelMap | None, where: str) -> Split:
+        steps = ((map_labels, names, where), (polarised, self.recipe.task.polarity, "task.polarity"))
+        for rename, mapping, path in steps:
+            if mapping is None:
+                continue
+            mapped = rename(split, mapping)
+            if not len(mapped.split):
+                text = f"{path} maps the labels of all rows of {split.name} to null."
+                raise DataError([Problem(text, split.origin)])
+            if mapped.dropped:
+                self.notes.append(f"{split.name}: {mapped.told} dropped, as {path} maps their label to null.")
+            split = mapped.split
+        return split
 
 
 def say_notes(splits: Splits, reporter: Reporter) -> None:

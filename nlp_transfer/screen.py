@@ -152,6 +152,7 @@ def show_score(score: Score, as_json: bool = False) -> None:
         return
     from .conclusions import interval_text
 
+    dropped = score.metrics.get("dropped", {})
     plain = [[name, f"{value:.4f}"] for name, value in score.metrics.items() if isinstance(value, float)]
     parts = score.metrics.get("per_class", score.metrics.get("per_type", {}))
     rows = [
@@ -160,6 +161,7 @@ def show_score(score: Score, as_json: bool = False) -> None:
     ]
     show(
         f"{score.headline} {interval_text(score.interval.to_dict())}",
+        *(f"{told} dropped, as the model's {name} maps their label to null." for name, told in dropped.items()),
         _table("", ["metric", "value"], plain),
         _table("", ["label", "precision", "recall", "f1", "support"], rows),
     )

@@ -31,7 +31,7 @@ LAYERS = {
         *["diagnosis.result", "diagnosis.transferability", "diagnosis.vocabulary"],
     ],
     2: [
-        *["data", "tasks", "tuning", "methods", "models", "processes", "checkpoints"],
+        *["data", "tasks", "tuning", "methods", "models", "heads", "processes", "checkpoints"],
         *["objectives", "pretraining", "caching", "forward", "vocabulary", "averaging"],
         *["diagnosis.classifier", "diagnosis.features", "diagnosis.fluency", "diagnosis.texts"],
     ],

@@ -60,6 +60,8 @@ Name = Annotated[
     ),
 ]
 
+LabelMap = dict[str, Annotated[str, Field(min_length=1)] | None]
+
 
 class SourceData(Section):
     """A labelled domain.
@@ -69,11 +71,14 @@ class SourceData(Section):
             in its key path.
         train: Rows that are trained on.
         dev: Rows that select the checkpoint.
+        label_map: New names for labels (entity types for ner) of these rows; labels that it does not name stay as they
+            are, and ``null`` drops one: the row of a text with one label, of several labels this one, the entity.
     """
 
     name: Name | None = None
     train: DataFile
     dev: DataFile | None = None
+    label_map: LabelMap | None = None
 
 
 def _named(source: SourceData, default: str) -> SourceData:
@@ -81,11 +86,19 @@ def _named(source: SourceData, default: str) -> SourceData:
 
 
 class TargetData(Section):
-    """The domain the model must work in. Labels in ``dev`` and ``test`` are scored, never learned from."""
+    """The domain the model must work in. Labels in ``dev`` and ``test`` are scored, never learned from.
+
+    Attributes:
+        unlabelled: Text.
+        dev: Labelled rows, scored at the end; they select the checkpoint under ``selection: oracle``.
+        test: Labelled rows, scored once, at the end.
+        label_map: New names for the labels of all these rows, as in ``source``.
+    """
 
     unlabelled: DataFile | None = None
     dev: DataFile | None = None
     test: DataFile | None = None
+    label_map: LabelMap | None = None
 
 
 class DataSpec(Section):
@@ -147,9 +160,10 @@ class TaskSpec(Section):
         labels: Label names in order; by default the sorted labels of the training data.
         multi_label: Classification with any number of labels a text; thresholds are tuned on source dev.
         class_weights: ``balanced`` weighs rows by inverse label frequency; or a weight for each label.
-        polarity: Sentiment only: how raw labels become polarities, for instance
-            ``{"1": negative, "2": negative, "4": positive, "5": positive}``. A label mapped to ``null`` drops
-            its rows (their number is reported).
+        polarity: Sentiment only: how the labels of all rows become polarities, for instance
+            ``{"1": negative, "2": negative, "4": positive, "5": positive}``. It must name every label (that the
+            ``label_map`` of source or target leaves). A label mapped to ``null`` drops its rows (their number is
+            reported).
     """
 
     shorthand = "name"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from safetensors.torch import load_file
 
 from .. import models, parts
 from ..errors import ModelError
+from ..heads import head_change, renew_head, with_labels
 from ..recipe.schema import TrainSpec
 from ..units import Sizes
 from ..vocabulary import grow
@@ -20,20 +22,31 @@ from ..workspace import Workspace
 def task_model(space: Workspace, train: TrainSpec, encoder: Path | None, title: str) -> Any:
     """Return the model for the task, tuned, ready to be trained.
 
+    Where the base model has a head of its own for other labels, the rows of the labels that both have are kept.
+
     Args:
         space: The run's workspace.
         train: Training settings, resolved.
         encoder: Output model of an earlier stage, whose encoder is taken, or None for that of the base model.
         title: Name of the stage in what the run says.
     """
-    loaded = load_base(space, space.task.auto_class, task_config(space, train))
-    if models.label_names(space.base) not in (None, space.task.labels):
-        space.reporter.say(f"{title}: the model's head is for other labels; it starts anew.")
-        loaded = models.renew_head(loaded)
-    model = parts.build_tuning(space.recipe.tuning).apply(loaded, space.task.peft_type)
+    model = parts.build_tuning(space.recipe.tuning).apply(_with_head(space, train, title), space.task.peft_type)
     if encoder is not None:
         adopt_encoder(model, encoder)
     return model
+
+
+def _with_head(space: Workspace, train: TrainSpec, title: str) -> models.Loaded:
+    """Load the base model with a head for the task's labels."""
+    task, config = space.task, task_config(space, train, space.task.labels)
+    old, same_kind = models.label_names(space.base), models.has_head(space.base, space.task.auto_class)
+    if old is None or (same_kind and old == task.labels):
+        return load_base(space, task.auto_class, config)
+    change = head_change(old if same_kind else [], task.labels)
+    space.reporter.say(f"{title}: {change}")
+    if not change.kept:
+        return renew_head(load_base(space, task.auto_class, config))
+    return with_labels(load_base(space, task.auto_class, task_config(space, train, old)), old, task.labels)
 
 
 def output_of(space: Workspace, folder: Path) -> models.ResolvedModel:
@@ -51,7 +64,8 @@ def finished_model(space: Workspace, train: TrainSpec, folder: Path) -> Any:
         folder: Its output model.
     """
     base = output_of(space, folder)
-    return models.load_model(space.task.auto_class, base, task_config(replace(space, base=base), train)).model
+    config = task_config(replace(space, base=base), train, space.task.labels)
+    return models.load_model(space.task.auto_class, base, config).model
 
 
 def load_base(space: Workspace, auto_class: str, config: Any) -> models.Loaded:
@@ -62,13 +76,13 @@ def load_base(space: Workspace, auto_class: str, config: Any) -> models.Loaded:
     return loaded
 
 
-def task_config(space: Workspace, train: TrainSpec) -> Any:
+def task_config(space: Workspace, train: TrainSpec, labels: Sequence[str]) -> Any:
     """Return the model configuration for the task: label names, problem type, dropout."""
     task = space.task
     changes: dict[str, Any] = {
-        "num_labels": len(task.labels),
-        "id2label": dict(enumerate(task.labels)),
-        "label2id": {label: number for number, label in enumerate(task.labels)},
+        "num_labels": len(labels),
+        "id2label": dict(enumerate(labels)),
+        "label2id": {label: number for number, label in enumerate(labels)},
     }
     if task.problem_type is not None:
         changes["problem_type"] = task.problem_type
