@@ -11,7 +11,7 @@ from .data.canonical import Kind, column_names
 from .data.corpus import Corpus, load_corpus
 from .data.label_map import LabelMap, map_labels, unseen_names
 from .data.load import Split, joined, load_split
-from .data.split import distinct_labels, label_problems, one_class_problem, stratified_split
+from .data.split import distinct_labels, label_problems, normalise, one_class_problem, stratified_split
 from .errors import DataError, Problem, nearest
 from .recipe.schema import DataFile, PretrainStage, Recipe, SourceData
 from .recipe.shipped import resolve_path
@@ -19,7 +19,7 @@ from .reporter import Reporter
 from .tasks.base import Task
 from .tasks.sentiment import polarised
 
-TARGET_ROLES = ("target.unlabelled", "target.dev", "target.test")
+TARGET_ROLES = ("target.unlabelled", "target.train", "target.dev", "target.test")
 
 
 @dataclass(frozen=True)
@@ -43,13 +43,15 @@ class Source:
 class Splits:
     """The data of a run, with target labels held apart.
 
-    Training reads ``sources``, ``unlabelled`` and ``corpora`` only, unless ``selection: oracle`` is written out.
+    Training reads ``sources``, ``unlabelled`` and ``corpora`` only, unless ``selection: oracle`` is written out; and
+    ``target_train`` in stages that say so.
 
     Args:
         sources: The source domains.
         train: Labelled rows of all source domains together. Of several, rows say which one they come from.
         dev: Labelled rows of all source domains that select the checkpoint.
         unlabelled: Target text, without labels whatever the file holds.
+        target_train: Labelled target rows to train on.
         scored: Labelled target splits by name (``target.dev``, ``target.test``), for the final scores only.
         labels: Labels of the task in the order of the logits.
         notes: What the user should know about the data.
@@ -60,17 +62,25 @@ class Splits:
     train: Split
     dev: Split
     unlabelled: Split | None
+    target_train: Split | None
     scored: dict[str, Split]
     labels: list[str]
     notes: list[str] = field(default_factory=list)
     corpora: dict[str, Corpus] = field(default_factory=dict)
 
+    @property
+    def new_labels(self) -> list[str]:
+        """Labels that ``target_train`` has and no source row has, sorted."""
+        if self.target_train is None:
+            return []
+        return sorted({*distinct_labels(self.target_train)} - {*distinct_labels(self.train)})
+
     def fingerprints(self) -> dict[str, str]:
         """Return the sha256 of the rows of each split and corpus."""
         named = {f"{source.role}.train": source.train for source in self.sources}
         named |= {f"{source.role}.dev": source.dev for source in self.sources} | self.scored
-        if self.unlabelled is not None:
-            named["target.unlabelled"] = self.unlabelled
+        for name, split in (("target.unlabelled", self.unlabelled), ("target.train", self.target_train)):
+            named |= {} if split is None else {name: split}
         prints = {name: split.fingerprint for name, split in named.items()}
         return prints | {name: corpus.fingerprint for name, corpus in self.corpora.items()}
 
@@ -105,23 +115,33 @@ def load_splits(recipe: Recipe, given: dict[str, Any] | None = None) -> Splits:
     reader = _Reader(recipe, given, notes)
     read = {role: reader.source(domain, role, kind) for role, domain in domains.items()}
     unlabelled = reader.read(target.unlabelled, "target.unlabelled", text_kind)
-    scored = reader.labelled("target", {"dev": target.dev, "test": target.test}, target.label_map, kind)
+    files = {"train": target.train, "dev": target.dev, "test": target.test}
+    scored = reader.labelled("target", files, target.label_map, kind)
+    target_train = scored.pop("target.train", None)
+    if unlabelled is None and target_train is not None:
+        unlabelled = target_train.without_labels("target.unlabelled")
+        notes.append("target.unlabelled: no file is named; the text of target.train is the target text.")
     train = joined([train for train, _ in read.values()], "source.train")
-    found = distinct_labels(train, kind)
-    problems = _label_name_problems(recipe, found, [train for train, _ in read.values()])
+    trains = [train for train, _ in read.values()]
+    if target_train is not None and recipe.uses_target_labels:
+        trains.append(target_train)
+    found = sorted({label for split in trains for label in distinct_labels(split, kind)})
+    problems = _label_name_problems(recipe, found, trains)
     for split in [*(dev for _, dev in read.values()), *scored.values()]:
         problems += [] if split is None else label_problems(_known(recipe, found), split)
     problems += _class_weight_problems(recipe, found)
-    single = one_class_problem(train)
-    if problems or single is not None:
-        raise DataError([*problems, *([] if single is None else [single])])
+    problems += _one_class_problems(recipe, train, target_train)
+    if problems:
+        raise DataError(problems)
     sources = [reader.with_dev(role, str(domain.name), *read[role], kind) for role, domain in domains.items()]
-    notes += _missing_labels(sources, found, kind)
+    notes += _missing_labels(sources, distinct_labels(train, kind), kind)
+    notes += [] if target_train is None else _target_notes(recipe, train, target_train, scored)
     return Splits(
         sources,
         joined([source.train for source in sources], "source.train"),
         joined([source.dev for source in sources], "source.dev"),
         unlabelled,
+        target_train,
         scored,
         parts.label_names(recipe.task, found),
         notes,
@@ -175,6 +195,36 @@ def _missing_labels(sources: Sequence[Source], found: list[str], kind: Kind) -> 
         for role, labels in missing.items()
         if labels
     ]
+
+
+def _one_class_problems(recipe: Recipe, train: Split, target_train: Split | None) -> list[Problem]:
+    """Say what cannot be learned from, as it holds one label only."""
+    alone = any(stage.on == "target" for stage in recipe.finetunes)
+    splits = [train, *([target_train] if target_train is not None and alone else [])]
+    return [problem for split in splits if (problem := one_class_problem(split)) is not None]
+
+
+def _target_notes(recipe: Recipe, train: Split, target_train: Split, scored: dict[str, Split]) -> list[str]:
+    """Say what the labelled target rows are for, which labels only they have, and whether they are scored, too."""
+    told = [
+        f"target.train: {len(target_train)} labelled target rows are trained on (stages with on: target or both)."
+        if recipe.uses_target_labels
+        else "target.train: no stage trains on its labels (on: target or both)."
+    ]
+    new = new_labels(train, target_train)
+    if new and recipe.uses_target_labels:
+        told.append(f"target.train has labels that no source row has: {', '.join(new)}. The task has those of both.")
+    texts = {normalise(text) for text in target_train.rows["text"][:]}
+    for name, split in scored.items():
+        shared = sum(normalise(text) in texts for text in split.rows["text"][:])
+        if shared:
+            told.append(f"{name}: {shared} of its texts are in target.train, too: its score is not one of unseen text.")
+    return told
+
+
+def new_labels(train: Split, target_train: Split) -> list[str]:
+    """Return the labels that target rows have and source rows have not, sorted."""
+    return sorted({*distinct_labels(target_train)} - {*distinct_labels(train)})
 
 
 def _class_weight_problems(recipe: Recipe, found: list[str]) -> list[Problem]:

@@ -35,7 +35,7 @@ LAYERS = {
         *["objectives", "pretraining", "caching", "forward", "vocabulary", "averaging"],
         *["diagnosis.classifier", "diagnosis.features", "diagnosis.fluency", "diagnosis.texts"],
     ],
-    3: ["trainer", "parts", "arguments", "callbacks", "outputs", "strategies"],
+    3: ["trainer", "parts", "stage_rules", "arguments", "callbacks", "outputs", "strategies"],
     4: [
         *["prepare", "workspace", "selecting", "jobs", "stages", "inference", "sequence", "runfolder"],
         *["fingerprints"],

@@ -76,7 +76,7 @@ def compare(
     reporter = Reporter() if reporter is None else reporter
     spec = _spec(recipe, strategies, seeds, methods)
     place = Path(folder) if folder is not None else Path(f"{recipe.output or f'runs/{recipe.name}'}-comparison")
-    judged = recipe.evaluate.model_copy(update={"label_free": recipe.data.target.unlabelled is not None})
+    judged = recipe.evaluate.model_copy(update={"label_free": recipe.data.target.has_text})
     recipe = recipe.model_copy(update={"evaluate": judged})
     chosen = list(spec.strategies)
     if spec.tune is not None:
@@ -109,7 +109,7 @@ def _spec(recipe: Recipe, strategies: Sequence[str] | None, seeds: Sequence[int]
     values = {} if given is None else given.model_dump(exclude={"strategies"})
     values |= {"strategies": [one.model_dump() for one in named]} | ({} if seeds is None else {"seeds": list(seeds)})
     found = CompareSpec.model_validate(values)
-    if recipe.data.target.unlabelled is None:
+    if not recipe.data.target.has_text:
         # Nothing else can be had without target text.
         if found.tune is not None and found.tune.objective != "source_dev":
             text = f"'{found.tune.objective}' scores unlabelled target text. Set data.target.unlabelled, or source_dev."

@@ -89,16 +89,23 @@ class TargetData(Section):
     """The domain the model must work in. Labels in ``dev`` and ``test`` are scored, never learned from.
 
     Attributes:
-        unlabelled: Text.
+        unlabelled: Text; by default that of ``train``.
+        train: A few labelled rows, for the ``finetune`` stages that say so (``on: target`` or ``both``).
         dev: Labelled rows, scored at the end; they select the checkpoint under ``selection: oracle``.
         test: Labelled rows, scored once, at the end.
         label_map: New names for the labels of all these rows, as in ``source``.
     """
 
     unlabelled: DataFile | None = None
+    train: DataFile | None = None
     dev: DataFile | None = None
     test: DataFile | None = None
     label_map: LabelMap | None = None
+
+    @property
+    def has_text(self) -> bool:
+        """Whether there is target text, labelled or not."""
+        return self.unlabelled is not None or self.train is not None
 
 
 class DataSpec(Section):
@@ -207,16 +214,31 @@ Changes = Annotated[dict[str, Any], SomeOf(TrainSpec)]
 
 
 class FinetuneStage(Section):
-    """Train the task on source rows, with the recipe's methods.
+    """Train the task on labelled rows, with the recipe's methods.
 
     Attributes:
+        on: Whose labelled rows: ``source``, ``target`` (``data.target.train``), or ``both``.
+        target_share: Share of the target rows among those of ``both``, by default 0.5: the fewer rows are drawn more
+            often, as in joint training (Liu et al. 2021, CrossNER, arXiv 2012.04373).
+        adapt: Use the recipe's methods in this stage.
         train: Settings that differ from the recipe's ``train`` section.
     """
 
     shorthand = "name"
 
     name: Literal["finetune"] = "finetune"
+    on: Literal["source", "target", "both"] = "source"
+    target_share: Annotated[float, Field(gt=0, lt=1)] | None = None
+    adapt: bool = True
     train: Changes = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _share_fits(self) -> FinetuneStage:
+        if self.target_share is not None and self.on != "both":
+            raise ValueError(f"target_share mixes source and target rows, but this stage trains on: {self.on}")
+        if self.target_share is None and self.on == "both":
+            self.target_share = 0.5
+        return self
 
 
 class PretrainStage(PretrainSettings):
@@ -330,9 +352,9 @@ class Recipe(Section):
         train: Settings of every stage, unless the stage says otherwise.
         selection: Which score chooses the checkpoint of ``finetune`` and of each round of ``self_train``; the twin's is
             always source dev.
-        source_only: Train and score the source-only twin (no methods, no target text, as many optimizer steps as
-            ``finetune`` and all rounds of ``self_train`` together) beside an adapted model. Without it nobody can say
-            whether adaptation helped.
+        source_only: Train and score the source-only twin (no methods, no unlabelled target text, as many optimizer
+            steps as ``finetune`` and all rounds of ``self_train`` together) beside an adapted model. Without it nobody
+            can say whether adaptation helped. Where stages train on labelled target rows, those of the twin do, too.
         guard: Keep the twin as the run's model where the adapted one has collapsed, or where nothing speaks for it;
             ``false`` keeps the adapted one whatever happens. By default on wherever there are both and target text.
         evaluate: How the final scores are made.
@@ -358,8 +380,18 @@ class Recipe(Section):
     compare: CompareSpec | None = None
 
     @property
+    def finetunes(self) -> list[FinetuneStage]:
+        """The stages that train the task on labelled rows."""
+        return [stage for stage in self.stages if isinstance(stage, FinetuneStage)]
+
+    @property
+    def uses_target_labels(self) -> bool:
+        """Whether labelled target rows are trained on."""
+        return any(stage.on != "source" for stage in self.finetunes)
+
+    @property
     def adapts(self) -> bool:
-        """Whether anything here uses target text, so that a source-only twin says something."""
+        """Whether anything here uses target text without labels, so that a twin that does not says something."""
         return (
             bool(self.methods)
             or self.selection.name != "source_dev"

@@ -63,11 +63,13 @@ class Before:
     Args:
         encoder: Output of the newest pretrain stage.
         model: Task model of the newest stage that trained one.
-        twin: The source-only twin.
+        learned: Labels of the rows that it and the stages before it were trained on.
+        twin: What the twin has come to where this stage is done; its source-only model, where there is one stage.
     """
 
     encoder: Path | None = None
     model: Path | None = None
+    learned: frozenset[str] = frozenset()
     twin: Path | None = None
 
 

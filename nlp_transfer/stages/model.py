@@ -19,7 +19,7 @@ from ..vocabulary import grow
 from ..workspace import Workspace
 
 
-def task_model(space: Workspace, train: TrainSpec, encoder: Path | None, title: str) -> Any:
+def task_model(space: Workspace, train: TrainSpec, encoder: Path | None, title: str | None) -> Any:
     """Return the model for the task, tuned, ready to be trained.
 
     Where the base model has a head of its own for other labels, the rows of the labels that both have are kept.
@@ -28,7 +28,8 @@ def task_model(space: Workspace, train: TrainSpec, encoder: Path | None, title: 
         space: The run's workspace.
         train: Training settings, resolved.
         encoder: Output model of an earlier stage, whose encoder is taken, or None for that of the base model.
-        title: Name of the stage in what the run says.
+        title: Name of the stage in what the run says of the head; None: nothing is said, as its weights are about to be
+            replaced.
     """
     model = parts.build_tuning(space.recipe.tuning).apply(_with_head(space, train, title), space.task.peft_type)
     if encoder is not None:
@@ -36,14 +37,15 @@ def task_model(space: Workspace, train: TrainSpec, encoder: Path | None, title: 
     return model
 
 
-def _with_head(space: Workspace, train: TrainSpec, title: str) -> models.Loaded:
+def _with_head(space: Workspace, train: TrainSpec, title: str | None) -> models.Loaded:
     """Load the base model with a head for the task's labels."""
     task, config = space.task, task_config(space, train, space.task.labels)
     old, same_kind = models.label_names(space.base), models.has_head(space.base, space.task.auto_class)
     if old is None or (same_kind and old == task.labels):
         return load_base(space, task.auto_class, config)
     change = head_change(old if same_kind else [], task.labels)
-    space.reporter.say(f"{title}: {change}")
+    if title is not None:
+        space.reporter.say(f"{title}: {change}")
     if not change.kept:
         return renew_head(load_base(space, task.auto_class, config))
     return with_labels(load_base(space, task.auto_class, task_config(space, train, old)), old, task.labels)

@@ -236,8 +236,13 @@ class Task(ABC):
         ]
         return Encoded(encoded.windows, encoded.rows, features)
 
-    def fit(self, rows: datasets.Dataset) -> None:
-        """Learn what the loss needs from the training rows, such as class weights. Most tasks need nothing."""
+    def fit(self, rows: datasets.Dataset, draws_N: np.ndarray | None = None) -> None:
+        """Learn what the loss needs from the training rows, such as class weights. Most tasks need nothing.
+
+        Args:
+            rows: Labelled rows.
+            draws_N: How often each row is drawn, relative to the others; None: equally often.
+        """
         return
 
     def tune(self, rows: datasets.Dataset, logits: list[np.ndarray]) -> None:

@@ -56,12 +56,16 @@ class Classification(Task):
         self.class_weights = class_weights
         self.weights_C = torch.ones(len(self.labels))
 
-    def fit(self, rows: datasets.Dataset) -> None:
+    def fit(self, rows: datasets.Dataset, draws_N: np.ndarray | None = None) -> None:
         """Set class weights from the training rows."""
         if self.class_weights == "balanced":
-            counts = Counter(list(rows["label"]))
+            draws_N = np.ones(len(rows)) if draws_N is None else draws_N
+            counts: Counter[str] = Counter()
+            for label, draws in zip(rows["label"], draws_N.tolist(), strict=True):
+                counts[label] += draws
+            total = float(draws_N.sum())
             self.weights_C = torch.tensor(
-                [len(rows) / (len(counts) * counts[label]) if counts[label] else 0.0 for label in self.labels]
+                [total / (len(counts) * counts[label]) if counts[label] else 0.0 for label in self.labels]
             )
         elif isinstance(self.class_weights, dict):
             self.weights_C = torch.tensor([self.class_weights.get(label, 1.0) for label in self.labels])
