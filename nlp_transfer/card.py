@@ -7,10 +7,10 @@ from typing import Any
 
 from . import parts
 from .conclusions import conclusions, interval_text
-from .guard import ADAPTED
+from .guard import ADAPTED, called
 from .methods.mean_teacher import MeanTeacher
-from .recipe.schema import PretrainStage, Recipe, SelfTrainStage
-from .selecting import is_oracle
+from .recipe.schema import AnyStage, FinetuneStage, PretrainStage, Recipe, SelfTrainStage
+from .selecting import LAST_STEP, is_oracle, told
 from .stages.base import StageResult
 from .workspace import Workspace
 
@@ -40,15 +40,15 @@ def card_text(
         "",
         *score_rows(metrics),
         "",
-        f"{metrics['headline']} with {metrics['confidence']:.0%} bootstrap intervals over rows. The checkpoint was "
-        f"selected on {metrics['selection']}{_labels_used(metrics)}.",
+        f"{metrics['headline']} with {metrics['confidence']:.0%} bootstrap intervals over rows. {_selection(metrics)}",
         *(line for told in conclusions(metrics) for line in ("", told)),
         "",
         "## How it was made",
         "",
         f"- tuning: {_part(recipe.tuning)}",
         *_source_lines(space),
-        f"- stages: {', '.join(stage.name for stage in recipe.stages)}",
+        *_map_lines(recipe),
+        f"- stages: {', '.join(map(_stage, recipe.stages))}",
         *[f"- method: {_part(part)} — {space.methods[part.name].citation}" for part in recipe.methods],
         *[f"- pretraining ({name}): {parts.PRETRAININGS[name].citation}" for name in _objectives(recipe)],
         *([f"- self-training: {SELF_TRAINING}"] if any(isinstance(s, SelfTrainStage) for s in recipe.stages) else []),
@@ -77,7 +77,8 @@ def score_rows(metrics: dict[str, Any]) -> list[str]:
     roles = list(metrics["scores"])
     splits = list(metrics["scores"][roles[0]])
     gain = metrics.get("gain")
-    header = ["split", *roles, *(["gain"] if gain else [])]
+    names = [called(role, metrics.get("target_labels")) for role in roles]
+    header = ["split", *names, *(["gain"] if gain else [])]
     rows = [f"| {' | '.join(header)} |", f"|{'---|' * len(header)}"]
     for split in splits:
         cells = [interval_text(metrics["scores"][role][split]["interval"]) for role in roles]
@@ -96,8 +97,15 @@ def _plain_loading(space: Workspace) -> str:
     return f'{kind}.from_pretrained("path/to/this/run/model"{labels})'
 
 
-def _labels_used(metrics: dict[str, Any]) -> str:
-    return "" if is_oracle(metrics["selection"]) else "; target labels were used for the final scores only"
+def _selection(metrics: dict[str, Any]) -> str:
+    """Say what selected the checkpoint, and what target labels were used for."""
+    chosen, labels = metrics["selection"], metrics.get("target_labels")
+    by = "is that of the last step" if chosen == told(LAST_STEP) else f"was selected on {chosen}"
+    if is_oracle(chosen):
+        return f"The checkpoint {by}."
+    if labels is None:
+        return f"The checkpoint {by}; target labels were used for the final scores only."
+    return f"The checkpoint {by}; target labels other than those trained on were used for the final scores only."
 
 
 def _what(recipe: Recipe, metrics: dict[str, Any]) -> str:
@@ -106,7 +114,29 @@ def _what(recipe: Recipe, metrics: dict[str, Any]) -> str:
         return f"{kind}, adapted to a target domain."
     rejected = "; the adapted model was not kept, see below" if recipe.adapts else ""
     domains = "domain" if len(recipe.data.sources) == 1 else "domains"
-    return f"{kind}, trained on the source {domains} only{rejected}."
+    named = {stage.on for stage in recipe.finetunes}
+    rows = {"source": f"the source {domains} only", "target": "labelled rows of the target domain"}
+    both = f"the source {domains} and labelled rows of the target"
+    return f"{kind}, trained on {rows.get(named.pop(), both) if len(named) == 1 else both}{rejected}."
+
+
+def _stage(stage: AnyStage) -> str:
+    if not isinstance(stage, FinetuneStage) or stage.on == "source":
+        return stage.name
+    share = "" if stage.target_share is None else f", the target drawn with a share of {stage.target_share:g}"
+    return f"{stage.name} on {stage.on}{share}"
+
+
+def _map_lines(recipe: Recipe) -> list[str]:
+    """Say which labels were renamed: the scores are those of the new names."""
+    maps = {role: source.label_map for role, source in recipe.data.sources.items()}
+    maps["target"] = recipe.data.target.label_map
+    return [
+        f"- labels of {role} renamed: "
+        + ", ".join(f"{old} → {'dropped' if new is None else new}" for old, new in names.items())
+        for role, names in maps.items()
+        if names
+    ]
 
 
 def _source_lines(space: Workspace) -> list[str]:

@@ -5,21 +5,30 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from .guard import TWIN, called
 from .selecting import is_oracle, oracle_note
 
 
 def conclusions(metrics: Mapping[str, Any]) -> list[str]:
-    """Return the warning of an oracle, the verdict, and which model is kept and why.
+    """Return what target labels were used for, the verdict, and which model is kept and why.
 
     Args:
         metrics: Content of ``metrics.json``. Of a run without adaptation there is nothing to conclude.
     """
     lines = [oracle_note()] if is_oracle(metrics.get("selection")) else []
+    labels = metrics.get("target_labels")
+    lines += [] if labels is None else [target_labels_note(labels)]
     if "gain" in metrics:
         lines.append(f"Verdict: {_verdict(metrics)}")
     if "adapted" in metrics["scores"] and "kept" in metrics:
-        lines.append(f"Kept as model/: the {metrics['kept']} model. {_why(metrics)}")
+        lines.append(f"Kept as model/: the {called(metrics['kept'], labels)} model. {_why(metrics)}")
     return lines
+
+
+def target_labels_note(labels: Mapping[str, Any]) -> str:
+    """Return the line that goes wherever scores of a run are shown that was trained on target labels."""
+    stages = ", then ".join(labels["stages"])
+    return f"Target labels: {labels['rows']} labelled target rows were trained on (finetune on {stages})."
 
 
 def interval_text(interval: Mapping[str, float], signed: bool = False) -> str:
@@ -37,7 +46,8 @@ def _verdict(metrics: Mapping[str, Any]) -> str:
         "hurt": "adaptation hurt",
         "no evidence": "no evidence that adaptation helped or hurt",
     }[found["verdict"]]
-    return f"{told} on {found['split']}: {interval_text(found, signed=True)} {metrics['headline']} over source-only."
+    twin = called(TWIN, metrics.get("target_labels"))
+    return f"{told} on {found['split']}: {interval_text(found, signed=True)} {metrics['headline']} over {twin}."
 
 
 def _why(metrics: Mapping[str, Any]) -> str:

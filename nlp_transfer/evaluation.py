@@ -8,14 +8,14 @@ from typing import Any
 
 from . import runfolder
 from .data.load import ORIGIN, Split
-from .guard import ADAPTED, TWIN, Candidate, Decision, decide
+from .guard import ADAPTED, TWIN, Candidate, Decision, called, decide
 from .hardware import is_main_process
 from .inference import Predictor, load_resolved, text_answer, token_answer, write_settings
 from .metrics import paired_difference
 from .outputs import sample_rows, units_of
 from .recipe.schema import Recipe
 from .recipe.trust import GuardSpec
-from .selecting import told
+from .selecting import selection_of, told
 from .selection import SCORES, score
 from .sequence import Outcome
 from .stages.model import output_of
@@ -70,7 +70,7 @@ def evaluate_models(space: Workspace, outcome: Outcome, folder: Path) -> dict[st
         guarded = isinstance(recipe.guard, GuardSpec) and outcome.twin is not None
         if guarded or recipe.evaluate.label_free:
             candidates[role] = _candidate(predictor, space, scores[role]["source.dev"])
-    metrics = _metrics(recipe, space.task.headline, scores)
+    metrics = _metrics(recipe, space.task.headline, scores) | _target_labels(space)
     if recipe.evaluate.label_free:
         metrics["label_free"] = {role: label_free(candidate) for role, candidate in candidates.items()}
     if isinstance(recipe.guard, GuardSpec) and len(candidates) > 1:
@@ -111,8 +111,19 @@ def label_free(candidate: Candidate) -> dict[str, float | None]:
     return {name: round(value, 6) if math.isfinite(value) else None for name, value in found.items()}
 
 
+def _target_labels(space: Workspace) -> dict[str, Any]:
+    """What selected the checkpoint, and which labelled target rows were trained on, if any."""
+    recipe, splits = space.recipe, space.splits
+    found: dict[str, Any] = {"selection": told(selection_of(recipe, splits, recipe.finetunes[-1]))}
+    if recipe.uses_target_labels and splits.target_train is not None:
+        stages = [stage.on for stage in recipe.finetunes]
+        found["target_labels"] = {"rows": len(splits.target_train), "stages": stages}
+    return found
+
+
 def _say(decision: Decision, space: Workspace) -> None:
-    text = f"guard: the {decision.kept} model is kept. {' '.join(decision.reasons)}"
+    kept = called(decision.kept, space.recipe.uses_target_labels)
+    text = f"guard: the {kept} model is kept. {' '.join(decision.reasons)}"
     if decision.kept == TWIN:
         space.reporter.warn(f"{text} With guard: false the adapted one is kept whatever happens.")
     else:
@@ -159,7 +170,6 @@ def _metrics(recipe: Recipe, headline: str, scores: dict[str, dict[str, Score]])
     metrics: dict[str, Any] = {
         "headline": headline,
         "confidence": recipe.evaluate.confidence,
-        "selection": told(recipe.selection.name),
         "kept": ADAPTED if ADAPTED in scores else TWIN,
         "scores": {
             role: {name: {"interval": score.interval.to_dict(), **score.metrics} for name, score in by_split.items()}

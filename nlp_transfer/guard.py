@@ -36,6 +36,7 @@ from .selection import Units, density_ratios, score
 
 ADAPTED = "adapted"
 TWIN = "source-only"
+UNADAPTED = "unadapted"
 
 EVIDENCE = ("bnm", "class_ami", "dev")
 RESTS_ON_CONFIDENCE = {"bnm"}
@@ -88,6 +89,16 @@ class Decision:
     def to_dict(self) -> dict[str, Any]:
         """Return what ``metrics.json`` holds."""
         return {"kept": self.kept, "reasons": self.reasons, **self.numbers}
+
+
+def called(role: str, target_labels: Any) -> str:
+    """Return what a model is called where people read: a twin that learns target labels is not source-only.
+
+    Args:
+        role: ``adapted`` or ``source-only``, as files and keys have it.
+        target_labels: Whatever tells that labelled target rows were trained on; nothing if they were not.
+    """
+    return UNADAPTED if role == TWIN and target_labels else role
 
 
 def decide(adapted: Candidate, twin: Candidate, labels: Sequence[str], spec: GuardSpec) -> Decision:

@@ -55,16 +55,18 @@ def score_table(metrics: Mapping[str, Any]) -> Table:
         metrics: Content of ``metrics.json``.
     """
     from .conclusions import interval_text
+    from .guard import TWIN, called
 
     title = f"{metrics['headline']} [{metrics['confidence']:.0%} interval]"
     roles, gain = metrics["scores"], metrics.get("gain")
     # The baseline first: the table reads "source-only against adapted".
-    names = sorted(roles, key=lambda role: role != "source-only")
+    names = sorted(roles, key=lambda role: role != TWIN)
     rows = []
     for split in next(iter(roles.values())):
         cells = [interval_text(roles[role][split]["interval"]) for role in names]
         rows.append([split, *cells, *([] if gain is None else [interval_text(gain[split], signed=True)])])
-    header = [f"{name} (kept)" if name == metrics.get("kept") else name for name in names]
+    shown = {name: called(name, metrics.get("target_labels")) for name in names}
+    header = [f"{shown[name]} (kept)" if name == metrics.get("kept") else shown[name] for name in names]
     return _table(title, ["split", *header, *([] if gain is None else ["gain"])], rows)
 
 
@@ -108,6 +110,8 @@ def comparison_table(summary: Mapping[str, Any]) -> Table:
 def comparison_words(summary: Mapping[str, Any]) -> list[str]:
     """Return which strategy is picked and by what, and how far that is from the best where labels tell."""
     lines = [f"Picked without target labels (mean rank of {', '.join(summary['picks_by'])}): {summary['picked']}."]
+    taught = ", ".join(f"{name} {rows}" for name, rows in summary.get("target_labels", {}).items())
+    lines += [f"Labelled target rows that were trained on: {taught}."] if taught else []
     if "best" in summary:
         lines.append(
             f"Best on target.test: {summary['best']}; the pick is {summary['regret']:.3f} below it. Do not choose by "
@@ -175,7 +179,7 @@ def show_check(found: Mapping[str, Any]) -> None:
         f"The recipe '{recipe['name']}' is valid.",
         f"  task {recipe['task']['name']}, tuning {recipe['tuning']['name']}, methods {methods}",
         f"  selection {recipe['selection']['name']}, guard {'on' if recipe['guard'] else 'off'}",
-        *(f"  stage {stage['name']}: {_training(stage['train'])}" for stage in recipe["stages"]),
+        *(f"  stage {_stage(stage)}: {_training(stage['train'])}" for stage in recipe["stages"]),
         f"  run folder {recipe['output']}" + (" (exists)" if Path(recipe["output"]).exists() else ""),
     )
     if data is None:
@@ -207,6 +211,14 @@ def show_diagnosis(found: Diagnosis, as_json: bool = False, output: Path | None 
     from .diagnosis.report import render
 
     show(*render(found))
+
+
+def _stage(stage: Mapping[str, Any]) -> str:
+    """Name a stage; one that trains on target labels says so."""
+    if stage.get("on", "source") == "source":
+        return str(stage["name"])
+    share = "" if stage["target_share"] is None else f" with a share of {stage['target_share']:g}"
+    return f"{stage['name']} on {stage['on']} (trains on the labels of data.target.train{share})"
 
 
 def _training(train: Mapping[str, Any]) -> str:

@@ -101,7 +101,7 @@ def _stages(given: list[dict[str, Any]] | None, names: list[str]) -> list[dict[s
     before = [stage for stage in stages if stage["name"] == "pretrain"] or [{"name": "pretrain"}]
     return [
         *(before if "pretrain" in names else []),
-        _own(stages, "finetune"),
+        *([stage for stage in stages if stage["name"] == "finetune"] or [{"name": "finetune"}]),
         *([_own(stages, "self_train")] if "self_train" in names else []),
     ]
 

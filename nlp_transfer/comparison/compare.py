@@ -132,7 +132,8 @@ def summarise(results: Sequence[Result], spec: CompareSpec, recipe: Recipe) -> d
     Returns:
         ``strategies`` by name (scores by split as mean, sd and values; ``gain`` over the twin with its simultaneous
         interval and verdict; ``kept``: seeds in which the guard keeps it; mean rank; cost relative to source-only),
-        ``picked`` without target labels, and with target labels ``best`` and ``regret`` (best minus picked).
+        ``picked`` without target labels, with labelled target splits ``best`` and ``regret`` (best minus picked), and
+        ``target_labels``: the number of labelled target rows that strategies were trained on, where there are such.
     """
     by_name = {one.label: [r for r in results if r.strategy == one.label] for one in spec.strategies}
     plain = next(one.label for one in spec.strategies if one.name == SOURCE_ONLY and not one.set)
@@ -155,6 +156,8 @@ def summarise(results: Sequence[Result], spec: CompareSpec, recipe: Recipe) -> d
         "strategies": table,
         "picked": picked,
     }
+    taught = {name: own[0].target_labels for name, own in by_name.items() if own[0].target_labels}
+    summary |= {"target_labels": taught} if taught else {}
     tests = {name: entry["scores"][JUDGE]["mean"] for name, entry in table.items() if JUDGE in entry["scores"]}
     if tests:
         best = max(tests, key=lambda name: tests[name])

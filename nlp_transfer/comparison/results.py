@@ -46,6 +46,11 @@ class Result:
         return ADAPTED if ADAPTED in self.metrics["scores"] else TWIN
 
     @property
+    def target_labels(self) -> int:
+        """Number of labelled target rows that were trained on."""
+        return int(self.metrics.get("target_labels", {"rows": 0})["rows"])
+
+    @property
     def guarded(self) -> bool:
         """Whether the guard keeps the strategy's own model (True where there is no guard to ask)."""
         return bool(self.metrics["kept"] == self.role)

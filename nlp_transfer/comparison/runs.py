@@ -16,6 +16,7 @@ from typing import Any
 
 from ..checkpoints import write_text
 from ..errors import RunBusyError
+from ..guard import TWIN
 from ..parts import METHODS, Known
 from ..prepare import corpus_role
 from ..recipe.comparing import StrategySpec
@@ -120,7 +121,7 @@ def _run_one(
         )
     except RunBusyError:
         return False
-    stages = [stage for stage in _stage_facts(result.folder) if stage["stage"] != "source-only"]
+    stages = [stage for stage in _stage_facts(result.folder) if not stage["stage"].startswith(TWIN)]
     cost = {
         "peak_mib": peak_mib(),
         "seconds": round(sum(stage["seconds"] for stage in stages), 1),

@@ -155,7 +155,7 @@ def _share_seen(counts: Counter[str], known: set[str]) -> float:
 
 def _label_gaps(splits: Mapping[str, Split]) -> list[dict[str, Any]]:
     labels = {role: set(distinct_labels(split)) for role, split in splits.items() if split.kind in _LABELLED}
-    trains = [role for role in labels if role.endswith(".train") and _side(role) == "source"]
+    trains = [role for role in labels if role.endswith(".train")]
     if not trains:
         return []
     known = set().union(*(labels[role] for role in trains))
