@@ -36,6 +36,7 @@ from .vocabulary import Overlap, overlap
 
 SOURCE_ALONE = "the labels of target.train are not looked at: everything here is said of training on the source alone."
 
+
 def diagnose(
     recipe: Recipe,
     data: dict[str, Any] | None = None,
