@@ -208,7 +208,7 @@ def test_missing_file_suggests_a_neighbour(tmp_path: Path) -> None:
         ),
         (
             {"stages": [{"name": "finetune", "mask_rate": 0.1}]},
-            "recipe: stages.0.mask_rate: unknown key 'mask_rate'. Allowed here: name, train.",
+            "recipe: stages.0.mask_rate: unknown key 'mask_rate'. Allowed here: name, on, target_share, adapt, train.",
         ),
         (
             {"stages": [{"name": "pretrain", "train": {"epochs": -1}}]},

@@ -63,7 +63,8 @@ def finetune(
     methods = parts.build_methods(named, unit_sizes(space, model), space.methods)
     rows = with_unlabelled(space, labelled_rows(space, stage), stage, [space.methods[part.name] for part in named])
     _say_long_rows(space, title, rows)
-    masked = masked_copies(space, train, folder, before.encoder, methods, model, rows.target)
+    continued = before.model is not None
+    masked = masked_copies(space, train, folder, before.encoder, methods, model, rows.target, continued)
     if any(method.needs_teacher for method in methods.values()):
         assert before.twin is not None
         rows = _taught(space, train, before.twin, rows)

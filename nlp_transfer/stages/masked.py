@@ -19,7 +19,7 @@ from ..tasks.base import Encoded
 from ..tasks.masked_lm import MaskedLMHead
 from ..workspace import Workspace
 from .base import recorded
-from .model import dropouts, output_of
+from .model import dropouts, output_of, take_encoder
 from .pretrain import DEFAULT_BLOCK, FRESH_HEAD_STEPS
 
 
@@ -31,6 +31,7 @@ def masked_copies(
     methods: Mapping[str, Method],
     model: Any,
     target: Encoded | None,
+    continued: bool = False,
 ) -> Callable[[int, int], dict[str, Any]] | None:
     """Prepare the method that reads masked copies of target rows, where there is one: its rows and its head.
 
@@ -42,6 +43,7 @@ def masked_copies(
         methods: The methods by name.
         model: The task model, whose hidden states the head will read.
         target: The encoded target rows.
+        continued: The task model goes on from an earlier stage: its encoder is not the one that the head belongs to.
 
     Returns:
         From the number of a target row and the epoch to the masked copy; None without such a method.
@@ -59,13 +61,20 @@ def masked_copies(
     masking = method.masking
     assert masking is not None
     assert target is not None
-    method.head = _head(space, train, folder, encoder, name, masking, model)
+    method.head = _head(space, train, folder, encoder, name, masking, model, continued)
     blocks = blocks_of_rows(space.tokenizer, _texts(space), target.windows, space.limits, masking.whole_words)
     return _dataset(space, masking, blocks).masked
 
 
 def _head(
-    space: Workspace, train: TrainSpec, folder: Path, encoder: Path | None, name: str, masking: Masking, model: Any
+    space: Workspace,
+    train: TrainSpec,
+    folder: Path,
+    encoder: Path | None,
+    name: str,
+    masking: Masking,
+    model: Any,
+    continued: bool,
 ) -> MaskedLMHead:
     """Return a masked-LM head, fitted with the encoder frozen where it would start at random."""
     if space.tokenizer.mask_token_id is None:
@@ -75,6 +84,8 @@ def _head(
     loaded = models.load_model("AutoModelForMaskedLM", base, models.read_config(base, **dropouts(train, config)))
     # An adapter that was merged leaves all weights frozen.
     loaded.model.requires_grad_(True)
+    if continued:
+        take_encoder(loaded.model, model)
     prefix = models.encoder_prefix(loaded.model)
     # An adapter of a pretrain stage brings the head that its base has not.
     missing = any(not parameter.startswith(prefix) for parameter in loaded.fresh)

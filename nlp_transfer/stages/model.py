@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -139,6 +140,18 @@ def adopt_encoder(model: Any, folder: Path) -> None:
         for key, value in wanted.items():
             if key in own:
                 own[key].copy_(value)
+
+
+def take_encoder(model: Any, other: Any) -> None:
+    """Give a plain model the encoder of another one, with its adapters merged if it has any.
+
+    Args:
+        model: A model of the same architecture, whatever its head.
+        other: The model whose encoder is copied; it stays as it is.
+    """
+    plain = copy.deepcopy(other).merge_and_unload() if hasattr(other, "peft_config") else other
+    missing, _ = models.encoder_of(model).load_state_dict(models.encoder_of(plain).state_dict(), strict=False)
+    assert not missing, missing
 
 
 def continue_from(model: Any, folder: Path) -> None:
