@@ -349,6 +349,31 @@ def test_settings_and_rows_of_a_stage_are_part_of_its_fingerprint(tiny_bert: Pat
     assert prints[4] == prints[5]
 
 
+def test_several_sources_share_what_the_target_leaves(tiny_bert: Path, tmp_path: Path) -> None:
+    data = values(tmp_path / "run", tiny_bert, "classification", "full", ("dann",), [BOTH | {"target_share": 0.25}])
+    maps: list[dict[str, Any]] = [{"label_map": {"poor": "bad"}}, {}]
+    data["data"] |= {"source": [{"train": "memory", "dev": "memory"} | one for one in maps]}
+    rows = {name: value for name, value in given().items() if name.startswith("target.")}
+    rows |= {
+        f"source.{n}.{role}": rows_of("classification", 12 + 12 * n, n) for n in (0, 1) for role in ("train", "dev")
+    }
+    space = space_of(recipe_from(data), rows)
+    assert set(space.splits.sources[0].train.rows["label"][:]) == {"bad", "good"}
+    assert set(space.splits.sources[1].train.rows["label"][:]) == {"bad", "good", "poor"}
+    mixture = labelled_rows(space, space.recipe.finetunes[0]).mixture
+    assert mixture is not None
+    assert mixture.shares == {TARGET: 0.25, 0: 0.375, 1: 0.375}
+    assert run(recipe_from(data), data=rows).metrics["target_labels"]["rows"] == 9
+    # On the target alone, the other domains are those of both sources.
+    alone = recipe_from(data | {"stages": [ON_TARGET], "output": str(tmp_path / "alone")})
+    space = space_of(alone, rows)
+    stage = space.recipe.finetunes[0]
+    text = with_unlabelled(space, labelled_rows(space, stage), stage, [parts.METHODS["dann"]]).text
+    assert text is not None
+    assert {row["origin"] for row in text.features} == {0, 1}
+    assert run(alone, data=rows).metrics["selection"] == "last step"
+
+
 # --- what is said ------------------------------------------------------------------------------------------------
 
 

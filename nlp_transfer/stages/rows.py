@@ -50,7 +50,7 @@ class Rows:
 
     @property
     def drawn(self) -> int:
-        """Labelled windows that are drawn in an epoch."""
+        """Labelled windows that are drawn in an epoch: more than there are where small domains repeat."""
         return len(self.labelled.windows) if self.mixture is None else len(self.mixture)
 
     def each(self) -> Iterator[tuple[str, Encoded]]:

@@ -83,12 +83,6 @@ class Encoded:
         return Encoded([self.windows[number] for number in places], self.rows, features)
 
     @property
-    def drawn(self) -> int:
-        """Windows that a training draws in an epoch: more than there are where small domains repeat."""
-        mixture = self.mixture()
-        return len(self.windows) if mixture is None else len(mixture)
-
-    @property
     def long_rows(self) -> int:
         """Number of rows that do not fit into one window."""
         return len({window.row for window in self.windows if window.cut or window.weight < 1.0})
