@@ -34,9 +34,7 @@ THEN = ["finetune", ON_TARGET]
 
 def values(*args: Any, **changes: Any) -> dict[str, Any]:
     """A recipe with labelled target rows, as plain data."""
-    data = recipe_data(*args, **changes)
-    data["data"]["target"]["train"] = "memory"
-    return data
+    return recipe_data(*args, target_labels=True, **changes)
 
 
 def given(kind: str = "classification") -> dict[str, Any]:
