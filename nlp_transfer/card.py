@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from . import parts
+from . import models, parts
 from .conclusions import conclusions, interval_text
 from .guard import ADAPTED, called
 from .methods.mean_teacher import MeanTeacher
@@ -93,7 +93,10 @@ def _plain_loading(space: Workspace) -> str:
     kind, labels = space.task.auto_class, ""
     if space.recipe.tuning.name == "lora":
         # PEFT takes two labels for granted where it is not told.
-        kind, labels = kind.replace("AutoModel", "AutoPeftModel"), f", num_labels={len(space.task.labels)}"
+        count, own = len(space.task.labels), models.label_names(space.base)
+        kind, labels = kind.replace("AutoModel", "AutoPeftModel"), f", num_labels={count}"
+        # The adapter brings its own head, but that of the base is read first.
+        labels += ", ignore_mismatched_sizes=True" if own is not None and len(own) != count else ""
     return f'{kind}.from_pretrained("path/to/this/run/model"{labels})'
 
 

@@ -82,7 +82,8 @@ def train_stages(space: Workspace, folder: Path, fingerprints: dict[str, str]) -
         if teaches and before.twin is not None:
             settings.append(recorded(before.twin)["fingerprint"])
         chain = stage_fingerprint(recipe, base, settings, data, chain)
-        borrow(place, chain, space.reuse)
+        # From the twin, too: a stage that does not adapt, and comes after none that does, is the twin's.
+        borrow(place, chain, [folder, *space.reuse])
         if isinstance(stage, PretrainStage):
             result = pretrain(adapted, stage, place, chain, before, space.splits.corpora.get(corpus))
             before = replace(before, encoder=result.model)

@@ -23,7 +23,8 @@ def stage_findings(data: dict[str, Any], moves: bool, methods: bool, has_target:
         return []
     names = [name_of(stage) for stage in stages]
     found = [*_order_findings(names, stages), *_finetune_findings(data, names, stages)]
-    if "self_train" in names and not has_target:
+    labelled = any(_rows_of(stage) in ("target", "both") for stage in stages)
+    if "self_train" in names and not (value_at(data, "data", "target", "unlabelled") or (has_target and not labelled)):
         text = "'self_train' labels target text. Set data.target.unlabelled, or drop the stage."
         found.append((("stages", names.index("self_train")), text))
     if methods and "finetune" in names and not any(_adapts(stage) for stage in stages):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import torch
 from conftest import build_model
 from helpers import Listener, data_of, make_recipe, saved_weights
 
-from nlp_transfer import models, parts
+from nlp_transfer import load_predictor, models, parts
 from nlp_transfer.data.windows import Limits
 from nlp_transfer.hardware import Precision
 from nlp_transfer.heads import head_change, renew_rows
@@ -154,6 +155,22 @@ def test_single_rows_start_anew_in_place(tuning: str, tmp_path: Path) -> None:
     changed = {name for name, value in model.named_parameters() if not torch.equal(value, before[name])}
     assert len(changed) == 2
     assert all("out_proj" in name for name in changed)
+
+
+def test_an_adapter_on_a_head_for_other_labels_loads_as_its_card_says(tiny_bert: Path, tmp_path: Path) -> None:
+    import peft
+
+    folder = trained(tmp_path / "model", "bert", "AutoModelForSequenceClassification", ["bad", "good", "odd", "poor"])
+    result = run(make_recipe(tmp_path / "run", folder, "classification", "lora"), data=data_of("classification"))
+    card = (result.folder / "README.md").read_text(encoding="utf8")
+    (call,) = re.findall(r'by `AutoPeft(\w+)\.from_pretrained\("path/to/this/run/model", (.*)\)`', card)
+    assert call == ("ModelForSequenceClassification", "num_labels=3, ignore_mismatched_sizes=True")
+    model = peft.AutoPeftModelForSequenceClassification.from_pretrained(
+        result.model, num_labels=3, ignore_mismatched_sizes=True
+    )
+    predictor = load_predictor(result.folder, precision="fp32")
+    batch = predictor.tokenizer("the film was bad", return_tensors="pt", return_token_type_ids=False)
+    assert torch.allclose(model.eval()(**batch).logits, predictor.model(**batch).logits, atol=1e-5)
 
 
 @pytest.mark.parametrize("tuning", ["full", "lora"])
