@@ -15,6 +15,7 @@ from .recipe.schema import AnyStage, FinetuneStage, PretrainStage, SelfTrainStag
 from .selecting import ORACLE, SOURCE_DEV
 from .stages.base import Before, StageResult, borrow, recorded
 from .stages.finetune import finetune
+from .stages.model import inherited_labels
 from .stages.pretrain import pretrain
 from .stages.rows import labelled_rows, stage_labels
 from .stages.self_train import self_train
@@ -70,16 +71,17 @@ def train_stages(space: Workspace, folder: Path, fingerprints: dict[str, str]) -
     base = identity(space.base)
     if recipe.adapts and recipe.source_only:
         outcome.twins = _train_twin(space, twin_stages(adapted), folder, fingerprints, base)
-    before, chain, twins = Before(), "", iter(outcome.twins.values())
+    before, chain, twins = Before(learned=inherited_labels(space)), "", iter(outcome.twins.values())
     teaches = any(space.methods[part.name].needs_teacher for part in recipe.methods)
     for number, stage in enumerate(recipe.stages, start=1):
         place = folder / "stages" / f"{number}-{stage.name}"
         name = stage.name if stage.name not in outcome.stages else f"{stage.name}-{number}"
         if isinstance(stage, FinetuneStage):
-            before = replace(before, twin=getattr(next(twins, None), "model", None))
+            twin = next(twins, None)
+            before = replace(before, twin=None if twin is None else twin.model)
         corpus = corpus_role(number - 1)
         settings, data = _depends_on(space, stage, fingerprints, corpus)
-        if teaches and before.twin is not None:
+        if teaches and settings[1] and before.twin is not None:
             settings.append(recorded(before.twin)["fingerprint"])
         chain = stage_fingerprint(recipe, base, settings, data, chain)
         # From the twin, too: a stage that does not adapt, and comes after none that does, is the twin's.
@@ -101,7 +103,7 @@ def _train_twin(
 ) -> dict[str, StageResult]:
     """Train the stages of the twin, each on top of the one before."""
     results: dict[str, StageResult] = {}
-    before, chain = Before(), ""
+    before, chain = Before(learned=inherited_labels(space)), ""
     for number, stage in enumerate(stages, start=1):
         name = TWIN if number == 1 else f"{TWIN}-{number}"
         settings, data = _depends_on(space, stage, fingerprints, twin=True)

@@ -117,6 +117,15 @@ def test_rows_of_labels_that_no_stage_before_has_seen_start_anew(
     assert f"finetune-2: labels that no stage before was trained on start anew: {fresh}." in listener.said
 
 
+def test_rows_that_the_base_model_brings_along_do_not_start_anew(tiny_bert: Path, tmp_path: Path) -> None:
+    rows = given() | {"target.train": renamed("classification", "poor", "odd")}
+    first = run(recipe_from(values(tmp_path / "first", tiny_bert, stages=[ON_TARGET])), data=rows)
+    listener = Listener()
+    recipe = recipe_from(values(tmp_path / "second", first.folder, stages=THEN))
+    run(recipe, data=rows, reporter=listener)  # type: ignore[arg-type]
+    assert not [line for line in listener.said if "start anew" in line]
+
+
 def test_both_trains_new_labels_from_the_beginning(tiny_bert: Path, tmp_path: Path) -> None:
     """There source dev knows nothing of the new label, so the last step is kept."""
     listener = Listener()

@@ -40,7 +40,7 @@ def describe(
         ``max_length``, ``duplicates``: rows whose text occurred before in the split, …), ``shared_texts``
         (pairs of splits with texts in common), ``vocabulary`` (share of each target split's words, counted
         with repetition, that occur in the source; of several sources also ``by_source``) and ``label_gaps`` (against
-        the training rows of all sources).
+        all training rows).
     """
     words = {role: _words(split) for role, split in splits.items()}
     texts = {role: _texts(split) for role, split in splits.items()}

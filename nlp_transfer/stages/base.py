@@ -63,8 +63,8 @@ class Before:
     Args:
         encoder: Output of the newest pretrain stage.
         model: Task model of the newest stage that trained one.
-        learned: Labels of the rows that it and the stages before it were trained on.
-        twin: What the twin has come to where this stage is done; its source-only model, where there is one stage.
+        learned: Labels that the base model's head brings along, and those of the rows that stages were trained on.
+        twin: The twin after as many ``finetune`` stages.
     """
 
     encoder: Path | None = None
