@@ -14,12 +14,7 @@ from .recipe.schema import Recipe, TrainSpec
 
 
 def training_arguments(
-    train: TrainSpec,
-    folder: Path,
-    recipe: Recipe,
-    precision: Precision,
-    metric: str | None,
-    scored: bool = False,
+    train: TrainSpec, folder: Path, recipe: Recipe, precision: Precision, metric: str | None, scored: bool = False
 ) -> transformers.TrainingArguments:
     """Translate settings; what is not optional for correct numbers is fixed here.
 

@@ -36,7 +36,7 @@ from .selection import Units, density_ratios, score
 
 ADAPTED = "adapted"
 TWIN = "source-only"
-UNADAPTED = "unadapted"
+LABELS_ONLY = "labels-only"
 
 EVIDENCE = ("bnm", "class_ami", "dev")
 RESTS_ON_CONFIDENCE = {"bnm"}
@@ -98,7 +98,7 @@ def called(role: str, target_labels: Any) -> str:
         role: ``adapted`` or ``source-only``, as files and keys have it.
         target_labels: Whatever tells that labelled target rows were trained on; nothing if they were not.
     """
-    return UNADAPTED if role == TWIN and target_labels else role
+    return LABELS_ONLY if role == TWIN and target_labels else role
 
 
 def decide(adapted: Candidate, twin: Candidate, labels: Sequence[str], spec: GuardSpec) -> Decision:

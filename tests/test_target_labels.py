@@ -295,13 +295,13 @@ def test_everything_says_that_target_labels_were_trained_on(
     shown, card = capsys.readouterr().out, (result.folder / "README.md").read_text(encoding="utf8")
     for text in (shown, card):
         assert "9 labelled target rows were trained on (finetune on source, then target)" in text
-        assert "over unadapted" in text
+        assert "over labels-only" in text
         assert "source-only" not in text.split("## How it was made")[0]
     assert "finetune, finetune on target" in card
     assert "The checkpoint is that of the last step; target labels other than those trained on" in card
     console = Console(width=200, record=True)
     console.print(score_table(result.metrics))
-    assert "unadapted" in console.export_text()
+    assert "labels-only" in console.export_text()
 
 
 def test_the_card_names_what_was_trained_on_and_which_labels_were_renamed(tiny_bert: Path, tmp_path: Path) -> None:

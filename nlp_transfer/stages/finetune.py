@@ -61,32 +61,23 @@ def finetune(
     fit_task(space, stage)
     named = [] if twin or not stage.adapt else recipe.methods
     methods = parts.build_methods(named, unit_sizes(space, model), space.methods)
+    chosen_by = selection_of(recipe, space.splits, stage, twin)
     rows = with_unlabelled(space, labelled_rows(space, stage), stage, [space.methods[part.name] for part in named])
+    rows = replace(rows, selector=selector(space, chosen_by))
     _say_long_rows(space, title, rows)
     continued = before.model is not None
     masked = masked_copies(space, train, folder, before.encoder, methods, model, rows.target, continued)
     if any(method.needs_teacher for method in methods.values()):
         assert before.twin is not None
         rows = _taught(space, train, before.twin, rows)
-    chosen_by = selection_of(recipe, space.splits, stage, twin)
-    rows = replace(rows, selector=selector(space, chosen_by))
     with contextlib.ExitStack() as stack:
         if not parts.TUNINGS[recipe.tuning.name].moves_features:
             states, rows = read_once(space, model, rows)
             stack.enter_context(cached_encoder(model, states))
         reads_target = any(method.needs_target and method.masking is None for method in methods.values())
-        job = Job(
-            space,
-            train,
-            folder,
-            title,
-            TaskObjective(task, methods),
-            rows.pairs(masked, reads_target),
-            rows.order,
-            rows.dev,
-            rows.selector,
-            last_step=chosen_by == LAST_STEP,
-        )
+        data, by_last = rows.pairs(masked, reads_target), chosen_by == LAST_STEP
+        objective = TaskObjective(task, methods)
+        job = Job(space, train, folder, title, objective, data, rows.order, rows.dev, rows.selector, by_last)
         facts = jobs.train(job, model)
         task.tune(space.splits.dev.rows, jobs.dev_logits(space, model, rows.dev))
     if methods:

@@ -236,18 +236,9 @@ def _round(plan: Plan, number: int, labels: list[PseudoLabel], start: Path) -> b
             # Nothing looks at unlabelled rows.
             target = target.only([label.kept for label in labels])
         rows = replace(plan.rows, target=target)
-        job = Job(
-            space,
-            plan.train,
-            folder,
-            f"self_train {number}",
-            TaskObjective(task, methods),
-            rows.pairs(),
-            rows.order,
-            rows.dev,
-            rows.selector,
-            last_step=plan.chosen_by == LAST_STEP,
-        )
+        data, by_last = rows.pairs(), plan.chosen_by == LAST_STEP
+        title, objective = f"self_train {number}", TaskObjective(task, methods)
+        job = Job(space, plan.train, folder, title, objective, data, rows.order, rows.dev, rows.selector, by_last)
         facts = jobs.train(job, model)
         plan.tuned_on_dev(model)
     if methods:
