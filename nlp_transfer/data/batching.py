@@ -58,7 +58,8 @@ class PairCollator:
             ``teacher`` (U, C) in the order of the units. Of the K masked copies ``masked_units`` and
             ``masked_labels``, both (K, T); nothing else knows of them.
         """
-        slots = {slot: [item[slot] for item in items if slot in item] for slot in ("source", "target", "text")}
+        slots = {"source": [item["source"] for item in items]}
+        slots |= {slot: [item[slot] for item in items if slot in item] for slot in ("target", "text")}
         rows = [row for of_slot in slots.values() for row in of_slot]
         masked = [item["masked"] for item in items if "masked" in item]
         batch = pad_tokens([row["input_ids"] for row in rows + masked], self.pad_id)
