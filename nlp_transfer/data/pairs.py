@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-from .mixture import Mixture, draw_without_replacement
+from .mixture import Mixture, draw_without_replacement, sort_by_length
 
 NO_TARGET = NO_TEXT = -1
 POOL_BATCHES = 50
@@ -160,13 +160,13 @@ class EpochSampler(torch.utils.data.Sampler[Pick]):
         for begin in range(0, len(source), pool):
             rows = source[begin : begin + pool]
             if self.mixture is None:
-                rows = rows[np.argsort(self.lengths[rows], kind="stable")]
+                rows = sort_by_length(rows, self.lengths, self.batch_size)
             else:
                 rows = self.mixture.sort_by_length(rows, self.lengths, self.batch_size)
             sorted_rows = [rows]
             for others, lengths in ((target, self.target_lengths), (text, self.text_lengths)):
                 beside = others[begin : begin + pool]
-                sorted_rows.append(beside if lengths is None else beside[np.argsort(lengths[beside], kind="stable")])
+                sorted_rows.append(beside if lengths is None else sort_by_length(beside, lengths, self.batch_size))
             batches += [
                 tuple(slot[at : at + self.batch_size] for slot in sorted_rows)
                 for at in range(0, len(rows), self.batch_size)
