@@ -21,9 +21,10 @@ from ..recipe.schema import Recipe
 from ..reporter import Reporter
 from ..strategies import SOURCE_ONLY, name_problems
 from ..verdict import verdict
+from .claims import check_claims
 from .results import JUDGE, Result, read_result
 from .runs import members, run_all
-from .search import tuned
+from .search import studied, tuned
 from .statistics import mean_ranks, simultaneous_gains
 
 TABLE = "comparison.json"
@@ -68,7 +69,7 @@ def compare(
 
     Raises:
         RecipeError: No strategies are named, or one is unknown, or does not go with the recipe.
-        RunError: The folder holds the comparison of another recipe.
+        RunError: The folder holds what another recipe has trained under the same names.
     """
     if world_size() > 1:
         text = "a comparison runs in one process; several may work on one, each started by itself, without a launcher."
@@ -80,8 +81,10 @@ def compare(
     recipe = recipe.model_copy(update={"evaluate": judged})
     chosen = list(spec.strategies)
     if spec.tune is not None:
+        check_claims([studied(recipe, one, spec, place, methods) for one in chosen], place)
         chosen = [tuned(recipe, one, spec, place, data, reporter, methods) for one in chosen]
     planned = members(recipe, chosen, spec.seeds, place, methods)
+    check_claims([(member.folder, member.recipe) for member in planned if member.trained], place)
     run_all(planned, data, reporter, methods)
     summary = summarise([read_result(member) for member in planned], spec, recipe)
     summary["tuned"] = {one.label: one.set for one in chosen} if spec.tune is not None else {}
