@@ -250,16 +250,17 @@ def _stage_findings(stages: list[Any], moves: bool, has_target: bool) -> list[Fi
 
 
 def _vocabulary_findings(tuning: str | None, stages: Any, has_target: bool) -> list[Finding]:
-    """Say what is missing for new words to be found and their vectors to be trained."""
+    """Say what is missing for new tokens to be found and their vectors to be trained."""
+    able = [name for name, one in TUNINGS.items() if one.trains_new_tokens]
     pretrains = isinstance(stages, list) and "pretrain" in map(_name, stages)
     reasons = {
-        f"tuning '{tuning}' never trains their vectors. Use tuning full": tuning not in (None, "full"),
+        f"tuning '{tuning}' never trains their vectors. Use {' or '.join(able)}": tuning in TUNINGS.keys() - able,
         "only pretraining on target text trains their vectors. Add the stage pretrain": not pretrains,
         "they are found in target text. Set data.target.unlabelled": not has_target,
     }
     path = ("model", "extend_vocabulary")
     return [
-        (path, f"new words need more than this recipe says: {reason}, or remove the setting.")
+        (path, f"new tokens need more than this recipe says: {reason}, or remove the setting.")
         for reason, wrong in reasons.items()
         if wrong
     ]

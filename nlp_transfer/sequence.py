@@ -15,7 +15,7 @@ from .stages.base import Before, StageResult, borrow
 from .stages.finetune import finetune
 from .stages.pretrain import pretrain
 from .stages.self_train import self_train
-from .vocabulary import costly_words, with_words
+from .vocabulary.extend import extended, shown
 from .workspace import Workspace
 
 
@@ -58,7 +58,7 @@ def train_stages(space: Workspace, folder: Path, fingerprints: dict[str, str]) -
     recipe = space.recipe
     outcome = Outcome()
     before = Before()
-    adapted = extended(space)
+    adapted = with_new_tokens(space)
     base = identity(space.base)
     if recipe.adapts and recipe.source_only:
         train = twin_training(adapted)
@@ -105,7 +105,7 @@ def twin_training(space: Workspace) -> TrainSpec:
     """
     tasks = [stage for stage in space.recipe.stages if not isinstance(stage, PretrainStage)]
     train = TrainSpec.model_validate(tasks[0].train)
-    if len(tasks) == 1 and not space.new_words:
+    if len(tasks) == 1 and not space.new_tokens:
         return train
     rows = space.task.encode(space.splits.train.rows, space.tokenizer, space.limits, labelled=True).drawn
     steps = optimizer_steps(train, rows)
@@ -115,16 +115,16 @@ def twin_training(space: Workspace) -> TrainSpec:
     return train.model_copy(update={"max_steps": steps})
 
 
-def extended(space: Workspace) -> Workspace:
-    """Return the workspace with the target's costliest words in the tokenizer, where the recipe asks for them."""
+def with_new_tokens(space: Workspace) -> Workspace:
+    """Return the workspace with tokens for the target in the tokenizer, where the recipe asks for them."""
     wanted = space.recipe.model.extend_vocabulary
     if wanted is None:
         return space
     assert space.splits.unlabelled is not None
-    words = costly_words(space.tokenizer, space.splits.unlabelled.rows["text"], wanted.tokens)
-    shown = f": {', '.join(list(words)[:5])}, …" if words else ", as the vocabulary holds every word that occurs twice"
-    space.reporter.say(f"vocabulary: {len(words)} words of the target become tokens{shown}")
-    return replace(space, tokenizer=with_words(space.tokenizer, words), new_words=words)
+    tokenizer, new = extended(space.tokenizer, space.splits.unlabelled.rows["text"], wanted.tokens)
+    which = f": {shown(tokenizer, new)}" if new else ", as the vocabulary holds every word that occurs twice"
+    space.reporter.say(f"vocabulary: {len(new)} new tokens for the target{which}")
+    return replace(space, tokenizer=tokenizer, new_tokens=new)
 
 
 def learned_from(fingerprints: dict[str, str], target: bool, corpus: str = "", oracle: bool = False) -> dict[str, str]:
