@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from .selecting import is_oracle, oracle_note
+from .verdict import too_few
 
 
 def conclusions(metrics: Mapping[str, Any]) -> list[str]:
@@ -37,7 +38,10 @@ def _verdict(metrics: Mapping[str, Any]) -> str:
         "hurt": "adaptation hurt",
         "no evidence": "no evidence that adaptation helped or hurt",
     }[found["verdict"]]
-    return f"{told} on {found['split']}: {interval_text(found, signed=True)} {metrics['headline']} over source-only."
+    text = f"{told} on {found['split']}: {interval_text(found, signed=True)} {metrics['headline']} over source-only."
+    rows = found["rows_that_differ"]
+    few = f" The two differ in {rows} rows, too few to tell from chance."
+    return text + few if too_few(rows, metrics["confidence"]) else text
 
 
 def _why(metrics: Mapping[str, Any]) -> str:

@@ -20,7 +20,7 @@ from ..recipe.comparing import CompareSpec, StrategySpec
 from ..recipe.schema import Recipe
 from ..reporter import Reporter
 from ..strategies import SOURCE_ONLY, name_problems
-from ..verdict import verdict
+from ..verdict import rows_that_differ, verdict
 from .claims import check_claims
 from .results import JUDGE, Result, read_result
 from .runs import members, run_all
@@ -200,8 +200,11 @@ def _add_gains(table: dict[str, Any], by_name: dict[str, list[Result]], base: li
     twins = np.array([[plain[r.seed] if r.twin_NK is None else r.twin_NK for r in by_name[name]] for name in names])
     level, resamples = recipe.evaluate.confidence, recipe.evaluate.resamples
     gains = simultaneous_gains(counts, twins, first.statistic, level, resamples)
-    for name, gain in zip(names, gains, strict=True):
-        table[name]["gain"] = {**gain.to_dict(), "verdict": verdict(gain)}
+    for name, gain, own, twin in zip(names, gains, counts, twins, strict=True):
+        # A row counts once, however many seeds answer it: all seeds share their rows.
+        differing = rows_that_differ(np.concatenate(own, axis=-1), np.concatenate(twin, axis=-1))
+        found = {"verdict": verdict(gain, differing, level), "rows_that_differ": differing}
+        table[name]["gain"] = gain.to_dict() | found
 
 
 def _rounded(value: float) -> float | None:
