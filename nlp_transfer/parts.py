@@ -321,7 +321,7 @@ def settings_model(part: type) -> type[BaseModel]:
         fields = own | fields
         if not any(p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters):
             break
-    config = ConfigDict(extra="forbid", strict=True)
+    config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
     return create_model(part.__name__, __config__=config, __doc__=inspect.getdoc(part), **fields)
 
 

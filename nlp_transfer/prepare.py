@@ -10,7 +10,7 @@ from . import parts
 from .data.canonical import Kind, column_names
 from .data.corpus import Corpus, load_corpus
 from .data.load import Split, joined, load_split
-from .data.split import distinct_labels, label_problems, one_class_problem, stratified_split
+from .data.split import distinct_labels, label_problems, normalise, one_class_problem, stratified_split
 from .errors import DataError, Problem, nearest
 from .recipe.schema import DataFile, PretrainStage, Recipe, SourceData
 from .recipe.shipped import resolve_path
@@ -119,7 +119,7 @@ def load_splits(recipe: Recipe, given: dict[str, Any] | None = None) -> Splits:
     if problems or single is not None:
         raise DataError([*problems, *([] if single is None else [single])])
     sources = [reader.with_dev(role, str(domain.name), *read[role], kind) for role, domain in domains.items()]
-    notes += _missing_labels(sources, found, kind)
+    notes += [*_missing_labels(sources, found, kind), *_repeated(train, unlabelled, scored)]
     return Splits(
         sources,
         joined([source.train for source in sources], "source.train"),
@@ -178,6 +178,25 @@ def _missing_labels(sources: Sequence[Source], found: list[str], kind: Kind) -> 
         for role, labels in missing.items()
         if labels
     ]
+
+
+def _repeated(train: Split, unlabelled: Split | None, scored: dict[str, Split]) -> list[str]:
+    """Say where target text is text that the task is trained on."""
+    known = {normalise(text) for text in train.rows["text"][:]}
+
+    def seen(split: Split) -> int:
+        return sum(normalise(text) in known for text in split.rows["text"][:])
+
+    notes = [
+        f"{name}: {seen(split)} of {len(split)} texts are among those of the source, too; they are scored as if unseen."
+        for name, split in scored.items()
+        if seen(split)
+    ]
+    if unlabelled is not None and seen(unlabelled) == len(unlabelled):
+        notes.append(
+            "target.unlabelled: all texts are among those of the source, too; there is no other domain to adapt to."
+        )
+    return notes
 
 
 def _class_weight_problems(recipe: Recipe, found: list[str]) -> list[Problem]:
