@@ -152,7 +152,7 @@ def _combination_findings(
     found += _trust_findings(data, bool(names), has_target)
     stages = data.get("stages")
     if _at(data, "model", "extend_vocabulary"):
-        found += _vocabulary_findings(tuning, stages, has_target)
+        found += _vocabulary_findings(data, tuning, has_target)
     if not isinstance(stages, list):
         return found
     return found + _stage_findings(stages, moves, has_target) + _contrast_findings(stages, data.get("train"))
@@ -249,18 +249,22 @@ def _stage_findings(stages: list[Any], moves: bool, has_target: bool) -> list[Fi
     return found
 
 
-def _vocabulary_findings(tuning: str | None, stages: Any, has_target: bool) -> list[Finding]:
+def _vocabulary_findings(data: dict[str, Any], tuning: str | None, has_target: bool) -> list[Finding]:
     """Say what is missing for new tokens to be found and their vectors to be trained."""
     able = [name for name, one in TUNINGS.items() if one.trains_new_tokens]
+    stages = data.get("stages")
     pretrains = isinstance(stages, list) and "pretrain" in map(_name, stages)
+    cut = _name(data.get("task")) == "ner" and _at(data, "data", "long_texts") == "truncate"
     reasons = {
         f"tuning '{tuning}' never trains their vectors. Use {' or '.join(able)}": tuning in TUNINGS.keys() - able,
         "only pretraining on target text trains their vectors. Add the stage pretrain": not pretrains,
         "they are found in target text. Set data.target.unlabelled": not has_target,
+        "they move the place where long texts are cut off, so that the twin would tag other words. Use long_texts: "
+        "windows": cut,
     }
     path = ("model", "extend_vocabulary")
     return [
-        (path, f"new tokens need more than this recipe says: {reason}, or remove the setting.")
+        (path, f"new tokens do not go with the rest of this recipe: {reason}, or remove the setting.")
         for reason, wrong in reasons.items()
         if wrong
     ]

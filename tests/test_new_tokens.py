@@ -233,4 +233,8 @@ def test_recipes_that_cannot_train_new_tokens_are_refused(tmp_path: Path) -> Non
         "Set data.target.unlabelled",
     ):
         assert words in str(error.value)
-    recipe_from(values(tmp_path, tmp_path, tuning="lora"))
+    cut = values(tmp_path, tmp_path, "ner", tuning="lora")
+    recipe_from(cut)
+    cut["data"]["long_texts"] = "truncate"
+    with pytest.raises(RecipeError, match=r"the twin would tag other words\. Use long_texts: windows"):
+        recipe_from(cut)
