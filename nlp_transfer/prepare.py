@@ -188,14 +188,12 @@ def _repeated(train: Split, unlabelled: Split | None, scored: dict[str, Split]) 
         return sum(normalise(text) in known for text in split.rows["text"][:])
 
     notes = [
-        f"{name}: {seen(split)} of {len(split)} texts are among those of the source, too; they are scored as if unseen."
-        for name, split in scored.items()
-        if seen(split)
+        f"{name}: {count} of {len(scored[name])} texts are those of source rows, too; they are scored as if unseen."
+        for name, count in {name: seen(split) for name, split in scored.items()}.items()
+        if count
     ]
     if unlabelled is not None and seen(unlabelled) == len(unlabelled):
-        notes.append(
-            "target.unlabelled: all texts are among those of the source, too; there is no other domain to adapt to."
-        )
+        notes.append("target.unlabelled: all texts are those of source rows; there is no other domain to adapt to.")
     return notes
 
 

@@ -12,7 +12,7 @@ import torch
 from pydantic import Field
 
 from .errors import ModelError
-from .models import Loaded, encoder_layers, encoder_of, encoder_prefix
+from .models import Loaded, encoder_layers, encoder_of, encoder_prefix, quiet
 
 LORA_TARGETS = {
     "bert": ["query", "key", "value", "attention.output.dense", "intermediate.dense", "output.dense"],
@@ -184,7 +184,8 @@ class Lora(Tuning):
             use_dora=self.variant == "dora",
             trainable_token_indices=list(loaded.new_rows) or None,
         )
-        model = get_peft_model(loaded.model, config)
+        with quiet():
+            model = get_peft_model(loaded.model, config)
         if loaded.new_rows:
             _mend_new_rows(model)
         return model
