@@ -24,7 +24,9 @@ def card(kept: str = "adapted", splits: tuple[str, ...] = ("source.dev", "target
     model, base = changes.pop("model", "some/model"), changes.pop("base", "some/model")
     recipe = resolve(recipe_from(recipe_data(Path("run"), Path("x"), source_only=True, **changes) | {"model": model}))
     task = SimpleNamespace(labels=["bad", "good"], auto_class="AutoModelForSequenceClassification")
-    space: Any = SimpleNamespace(recipe=recipe, methods=METHODS, task=task, base=SimpleNamespace(id=base))
+    data = SimpleNamespace(sources=[None])
+    place = SimpleNamespace(id=base)
+    space: Any = SimpleNamespace(recipe=recipe, methods=METHODS, task=task, base=place, splits=data)
     metrics = {
         "headline": "accuracy",
         "confidence": 0.95,
