@@ -240,7 +240,7 @@ def test_results_of_another_recipe_are_refused_before_anything_trains(
     assert listener.said == []
 
 
-def test_a_comparison_may_be_moved(
+def test_a_comparison_may_be_moved_but_not_be_of_different_rows(
     compared: tuple[Path, dict[str, Any], Listener], tiny_bert: Path, tmp_path: Path
 ) -> None:
     folder, summary, _ = compared
@@ -248,6 +248,10 @@ def test_a_comparison_may_be_moved(
     recipe = recipe_for(folder.parent, tiny_bert)
     found = compare(recipe, ["dann", "frozen"], [1, 2], folder=tmp_path / "elsewhere", data=data_of("classification"))
     assert found.summary == summary
+    record = tmp_path / "elsewhere/runs/frozen/2/environment.json"
+    record.write_text(record.read_text().replace('"target.test": "', '"target.test": "0'))
+    with pytest.raises(RunError, match="runs/source_only/1 and runs/frozen/2 were scored on different rows"):
+        compare(recipe, ["dann", "frozen"], [1, 2], folder=tmp_path / "elsewhere", data=data_of("classification"))
 
 
 def test_a_run_that_another_process_works_on_is_told_once(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -12,6 +13,9 @@ from ..runfolder import difference
 
 RECIPE = "recipe.yaml"
 NAMED = 3
+
+
+SCORED = "target.test"
 
 
 def text_of(recipe: Recipe) -> str:
@@ -45,4 +49,26 @@ def check_claims(claims: Iterable[tuple[Path, Recipe]], folder: Path) -> None:
             f"comparison folder '{folder}' holds what another recipe has trained: {', '.join(names[:NAMED])}{more}. "
             f"{foreign[0][1]} Give the comparison another folder (--output), give a strategy that has changed another "
             "title, or delete the folders that are to be trained anew."
+        )
+
+
+def check_rows(runs: Iterable[Path], folder: Path) -> None:
+    """Refuse to judge runs together that were scored on different rows: their answers cannot be paired.
+
+    Args:
+        runs: Folders of finished runs.
+        folder: The comparison's folder.
+
+    Raises:
+        RunError: The rows of the target's test split have changed between two of them.
+    """
+    by_rows: dict[str | None, str] = {}
+    for run in runs:
+        environment = json.loads((run / "environment.json").read_text(encoding="utf8"))
+        by_rows.setdefault(environment["data"].get(SCORED), str(run.relative_to(folder)))
+    if len(by_rows) > 1:
+        one, other = list(by_rows.values())[:2]
+        raise RunError(
+            f"comparison folder '{folder}': {one} and {other} were scored on different rows, as {SCORED} has changed "
+            "between them. Give the comparison another folder (--output), or delete the runs that are of other rows."
         )

@@ -21,7 +21,7 @@ from ..recipe.schema import Recipe
 from ..reporter import Reporter
 from ..strategies import SOURCE_ONLY, name_problems
 from ..verdict import rows_that_differ, verdict
-from .claims import check_claims
+from .claims import check_claims, check_rows
 from .results import JUDGE, Result, read_result
 from .runs import members, run_all
 from .search import studied, tuned
@@ -69,7 +69,7 @@ def compare(
 
     Raises:
         RecipeError: No strategies are named, or one is unknown, or does not go with the recipe.
-        RunError: The folder holds what another recipe has trained under the same names.
+        RunError: The folder holds what another recipe has trained under the same names, or runs on other rows.
     """
     if world_size() > 1:
         text = "a comparison runs in one process; several may work on one, each started by itself, without a launcher."
@@ -86,6 +86,7 @@ def compare(
     planned = members(recipe, chosen, spec.seeds, place, methods)
     check_claims([(member.folder, member.recipe) for member in planned if member.trained], place)
     run_all(planned, data, reporter, methods)
+    check_rows([member.folder for member in planned], place)
     summary = summarise([read_result(member) for member in planned], spec, recipe)
     summary["tuned"] = {one.label: one.set for one in chosen} if spec.tune is not None else {}
     write_text(place / TABLE, json.dumps(summary, indent=2, ensure_ascii=False) + "\n")
