@@ -7,10 +7,10 @@ from typing import Any
 
 from . import models, parts
 from .conclusions import conclusions, interval_text
-from .guard import ADAPTED, called
+from .guard import ADAPTED, TWIN, called
 from .methods.mean_teacher import MeanTeacher
 from .recipe.schema import AnyStage, FinetuneStage, PretrainStage, Recipe, SelfTrainStage
-from .selecting import LAST_STEP, is_oracle, told
+from .selecting import LAST_STEP, SOURCE_DEV, is_oracle, told
 from .stages.base import StageResult
 from .workspace import Workspace
 
@@ -34,24 +34,26 @@ def card_text(
     lines = [
         f"# {recipe.name}",
         "",
-        f"{_what(recipe, metrics)} Base model: {_base(space)}. Labels: {', '.join(space.task.labels)}.",
+        f"{_what(space, metrics)} Base model: {_base(space)}. Labels: {', '.join(space.task.labels)}.",
         "",
         "## Scores",
         "",
         *score_rows(metrics),
         "",
-        f"{metrics['headline']} with {metrics['confidence']:.0%} bootstrap intervals over rows. {_selection(metrics)}",
+        f"{metrics['headline']} with {metrics['confidence']:.0%} bootstrap intervals over rows. {_selected(metrics)}"
+        f"{_labels_used(metrics)}.",
         *(line for told in conclusions(metrics) for line in ("", told)),
         "",
         "## How it was made",
         "",
+        *_not_kept(recipe, metrics),
         f"- tuning: {_part(recipe.tuning)}",
         *_source_lines(space),
         *_map_lines(recipe),
         f"- stages: {', '.join(map(_stage, recipe.stages))}",
         *[f"- method: {_part(part)} — {space.methods[part.name].citation}" for part in recipe.methods],
         *[f"- pretraining ({name}): {parts.PRETRAININGS[name].citation}" for name in _objectives(recipe)],
-        *([f"- self-training: {SELF_TRAINING}"] if any(isinstance(s, SelfTrainStage) for s in recipe.stages) else []),
+        *[f"- self-training: {_self_training(s)}" for s in recipe.stages if isinstance(s, SelfTrainStage)],
         *([f"- mean teacher: {MeanTeacher.citation}"] if any(_teaches(stage) for stage in recipe.stages) else []),
         *[f"- {name}: {r.facts.get('steps')} steps, {r.facts.get('seconds')} s" for name, r in results.items()],
         *[f"- {role}: sha256 of the rows {value[:16]}…" for role, value in record["data"].items()],
@@ -66,7 +68,8 @@ def card_text(
         'print(predictor(["a text"]))',
         "```",
         "",
-        f"`model/` is plain Hugging Face: it also loads without nlp_transfer, by `{_plain_loading(space)}`.",
+        f"`model/` is plain Hugging Face: it also loads without nlp_transfer, by `{_plain_loading(space)}`"
+        f"{_where_base_is(space)}.",
         "",
     ]
     return "\n".join(lines)
@@ -100,21 +103,41 @@ def _plain_loading(space: Workspace) -> str:
     return f'{kind}.from_pretrained("path/to/this/run/model"{labels})'
 
 
-def _selection(metrics: dict[str, Any]) -> str:
-    """Say what selected the checkpoint, and what target labels were used for."""
-    chosen, labels = metrics["selection"], metrics.get("target_labels")
-    by = "is that of the last step" if chosen == told(LAST_STEP) else f"was selected on {chosen}"
-    if is_oracle(chosen):
-        return f"The checkpoint {by}."
-    if labels is None:
-        return f"The checkpoint {by}; target labels were used for the final scores only."
-    return f"The checkpoint {by}; target labels other than those trained on were used for the final scores only."
+def _where_base_is(space: Workspace) -> str:
+    """Say what the adapter of a local model needs to be loaded elsewhere."""
+    local = space.recipe.tuning.name == "lora" and Path(space.base.id).expanduser().is_dir()
+    return ", with its base model at the path that `adapter_config.json` names" if local else ""
 
 
-def _what(recipe: Recipe, metrics: dict[str, Any]) -> str:
+def _selected(metrics: dict[str, Any]) -> str:
+    """Say which score chose the checkpoints: the twin's is always source dev, or none."""
+    chosen = metrics["selection"]
+    if chosen == told(LAST_STEP):
+        return f"The checkpoint is that of the {chosen}"
+    if chosen == told(SOURCE_DEV):
+        return f"The checkpoint was selected on {chosen}"
+    twin = called(TWIN, metrics.get("target_labels"))
+    beside = f", the {twin} model's on source dev" if TWIN in metrics["scores"] else ""
+    return f"The adapted model's checkpoint was selected on {chosen}{beside}"
+
+
+def _labels_used(metrics: dict[str, Any]) -> str:
+    if is_oracle(metrics["selection"]):
+        return ""
+    if metrics.get("target_labels") is not None:
+        return "; target labels other than those trained on were used for the final scores only"
+    labelled = any(split.startswith("target.") for scores in metrics["scores"].values() for split in scores)
+    return "; target labels were used for the final scores only" if labelled else "; no target labels were used"
+
+
+def _what(space: Workspace, metrics: dict[str, Any]) -> str:
+    recipe = space.recipe
     kind = {"ner": "Named-entity tagger", "sentiment": "Sentiment classifier"}.get(recipe.task.name, "Text classifier")
     if metrics["kept"] == ADAPTED:
-        return f"{kind}, adapted to a target domain."
+        adapted = (
+            "adapted to a target domain" if _reads_target(space) else "trained without any text of a target domain"
+        )
+        return f"{kind}, {adapted}."
     rejected = "; the adapted model was not kept, see below" if recipe.adapts else ""
     domains = "domain" if len(recipe.data.sources) == 1 else "domains"
     named = {stage.on for stage in recipe.finetunes}
@@ -149,6 +172,37 @@ def _source_lines(space: Workspace) -> list[str]:
         return []
     told = ", ".join(f"{source.name} ({len(source.train)} rows)" for source in sources)
     return [f"- source domains, each with the same share of every batch: {told}"]
+
+
+def _reads_target(space: Workspace) -> bool:
+    """Whether anything in the training or selection of the adapted model looked at text of the target."""
+    recipe = space.recipe
+    return (
+        any(space.methods[part.name].needs_target for part in recipe.methods)
+        or recipe.selection.name != SOURCE_DEV
+        or recipe.model.extend_vocabulary is not None
+        or any(isinstance(stage, SelfTrainStage) for stage in recipe.stages)
+        or any(_pretrains_on_target(stage) for stage in recipe.stages if isinstance(stage, PretrainStage))
+    )
+
+
+def _pretrains_on_target(stage: PretrainStage) -> bool:
+    choice = None if stage.corpus is None else stage.corpus.choose
+    return stage.text in ("target", "both") or (choice is not None and choice.like == "target")
+
+
+def _not_kept(recipe: Recipe, metrics: dict[str, Any]) -> list[str]:
+    """Say whose making is told, where it is not that of the model that comes with the card."""
+    if not recipe.adapts or metrics["kept"] == ADAPTED:
+        return []
+    return [
+        "`model/` was fine-tuned on source rows alone. The methods and other stages are those of the other one.",
+        "",
+    ]
+
+
+def _self_training(stage: SelfTrainStage) -> str:
+    return SELF_TRAINING if stage.class_balanced else f"without class balance; after {SELF_TRAINING}"
 
 
 def _teaches(stage: Any) -> bool:

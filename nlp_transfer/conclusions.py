@@ -7,6 +7,7 @@ from typing import Any
 
 from .guard import TWIN, called
 from .selecting import is_oracle, oracle_note
+from .verdict import too_few
 
 
 def conclusions(metrics: Mapping[str, Any]) -> list[str]:
@@ -47,7 +48,10 @@ def _verdict(metrics: Mapping[str, Any]) -> str:
         "no evidence": "no evidence that adaptation helped or hurt",
     }[found["verdict"]]
     twin = called(TWIN, metrics.get("target_labels"))
-    return f"{told} on {found['split']}: {interval_text(found, signed=True)} {metrics['headline']} over {twin}."
+    text = f"{told} on {found['split']}: {interval_text(found, signed=True)} {metrics['headline']} over {twin}."
+    rows = found["rows_that_differ"]
+    few = f" The two differ in {rows} rows, too few to tell from chance."
+    return text + few if too_few(rows, metrics["confidence"]) else text
 
 
 def _why(metrics: Mapping[str, Any]) -> str:

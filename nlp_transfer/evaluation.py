@@ -21,7 +21,7 @@ from .sequence import Outcome
 from .stages.model import output_of
 from .tasks.base import Score
 from .tasks.ner import Ner
-from .verdict import verdict
+from .verdict import rows_that_differ, verdict
 from .workspace import Workspace
 
 JUDGES = ("target.test", "target.dev")
@@ -190,5 +190,12 @@ def _metrics(recipe: Recipe, headline: str, scores: dict[str, dict[str, Score]])
         metrics["gain"] = {name: interval.to_dict() for name, interval in gain.items()}
         judged = [name for name in JUDGES if name in gain]
         if judged:
-            metrics["verdict"] = {"split": judged[0], "verdict": verdict(gain[judged[0]]), **metrics["gain"][judged[0]]}
+            judge = judged[0]
+            differing = rows_that_differ(scores[ADAPTED][judge].counts_NK, scores[TWIN][judge].counts_NK)
+            metrics["verdict"] = {
+                "split": judge,
+                "verdict": verdict(gain[judge], differing, recipe.evaluate.confidence),
+                "rows_that_differ": differing,
+                **metrics["gain"][judge],
+            }
     return metrics

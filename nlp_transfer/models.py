@@ -247,10 +247,12 @@ class Loaded:
     Args:
         model: In fp32, on the CPU.
         fresh: Names of parameters that the checkpoint did not hold: they start at random.
+        new_rows: Rows of the word embeddings that it did not hold: those of new tokens.
     """
 
     model: Any
     fresh: frozenset[str]
+    new_rows: tuple[int, ...] = ()
 
 
 def load_model(auto_class: str, source: ResolvedModel, config: Any) -> Loaded:
@@ -276,7 +278,7 @@ def load_model(auto_class: str, source: ResolvedModel, config: Any) -> Loaded:
                 ignore_mismatched_sizes=True,
             )
             if source.adapter is not None:
-                model = _merge_adapter(model, source.adapter)
+                model = _merge_adapter(model, source)
         except Exception as error:
             raise ModelError(
                 f"model '{source.id}': its weights cannot be loaded: {_first_line(error)}. Weights are read from "
@@ -291,10 +293,15 @@ def load_model(auto_class: str, source: ResolvedModel, config: Any) -> Loaded:
     return Loaded(model, frozenset({*info["missing_keys"], *mismatched}))
 
 
-def _merge_adapter(model: Any, folder: Path) -> Any:
+def _merge_adapter(model: Any, source: ResolvedModel) -> Any:
     from peft import PeftModel
 
-    return PeftModel.from_pretrained(model, folder).merge_and_unload()
+    assert source.adapter is not None
+    tokens = len(load_tokenizer(source))
+    if tokens > model.get_input_embeddings().num_embeddings:
+        # The adapter holds the new rows, as PEFT's own loading takes for granted, too.
+        model.resize_token_embeddings(tokens, mean_resizing=False)
+    return PeftModel.from_pretrained(model, source.adapter).merge_and_unload()
 
 
 def merge_into(source: ResolvedModel, folder: Path) -> ResolvedModel:

@@ -149,7 +149,7 @@ def _combination_findings(
         found += [(("methods", number), text) for text in texts]
     found += _trust_findings(data, bool(names), has_target)
     if value_at(data, "model", "extend_vocabulary"):
-        found += _vocabulary_findings(tuning, data.get("stages"), has_target)
+        found += _vocabulary_findings(data, tuning, has_target)
     return found + label_findings(data) + stage_findings(data, moves, bool(names), has_target)
 
 
@@ -210,17 +210,22 @@ def _trust_findings(data: dict[str, Any], methods: bool, has_target: bool) -> li
     return found
 
 
-def _vocabulary_findings(tuning: str | None, stages: Any, has_target: bool) -> list[Finding]:
-    """Say what is missing for new words to be found and their vectors to be trained."""
+def _vocabulary_findings(data: dict[str, Any], tuning: str | None, has_target: bool) -> list[Finding]:
+    """Say what is missing for new tokens to be found and their vectors to be trained."""
+    able = [name for name, one in TUNINGS.items() if one.trains_new_tokens]
+    stages = data.get("stages")
     pretrains = isinstance(stages, list) and "pretrain" in map(name_of, stages)
+    cut = name_of(data.get("task")) == "ner" and value_at(data, "data", "long_texts") == "truncate"
     reasons = {
-        f"tuning '{tuning}' never trains their vectors. Use tuning full": tuning not in (None, "full"),
+        f"tuning '{tuning}' never trains their vectors. Use {' or '.join(able)}": tuning in TUNINGS.keys() - able,
         "only pretraining on target text trains their vectors. Add the stage pretrain": not pretrains,
         "they are found in target text. Set data.target.unlabelled": not has_target,
+        "they move the place where long texts are cut off, so that the twin would tag other words. Use long_texts: "
+        "windows": cut,
     }
     path = ("model", "extend_vocabulary")
     return [
-        (path, f"new words need more than this recipe says: {reason}, or remove the setting.")
+        (path, f"new tokens do not go with the rest of this recipe: {reason}, or remove the setting.")
         for reason, wrong in reasons.items()
         if wrong
     ]
@@ -248,7 +253,7 @@ def settings_model(part: type) -> type[BaseModel]:
         fields = own | fields
         if not any(p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters):
             break
-    config = ConfigDict(extra="forbid", strict=True)
+    config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
     return create_model(part.__name__, __config__=config, __doc__=inspect.getdoc(part), **fields)
 
 

@@ -134,7 +134,7 @@ def load_splits(recipe: Recipe, given: dict[str, Any] | None = None) -> Splits:
     if problems:
         raise DataError(problems)
     sources = [reader.with_dev(role, str(domain.name), *read[role], kind) for role, domain in domains.items()]
-    notes += _missing_labels(sources, distinct_labels(train, kind), kind)
+    notes += [*_missing_labels(sources, distinct_labels(train, kind), kind), *_repeated(train, unlabelled, scored)]
     notes += [] if target_train is None else _target_notes(recipe, train, target_train, scored)
     return Splits(
         sources,
@@ -225,6 +225,23 @@ def _target_notes(recipe: Recipe, train: Split, target_train: Split, scored: dic
 def new_labels(train: Split, target_train: Split) -> list[str]:
     """Return the labels that target rows have and source rows have not, sorted."""
     return sorted({*distinct_labels(target_train)} - {*distinct_labels(train)})
+
+
+def _repeated(train: Split, unlabelled: Split | None, scored: dict[str, Split]) -> list[str]:
+    """Say where target text is text that the task is trained on."""
+    known = {normalise(text) for text in train.rows["text"][:]}
+
+    def seen(split: Split) -> int:
+        return sum(normalise(text) in known for text in split.rows["text"][:])
+
+    notes = [
+        f"{name}: {count} of {len(scored[name])} texts are those of source rows, too; they are scored as if unseen."
+        for name, count in {name: seen(split) for name, split in scored.items()}.items()
+        if count
+    ]
+    if unlabelled is not None and seen(unlabelled) == len(unlabelled):
+        notes.append("target.unlabelled: all texts are those of source rows; there is no other domain to adapt to.")
+    return notes
 
 
 def _class_weight_problems(recipe: Recipe, found: list[str]) -> list[Problem]:

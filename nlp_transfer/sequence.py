@@ -19,7 +19,7 @@ from .stages.model import inherited_labels
 from .stages.pretrain import pretrain
 from .stages.rows import labelled_rows, stage_labels
 from .stages.self_train import self_train
-from .vocabulary import costly_words, with_words
+from .vocabulary.extend import extended, shown
 from .workspace import Workspace
 
 
@@ -67,7 +67,7 @@ def train_stages(space: Workspace, folder: Path, fingerprints: dict[str, str]) -
     """
     recipe = space.recipe
     outcome = Outcome()
-    adapted = extended(space)
+    adapted = with_new_tokens(space)
     base = identity(space.base)
     if recipe.adapts and recipe.source_only:
         outcome.twins = _train_twin(space, twin_stages(adapted), folder, fingerprints, base)
@@ -126,7 +126,7 @@ def twin_stages(space: Workspace) -> list[FinetuneStage]:
     found = []
     for stage in stages:
         after = rounds if stage is stages[-1] else []
-        if after or space.new_words:
+        if after or space.new_tokens:
             train, rows = TrainSpec.model_validate(stage.train), labelled_rows(space, stage).drawn
             steps = optimizer_steps(train, rows) + sum(
                 one.rounds * optimizer_steps(TrainSpec.model_validate(one.train), rows) for one in after
@@ -163,13 +163,13 @@ def _depends_on(
     return settings, {name: fingerprints[name] for name in names if name in fingerprints}
 
 
-def extended(space: Workspace) -> Workspace:
-    """Return the workspace with the target's costliest words in the tokenizer, where the recipe asks for them."""
+def with_new_tokens(space: Workspace) -> Workspace:
+    """Return the workspace with tokens for the target in the tokenizer, where the recipe asks for them."""
     wanted = space.recipe.model.extend_vocabulary
     if wanted is None:
         return space
     assert space.splits.unlabelled is not None
-    words = costly_words(space.tokenizer, space.splits.unlabelled.rows["text"], wanted.tokens)
-    shown = f": {', '.join(list(words)[:5])}, …" if words else ", as the vocabulary holds every word that occurs twice"
-    space.reporter.say(f"vocabulary: {len(words)} words of the target become tokens{shown}")
-    return replace(space, tokenizer=with_words(space.tokenizer, words), new_words=words)
+    tokenizer, new = extended(space.tokenizer, space.splits.unlabelled.rows["text"], wanted.tokens)
+    which = f": {shown(tokenizer, new)}" if new else ", as the vocabulary holds every word that occurs twice"
+    space.reporter.say(f"vocabulary: {len(new)} new tokens for the target{which}")
+    return replace(space, tokenizer=tokenizer, new_tokens=new)

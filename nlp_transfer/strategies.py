@@ -67,7 +67,7 @@ def strategy_recipe(recipe: Recipe, spec: StrategySpec, seed: int, output: str, 
         # What selects or judges an adapted model has nothing to do here.
         data = {key: value for key, value in data.items() if key not in ("guard", "selection")}
     _set_tuning(data, [name for name in names if name in TUNINGS])
-    if "pretrain" not in names or data.get("tuning", {"name": "full"})["name"] != "full":
+    if "pretrain" not in names or not TUNINGS[data.get("tuning", {"name": "full"})["name"]].trains_new_tokens:
         data["model"] = {key: value for key, value in data["model"].items() if key != "extend_vocabulary"}
     data["methods"] = [_own(data.get("methods"), name) for name in names if name in methods]
     data["stages"] = _stages(data.get("stages"), names)

@@ -20,10 +20,11 @@ from ..recipe.comparing import CompareSpec, StrategySpec
 from ..recipe.schema import Recipe
 from ..reporter import Reporter
 from ..strategies import SOURCE_ONLY, name_problems
-from ..verdict import verdict
+from ..verdict import rows_that_differ, verdict
+from .claims import check_claims, check_rows
 from .results import JUDGE, Result, read_result
 from .runs import members, run_all
-from .search import tuned
+from .search import studied, tuned
 from .statistics import mean_ranks, simultaneous_gains
 
 TABLE = "comparison.json"
@@ -68,7 +69,7 @@ def compare(
 
     Raises:
         RecipeError: No strategies are named, or one is unknown, or does not go with the recipe.
-        RunError: The folder holds the comparison of another recipe.
+        RunError: The folder holds what another recipe has trained under the same names, or runs on other rows.
     """
     if world_size() > 1:
         text = "a comparison runs in one process; several may work on one, each started by itself, without a launcher."
@@ -80,9 +81,12 @@ def compare(
     recipe = recipe.model_copy(update={"evaluate": judged})
     chosen = list(spec.strategies)
     if spec.tune is not None:
+        check_claims([studied(recipe, one, spec, place, methods) for one in chosen], place)
         chosen = [tuned(recipe, one, spec, place, data, reporter, methods) for one in chosen]
     planned = members(recipe, chosen, spec.seeds, place, methods)
+    check_claims([(member.folder, member.recipe) for member in planned if member.trained], place)
     run_all(planned, data, reporter, methods)
+    check_rows([member.folder for member in planned], place)
     summary = summarise([read_result(member) for member in planned], spec, recipe)
     summary["tuned"] = {one.label: one.set for one in chosen} if spec.tune is not None else {}
     write_text(place / TABLE, json.dumps(summary, indent=2, ensure_ascii=False) + "\n")
@@ -200,8 +204,11 @@ def _add_gains(table: dict[str, Any], by_name: dict[str, list[Result]], base: li
     twins = np.array([[plain[r.seed] if r.twin_NK is None else r.twin_NK for r in by_name[name]] for name in names])
     level, resamples = recipe.evaluate.confidence, recipe.evaluate.resamples
     gains = simultaneous_gains(counts, twins, first.statistic, level, resamples)
-    for name, gain in zip(names, gains, strict=True):
-        table[name]["gain"] = {**gain.to_dict(), "verdict": verdict(gain)}
+    for name, gain, own, twin in zip(names, gains, counts, twins, strict=True):
+        # A row counts once, however many seeds answer it: all seeds share their rows.
+        differing = rows_that_differ(np.concatenate(own, axis=-1), np.concatenate(twin, axis=-1))
+        found = {"verdict": verdict(gain, differing, level), "rows_that_differ": differing}
+        table[name]["gain"] = gain.to_dict() | found
 
 
 def _rounded(value: float) -> float | None:

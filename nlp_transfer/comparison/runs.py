@@ -53,6 +53,11 @@ class Member:
         return Path(self.recipe.output)
 
     @property
+    def trained(self) -> bool:
+        """Whether anything has been trained in its folder, be it for this recipe or another one."""
+        return (self.folder / "stages").is_dir()
+
+    @property
     def done(self) -> bool:
         """Whether the run and everything that the comparison reads of it are there."""
         return (self.folder / COST).is_file()
@@ -98,11 +103,18 @@ def run_all(
     """
     reporter = Reporter() if reporter is None else reporter
     left = [member for member in planned if not member.done]
+    waiting: set[Path] = set()
     while left:
         before = len(left)
         for member in list(left):
-            if not member.done and not _run_one(member, planned, data, reporter, methods):
-                continue
+            if not member.done:
+                if member.folder not in waiting:
+                    reporter.say(f"── {member.strategy}, seed {member.seed}")
+                if not _run_one(member, planned, data, reporter, methods):
+                    if member.folder not in waiting:
+                        reporter.say("another process is busy with it")
+                    waiting.add(member.folder)
+                    continue
             left.remove(member)
         if left and len(left) == before:
             time.sleep(WAIT)
@@ -113,7 +125,6 @@ def _run_one(
 ) -> bool:
     """Run one member; return whether it is done (another process may hold its folder)."""
     others = [other.folder for other in planned if other.folder != member.folder]
-    reporter.say(f"── {member.strategy}, seed {member.seed}")
     reset_peak()
     try:
         result = run(

@@ -23,7 +23,7 @@ TASKS = ("classification", "sentiment", "ner")
 
 
 class VocabularySpec(Section):
-    """Words of the target text that become tokens: those with the highest occurrences × (pieces − 1).
+    """New tokens for the target: those that shorten its text most, see :mod:`nlp_transfer.vocabulary.extend`.
 
     Attributes:
         tokens: How many, at most.
@@ -38,7 +38,7 @@ class ModelSpec(Section):
     Attributes:
         id: Hub id (``owner/name``), local folder, or the folder of an earlier run.
         revision: Branch, tag or commit of a hub id.
-        extend_vocabulary: Make tokens of words that the vocabulary cuts into many pieces.
+        extend_vocabulary: Make tokens of what the vocabulary cuts into many pieces.
         trust_remote_code: Never allowed to be true here: models that bring their own code are refused.
     """
 

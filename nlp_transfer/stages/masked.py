@@ -18,9 +18,8 @@ from ..recipe.schema import TrainSpec
 from ..tasks.base import Encoded
 from ..tasks.masked_lm import MaskedLMHead
 from ..workspace import Workspace
-from .base import recorded
-from .model import dropouts, output_of, take_encoder
-from .pretrain import DEFAULT_BLOCK, FRESH_HEAD_STEPS
+from .model import take_encoder
+from .pretrain import DEFAULT_BLOCK, FRESH_HEAD_STEPS, masked_lm
 
 
 def masked_copies(
@@ -79,24 +78,18 @@ def _head(
     """Return a masked-LM head, fitted with the encoder frozen where it would start at random."""
     if space.tokenizer.mask_token_id is None:
         raise ModelError(f"model '{space.base.id}': its tokenizer has no mask token, which method '{name}' needs.")
-    base = space.base if encoder is None else output_of(space, encoder)
-    config = models.read_config(base)
-    loaded = models.load_model("AutoModelForMaskedLM", base, models.read_config(base, **dropouts(train, config)))
-    # An adapter that was merged leaves all weights frozen.
-    loaded.model.requires_grad_(True)
+    tuned, fresh = masked_lm(space, train, encoder)
+    whole = tuned.merge_and_unload() if hasattr(tuned, "peft_config") else tuned
+    whole.requires_grad_(True)
     if continued:
-        take_encoder(loaded.model, model)
-    prefix = models.encoder_prefix(loaded.model)
-    # An adapter of a pretrain stage brings the head that its base has not.
-    missing = any(not parameter.startswith(prefix) for parameter in loaded.fresh)
-    fresh = missing if encoder is None else bool(recorded(encoder)["untrained_head"])
+        take_encoder(whole, model)
     steps = (FRESH_HEAD_STEPS if fresh else 0) if masking.head_steps is None else masking.head_steps
     if steps:
         which = "the checkpoint has no masked-LM head: a fresh one" if fresh else "the masked-LM head"
         space.reporter.say(f"{name}: {which} is fitted for {steps} steps, encoder frozen, first.")
-        _fit(space, train, folder, masking, loaded.model, steps)
+        _fit(space, train, folder, masking, whole, steps)
     try:
-        return MaskedLMHead(loaded.model, models.encoder_of(model))
+        return MaskedLMHead(whole, models.encoder_of(model))
     except (ValueError, AttributeError, TypeError) as error:
         raise ModelError(
             f"model '{space.base.id}': method '{name}' cannot use its masked-LM head ({error}). Use a 'pretrain' stage "

@@ -16,7 +16,7 @@ from ..errors import ModelError
 from ..heads import head_change, renew_head, with_labels
 from ..recipe.schema import TrainSpec
 from ..units import Sizes
-from ..vocabulary import grow
+from ..vocabulary.extend import grow
 from ..workspace import Workspace
 
 
@@ -78,11 +78,11 @@ def finished_model(space: Workspace, train: TrainSpec, folder: Path) -> Any:
 
 
 def load_base(space: Workspace, auto_class: str, config: Any) -> models.Loaded:
-    """Load the base model with one kind of head, and with rows for the words that its vocabulary was extended by."""
+    """Load the base model with one kind of head, and with rows for the tokens that its vocabulary was extended by."""
     loaded = models.load_model(auto_class, space.base, config)
-    if space.new_words:
-        grow(loaded.model, space.tokenizer, space.new_words)
-    return loaded
+    if not space.new_tokens:
+        return loaded
+    return replace(loaded, new_rows=tuple(grow(loaded.model, space.tokenizer, space.new_tokens)))
 
 
 def task_config(space: Workspace, train: TrainSpec, labels: Sequence[str]) -> Any:
@@ -133,8 +133,8 @@ def adopt_encoder(model: Any, folder: Path) -> None:
     adapter = (folder / "adapter_config.json").is_file()
     weights = load_file(folder / ("adapter_model.safetensors" if adapter else "model.safetensors"))
     if adapter:
-        own = {_saved_name(name): parameter for name, parameter in model.named_parameters() if "lora_" in name}
-        wanted = {key: value for key, value in weights.items() if "lora_" in key}
+        own = {_saved_name(name): parameter for name, parameter in model.named_parameters() if _adapts(name)}
+        wanted = {key: value for key, value in weights.items() if _adapts(key)}
     else:
         prefix = models.encoder_prefix(model)
         own = {name: parameter for name, parameter in model.named_parameters() if name.startswith(prefix)}
@@ -199,6 +199,11 @@ def adopt_model(model: Any, folder: Path) -> None:
     unknown = [key for key in weights if key not in own]
     assert not unknown, f"{folder}: {unknown[:3]}"
     model.load_state_dict({own[key]: value for key, value in weights.items()}, strict=False)
+
+
+def _adapts(name: str) -> bool:
+    """Whether a parameter under PEFT belongs to the encoder's adapters, or to its rows for new tokens."""
+    return "lora_" in name or "trainable_tokens_" in name
 
 
 def _saved_name(name: str) -> str:
