@@ -64,14 +64,16 @@ class Splits:
     notes: list[str] = field(default_factory=list)
     corpora: dict[str, Corpus] = field(default_factory=dict)
 
+    def named(self) -> dict[str, Split | Corpus]:
+        """Return each split and corpus by its role."""
+        named: dict[str, Split | Corpus] = {f"{source.role}.train": source.train for source in self.sources}
+        named |= {f"{source.role}.dev": source.dev for source in self.sources} | self.scored
+        unlabelled = {} if self.unlabelled is None else {"target.unlabelled": self.unlabelled}
+        return named | unlabelled | self.corpora
+
     def fingerprints(self) -> dict[str, str]:
         """Return the sha256 of the rows of each split and corpus."""
-        named = {f"{source.role}.train": source.train for source in self.sources}
-        named |= {f"{source.role}.dev": source.dev for source in self.sources} | self.scored
-        if self.unlabelled is not None:
-            named["target.unlabelled"] = self.unlabelled
-        prints = {name: split.fingerprint for name, split in named.items()}
-        return prints | {name: corpus.fingerprint for name, corpus in self.corpora.items()}
+        return {name: split.fingerprint for name, split in self.named().items()}
 
 
 def corpus_role(number: int) -> str:
@@ -248,7 +250,7 @@ class _Reader:
             config=file.config,
             revision=file.revision,
         )
-        self.notes.append(f"{name}: {len(corpus)} texts, which are read again from {corpus.origin} when they are used.")
+        self.notes.append(f"{name}: {len(corpus)} texts, which are read again when they are used.")
         return corpus
 
     def labelled(self, file: DataFile | None, name: str, kind: Kind) -> Split | None:

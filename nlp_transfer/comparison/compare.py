@@ -16,8 +16,11 @@ from ..checkpoints import write_text
 from ..errors import Problem, RecipeError
 from ..hardware import world_size
 from ..parts import METHODS, Known
+from ..recipe import dump
 from ..recipe.comparing import CompareSpec, StrategySpec
 from ..recipe.schema import Recipe
+from ..report.comparison import RECIPE, TABLE, report_comparison
+from ..report.page import REPORT
 from ..reporter import Reporter
 from ..strategies import SOURCE_ONLY, name_problems
 from ..verdict import verdict
@@ -25,8 +28,6 @@ from .results import JUDGE, Result, read_result
 from .runs import members, run_all
 from .search import tuned
 from .statistics import mean_ranks, simultaneous_gains
-
-TABLE = "comparison.json"
 
 
 @dataclass(frozen=True)
@@ -40,6 +41,11 @@ class Comparison:
 
     folder: Path
     summary: dict[str, Any]
+
+    @property
+    def report(self) -> Path:
+        """The page that tells what was found."""
+        return self.folder / REPORT
 
 
 def compare(
@@ -77,7 +83,7 @@ def compare(
     spec = _spec(recipe, strategies, seeds, methods)
     place = Path(folder) if folder is not None else Path(f"{recipe.output or f'runs/{recipe.name}'}-comparison")
     judged = recipe.evaluate.model_copy(update={"label_free": recipe.data.target.unlabelled is not None})
-    recipe = recipe.model_copy(update={"evaluate": judged})
+    asked, recipe = recipe, recipe.model_copy(update={"evaluate": judged})
     chosen = list(spec.strategies)
     if spec.tune is not None:
         chosen = [tuned(recipe, one, spec, place, data, reporter, methods) for one in chosen]
@@ -86,6 +92,8 @@ def compare(
     summary = summarise([read_result(member) for member in planned], spec, recipe)
     summary["tuned"] = {one.label: one.set for one in chosen} if spec.tune is not None else {}
     write_text(place / TABLE, json.dumps(summary, indent=2, ensure_ascii=False) + "\n")
+    write_text(place / RECIPE, dump(asked.model_copy(update={"compare": spec, "output": None})))
+    report_comparison(place)
     return Comparison(place, summary)
 
 
