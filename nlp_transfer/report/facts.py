@@ -150,7 +150,7 @@ def gather(record: Record) -> RunFacts:
         domains=None if record.domains is None else Domains.from_dict(record.domains),
         trainings=curves,
         selected={one["stage"]: one["selected_step"] for one in record.stages if "selected_step" in one},
-        untold=[one["stage"] for one in record.stages if _NUMBER.sub("", one["stage"]) not in logged],
+        untold=[one["stage"] for one in record.stages if one["steps"] and _NUMBER.sub("", one["stage"]) not in logged],
         data=_data(record.environment),
         notes=record.environment.get("notes", []),
         made=made_with(record.environment),

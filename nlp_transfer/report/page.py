@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +12,9 @@ if TYPE_CHECKING:
 
 REPORT = "report.html"
 
+_UNREADABLE = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]")
+"""Characters that no page may hold; data may."""
+
 
 def render(template: str, **values: Any) -> str:
     """Return a page.
@@ -19,7 +23,7 @@ def render(template: str, **values: Any) -> str:
         template: Name of a template, such as ``run.html``.
         values: What it shows. A value that it names and that is missing is an error.
     """
-    return _environment().get_template(f"{template}.j2").render(**values)
+    return _UNREADABLE.sub("\ufffd", _environment().get_template(f"{template}.j2").render(**values))
 
 
 @cache
