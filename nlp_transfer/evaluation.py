@@ -6,26 +6,27 @@ import math
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from . import runfolder
+from .calibration import reliability
 from .data.load import ORIGIN, Split
 from .guard import ADAPTED, TWIN, Candidate, Decision, called, decide
 from .hardware import is_main_process
 from .inference import Predictor, load_resolved, text_answer, token_answer, write_settings
 from .metrics import paired_difference
 from .outputs import sample_rows, units_of
+from .predictions import file_of
 from .recipe.schema import Recipe
 from .recipe.trust import GuardSpec
 from .selecting import selection_of, told
 from .selection import SCORES, score
 from .sequence import Outcome
 from .stages.model import output_of
-from .tasks.base import Score
+from .tasks.base import Score, Task
 from .tasks.ner import Ner
-from .verdict import rows_that_differ, verdict
+from .verdict import JUDGES, rows_that_differ, verdict
 from .workspace import Workspace
-
-JUDGES = ("target.test", "target.dev")
-"""Splits that the verdict is read off, the first that there is."""
 
 
 def with_settings(space: Workspace, outcome: Outcome) -> None:
@@ -57,20 +58,23 @@ def evaluate_models(space: Workspace, outcome: Outcome, folder: Path) -> dict[st
     if outcome.twin is not None:
         roles[TWIN] = outcome.twin
     scores: dict[str, dict[str, Score]] = {}
+    calibrated: dict[str, dict[str, Any] | None] = {}
     candidates: dict[str, Candidate] = {}
     for role, result in roles.items():
         source = output_of(space, result.model)
         predictor = load_resolved(source, batch_tokens=recipe.evaluate.batch_tokens, precision=recipe.train.precision)
+        logits = {name: predictor.logits(split.rows, shared=True) for name, split in splits.items()}
         scores[role] = {}
         for name, split in splits.items():
-            found, rows = _score(predictor, name, split, space)
+            found, rows = _score(predictor.task, name, split, logits[name], space)
             scores[role] |= found
             if is_main_process():
-                runfolder.write_lines(folder / "predictions" / f"{role}.{name}.jsonl", rows)
+                runfolder.write_lines(file_of(folder, role, name), rows)
+        calibrated[role] = _calibration(predictor.task, splits, logits)
         guarded = isinstance(recipe.guard, GuardSpec) and outcome.twin is not None
         if guarded or recipe.evaluate.label_free:
             candidates[role] = _candidate(predictor, space, scores[role]["source.dev"])
-    metrics = _metrics(recipe, space.task.headline, scores) | _target_labels(space)
+    metrics = _metrics(recipe, space.task.headline, scores) | _target_labels(space) | {"calibration": calibrated}
     if recipe.evaluate.label_free:
         metrics["label_free"] = {role: label_free(candidate) for role, candidate in candidates.items()}
     if isinstance(recipe.guard, GuardSpec) and len(candidates) > 1:
@@ -130,12 +134,29 @@ def _say(decision: Decision, space: Workspace) -> None:
         space.reporter.say(text)
 
 
+def _calibration(task: Task, splits: dict[str, Split], logits: dict[str, list[np.ndarray]]) -> dict[str, Any] | None:
+    """How far confidence is from the share of right answers, as it is and under the temperature of source dev.
+
+    None of a model whose outputs are not finite numbers.
+    """
+    if not all(np.isfinite(row).all() for rows in logits.values() for row in rows):
+        return None
+    temperature = task.temperature(splits["source.dev"].rows, logits["source.dev"])
+    found: dict[str, Any] = {"temperature": round(temperature, 4), "splits": {}}
+    for name, split in splits.items():
+        answers, gold = task.answer(logits[name]), task.gold(split.rows)
+        found["splits"][name] = {
+            kind: reliability(*task.confidences(gold, answers, logits[name], divisor)).to_dict()
+            for kind, divisor in (("plain", 1.0), ("scaled", temperature))
+        }
+    return found
+
+
 def _score(
-    predictor: Predictor, name: str, split: Split, space: Workspace
+    task: Task, name: str, split: Split, logits: list[np.ndarray], space: Workspace
 ) -> tuple[dict[str, Score], list[dict[str, Any]]]:
     """Return the scores of a split (of several source domains also each one's) and its predictions."""
-    task, settings = predictor.task, space.recipe.evaluate
-    logits = predictor.logits(split.rows, shared=True)
+    settings = space.recipe.evaluate
     answers, gold = task.answer(logits), task.gold(split.rows)
     sources = _sources_of_rows(split, space)
     parts = {name: range(len(split))} | {

@@ -75,14 +75,17 @@ class Splits:
             return []
         return sorted({*distinct_labels(self.target_train)} - {*distinct_labels(self.train)})
 
-    def fingerprints(self) -> dict[str, str]:
-        """Return the sha256 of the rows of each split and corpus."""
-        named = {f"{source.role}.train": source.train for source in self.sources}
+    def named(self) -> dict[str, Split | Corpus]:
+        """Return each split and corpus by its role."""
+        named: dict[str, Split | Corpus] = {f"{source.role}.train": source.train for source in self.sources}
         named |= {f"{source.role}.dev": source.dev for source in self.sources} | self.scored
         for name, split in (("target.unlabelled", self.unlabelled), ("target.train", self.target_train)):
             named |= {} if split is None else {name: split}
-        prints = {name: split.fingerprint for name, split in named.items()}
-        return prints | {name: corpus.fingerprint for name, corpus in self.corpora.items()}
+        return named | self.corpora
+
+    def fingerprints(self) -> dict[str, str]:
+        """Return the sha256 of the rows of each split and corpus."""
+        return {name: split.fingerprint for name, split in self.named().items()}
 
 
 def corpus_role(number: int) -> str:
@@ -311,7 +314,7 @@ class _Reader:
             config=file.config,
             revision=file.revision,
         )
-        self.notes.append(f"{name}: {len(corpus)} texts, which are read again from {corpus.origin} when they are used.")
+        self.notes.append(f"{name}: {len(corpus)} texts, which are read again when they are used.")
         return corpus
 
     def labelled(

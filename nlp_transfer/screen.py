@@ -44,8 +44,9 @@ def show_run(result: RunResult, recipe: Recipe) -> None:
     from .conclusions import conclusions
 
     told = [line for text in conclusions(result.metrics) for line in (text, "")]
-    place = f"Run folder: {result.folder}"
-    show("", score_table(result.metrics), "", *told, place, "", "Next:", *next_commands(result, recipe))
+    report = [f"Report: {result.report}"] if result.report.is_file() else []
+    places = [f"Run folder: {result.folder}", *report]
+    show("", score_table(result.metrics), "", *told, *places, "", "Next:", *next_commands(result, recipe))
 
 
 def score_table(metrics: Mapping[str, Any]) -> Table:
@@ -72,6 +73,8 @@ def score_table(metrics: Mapping[str, Any]) -> Table:
 
 def show_comparison(comparison: Comparison) -> None:
     """Print what a comparison found: a line for each strategy, the pick, and where the runs lie."""
+    from .conclusions import comparison_words
+
     show(
         "",
         comparison_table(comparison.summary),
@@ -79,6 +82,7 @@ def show_comparison(comparison: Comparison) -> None:
         *comparison_words(comparison.summary),
         "",
         f"Folder: {comparison.folder}",
+        f"Report: {comparison.report}",
     )
 
 
@@ -105,19 +109,6 @@ def comparison_table(summary: Mapping[str, Any]) -> Table:
         rows.append([marked, *scores, gain, kept, f"{entry['mean_rank']:.2f}", *cost])
     header = ["strategy", *splits, "gain over its twin", "kept by the guard", "mean rank", "steps", "seconds", "MiB"]
     return _table(title, header, rows)
-
-
-def comparison_words(summary: Mapping[str, Any]) -> list[str]:
-    """Return which strategy is picked and by what, and how far that is from the best where labels tell."""
-    lines = [f"Picked without target labels (mean rank of {', '.join(summary['picks_by'])}): {summary['picked']}."]
-    taught = ", ".join(f"{name} {rows}" for name, rows in summary.get("target_labels", {}).items())
-    lines += [f"Labelled target rows that were trained on: {taught}."] if taught else []
-    if "best" in summary:
-        lines.append(
-            f"Best on target.test: {summary['best']}; the pick is {summary['regret']:.3f} below it. Do not choose by "
-            "this: what is best on a test split is best there by chance, too."
-        )
-    return lines
 
 
 def _mean_text(score: Mapping[str, Any]) -> str:

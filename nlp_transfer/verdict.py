@@ -13,6 +13,9 @@ from .intervals import Interval, Statistic, paired_difference, resampled_sums
 
 HELPED, NO_EVIDENCE, HURT = "helped", "no evidence", "hurt"
 
+JUDGES = ("target.test", "target.dev")
+"""Splits that the verdict is read off, the first that there is."""
+
 
 def verdict(difference: Interval, differing: int, confidence: float = 0.95) -> str:
     """Return ``helped`` or ``hurt`` where the whole interval lies on one side of 0, else ``no evidence``.

@@ -10,13 +10,14 @@ from typing import Any
 import numpy as np
 import pytest
 from helpers import Listener, data_of, recipe_data
+from pages import read_page
 
 from nlp_transfer.comparison import runs
 from nlp_transfer.comparison.compare import Comparison, compare
 from nlp_transfer.comparison.statistics import mean_ranks, simultaneous_gains
 from nlp_transfer.errors import RecipeError, RunBusyError, RunError
 from nlp_transfer.intervals import ratio
-from nlp_transfer.parts import recipe_from
+from nlp_transfer.parts import load_recipe, recipe_from
 from nlp_transfer.recipe.comparing import StrategySpec
 from nlp_transfer.recipe.schema import Part
 from nlp_transfer.running import RunResult
@@ -135,6 +136,20 @@ def test_every_strategy_and_seed_has_its_run(compared: tuple[Path, dict[str, Any
     assert found == {f"{name}/{seed}" for name in ("source_only", "dann", "frozen") for seed in (1, 2)}
     assert json.loads((folder / "comparison.json").read_text()) == summary
     assert list(summary["strategies"]) == ["source_only", "dann", "frozen"]
+
+
+def test_its_report_tells_what_was_found(compared: tuple[Path, dict[str, Any], Listener]) -> None:
+    folder, summary, _ = compared
+    page = read_page((folder / "report.html").read_text(encoding="utf8"))
+    for name, entry in summary["strategies"].items():
+        for value in entry["scores"]["target.test"]["values"]:
+            assert f"{value:.3f}" in page.text, name
+    again = load_recipe(folder / "compare.yaml")
+    assert again.compare is not None and again.output is None
+    assert ([one.label for one in again.compare.strategies], again.compare.seeds) == (
+        list(summary["strategies"]),
+        [1, 2],
+    )
 
 
 def test_the_twin_is_trained_once_a_seed(compared: tuple[Path, dict[str, Any], Listener]) -> None:

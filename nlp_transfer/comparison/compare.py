@@ -16,8 +16,11 @@ from ..checkpoints import write_text
 from ..errors import Problem, RecipeError
 from ..hardware import world_size
 from ..parts import METHODS, Known
+from ..recipe import dump
 from ..recipe.comparing import CompareSpec, StrategySpec
 from ..recipe.schema import Recipe
+from ..report.comparison import RECIPE, TABLE, report_comparison
+from ..report.page import REPORT
 from ..reporter import Reporter
 from ..strategies import SOURCE_ONLY, name_problems
 from ..verdict import rows_that_differ, verdict
@@ -26,8 +29,6 @@ from .results import JUDGE, Result, read_result
 from .runs import members, run_all
 from .search import studied, tuned
 from .statistics import mean_ranks, simultaneous_gains
-
-TABLE = "comparison.json"
 
 
 @dataclass(frozen=True)
@@ -41,6 +42,11 @@ class Comparison:
 
     folder: Path
     summary: dict[str, Any]
+
+    @property
+    def report(self) -> Path:
+        """The page that tells what was found."""
+        return self.folder / REPORT
 
 
 def compare(
@@ -78,7 +84,7 @@ def compare(
     spec = _spec(recipe, strategies, seeds, methods)
     place = Path(folder) if folder is not None else Path(f"{recipe.output or f'runs/{recipe.name}'}-comparison")
     judged = recipe.evaluate.model_copy(update={"label_free": recipe.data.target.has_text})
-    recipe = recipe.model_copy(update={"evaluate": judged})
+    asked, recipe = recipe, recipe.model_copy(update={"evaluate": judged})
     chosen = list(spec.strategies)
     if spec.tune is not None:
         check_claims([studied(recipe, one, spec, place, methods) for one in chosen], place)
@@ -90,6 +96,8 @@ def compare(
     summary = summarise([read_result(member) for member in planned], spec, recipe)
     summary["tuned"] = {one.label: one.set for one in chosen} if spec.tune is not None else {}
     write_text(place / TABLE, json.dumps(summary, indent=2, ensure_ascii=False) + "\n")
+    write_text(place / RECIPE, dump(asked.model_copy(update={"compare": spec, "output": None})))
+    report_comparison(place)
     return Comparison(place, summary)
 
 

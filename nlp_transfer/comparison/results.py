@@ -10,9 +10,9 @@ import numpy as np
 
 from ..guard import ADAPTED, TWIN
 from ..parts import build_task
+from ..predictions import answer_of, read_answers
 from ..recipe.schema import Recipe
 from ..tasks.base import Score, Task
-from ..tasks.ner import Ner
 from .runs import COST, Member
 
 JUDGE = "target.test"
@@ -97,17 +97,10 @@ def read_result(member: Member) -> Result:
 def _score(member: Member, role: str) -> Score:
     """Score the answers that a run has written, as the run itself did."""
     task = _task(member.recipe, json.loads((member.folder / "model" / "config.json").read_text(encoding="utf8")))
-    lines = (member.folder / "predictions" / f"{role}.{JUDGE}.jsonl").read_text(encoding="utf8").splitlines()
-    rows = [json.loads(line) for line in lines]
-    return task.score([row["gold"] for row in rows], [_answer(task, row) for row in rows], 0.95, 100)
+    rows = read_answers(member.folder, role, JUDGE)
+    return task.score([row["gold"] for row in rows], [answer_of(row) for row in rows], 0.95, 100)
 
 
 def _task(recipe: Recipe, config: dict[str, Any]) -> Task:
     names = config["id2label"]
     return build_task(recipe.task, [names[key] for key in sorted(names, key=int)])
-
-
-def _answer(task: Task, row: dict[str, Any]) -> Any:
-    if isinstance(task, Ner):
-        return [word["tag"] for word in row["words"]]
-    return row["labels"] if "labels" in row else row["label"]

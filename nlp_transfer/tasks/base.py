@@ -200,6 +200,23 @@ class Task(ABC):
         """Return the temperature that calibrates combined logits on labelled rows; see :mod:`..calibration`."""
 
     @abstractmethod
+    def confidences(
+        self, gold: Sequence[Any], answers: Sequence[Any], logits: list[np.ndarray], temperature: float = 1.0
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Return how sure the model is of each of its answers, and which of them are right.
+
+        Args:
+            gold: Gold labels of rows.
+            answers: What :meth:`answer` gave for them.
+            logits: Their combined logits.
+            temperature: What the logits are divided by.
+
+        Returns:
+            Probability (U,) of the answer that was given, and whether it is right: for each text, for each label of a
+            text that may have several (given or not), or for each word that the model has read.
+        """
+
+    @abstractmethod
     def guess(self, logits: list[np.ndarray], temperature: float, rule: Rule) -> list[PseudoLabel]:
         """Answer for unlabelled rows, and choose which answers are trusted as labels.
 

@@ -149,6 +149,15 @@ class Classification(Task):
         """Fit one temperature to whole texts."""
         return fit_temperature(np.stack(logits), self._targets(rows))
 
+    def confidences(
+        self, gold: Sequence[Any], answers: Sequence[Any], logits: list[np.ndarray], temperature: float = 1.0
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """The probability of each text's label."""
+        given_N = [self.index[answer] for answer in answers]
+        probabilities_NC = softmax(np.stack(logits) / temperature)
+        right_N = np.array([truth == answer for truth, answer in zip(gold, answers, strict=True)])
+        return probabilities_NC[np.arange(len(given_N)), given_N], right_N
+
     def guess(self, logits: list[np.ndarray], temperature: float, rule: Rule) -> list[PseudoLabel]:
         """The most probable label of each text, with its probability."""
         answers = self.answer(logits)
@@ -262,6 +271,16 @@ class MultiLabel(Classification):
     def temperature(self, rows: datasets.Dataset, logits: list[np.ndarray]) -> float:
         """Fit one temperature to the decisions about all labels."""
         return fit_binary_temperature(np.stack(logits), self._targets(rows))
+
+    def confidences(
+        self, gold: Sequence[Any], answers: Sequence[Any], logits: list[np.ndarray], temperature: float = 1.0
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """The probability of each label where it is given, and its complement where it is not."""
+        given_NC, truth_NC = (
+            np.array([[label in labels for label in self.labels] for labels in rows]) for rows in (answers, gold)
+        )
+        yes_NC = sigmoid(np.stack(logits) / temperature)
+        return np.where(given_NC, yes_NC, 1 - yes_NC).ravel(), (given_NC == truth_NC).ravel()
 
     def guess(self, logits: list[np.ndarray], temperature: float, rule: Rule) -> list[PseudoLabel]:
         """Decide about each label of each text, and choose label by label which decisions are trusted.
