@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from .objectives import TaskObjective
     from .parts import METHODS, load_recipe, recipe_from
     from .recipe import Recipe, resolve
+    from .report.write import write_report
     from .running import RunResult, run
     from .streaming import predict_file
     from .tasks.classification import Classification, MultiLabel
@@ -80,6 +81,7 @@ __all__ = [
     "recipe_from",
     "resolve",
     "run",
+    "write_report",
 ]
 
 _HOMES = {
@@ -100,6 +102,7 @@ _HOMES = {
     "objectives": ("TaskObjective",),
     "parts": ("METHODS", "load_recipe", "recipe_from"),
     "recipe": ("Recipe", "resolve"),
+    "report.write": ("write_report",),
     "running": ("RunResult", "run"),
     "streaming": ("predict_file",),
     "tasks.classification": ("Classification", "MultiLabel"),

@@ -59,7 +59,7 @@ class Bar(transformers.TrainerCallback):
     ) -> None:
         """Say the score that selects the checkpoint."""
         name = args.metric_for_best_model
-        if metrics is not None and name in metrics:
+        if metrics is not None and name is not None and name in metrics:
             own = name.removeprefix("eval_")
             where = "" if own.startswith(("target_", "oracle_")) else "source dev "
             score = f"{where}{own} {metrics[name]:.4f}"

@@ -5,12 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from . import parts
+from . import models, parts
 from .conclusions import conclusions, interval_text
-from .guard import ADAPTED
+from .guard import ADAPTED, TWIN, called
 from .methods.mean_teacher import MeanTeacher
-from .recipe.schema import PretrainStage, Recipe, SelfTrainStage
-from .selecting import is_oracle
+from .recipe.schema import AnyStage, FinetuneStage, PretrainStage, Recipe, SelfTrainStage
+from .selecting import LAST_STEP, SOURCE_DEV, is_oracle, told
 from .stages.base import StageResult
 from .workspace import Workspace
 
@@ -34,24 +34,26 @@ def card_text(
     lines = [
         f"# {recipe.name}",
         "",
-        f"{_what(recipe, metrics)} Base model: {_base(space)}. Labels: {', '.join(space.task.labels)}.",
+        f"{_what(space, metrics)} Base model: {_base(space)}. Labels: {', '.join(space.task.labels)}.",
         "",
         "## Scores",
         "",
         *score_rows(metrics),
         "",
-        f"{metrics['headline']} with {metrics['confidence']:.0%} bootstrap intervals over rows. The checkpoint was "
-        f"selected on {metrics['selection']}{_labels_used(metrics)}.",
+        f"{metrics['headline']} with {metrics['confidence']:.0%} bootstrap intervals over rows. {_selected(metrics)}"
+        f"{_labels_used(metrics)}.",
         *(line for told in conclusions(metrics) for line in ("", told)),
         "",
         "## How it was made",
         "",
+        *_not_kept(recipe, metrics),
         f"- tuning: {_part(recipe.tuning)}",
         *_source_lines(space),
-        f"- stages: {', '.join(stage.name for stage in recipe.stages)}",
+        *_map_lines(recipe),
+        f"- stages: {', '.join(map(_stage, recipe.stages))}",
         *[f"- method: {_part(part)} — {space.methods[part.name].citation}" for part in recipe.methods],
         *[f"- pretraining ({name}): {parts.PRETRAININGS[name].citation}" for name in _objectives(recipe)],
-        *([f"- self-training: {SELF_TRAINING}"] if any(isinstance(s, SelfTrainStage) for s in recipe.stages) else []),
+        *[f"- self-training: {_self_training(s)}" for s in recipe.stages if isinstance(s, SelfTrainStage)],
         *([f"- mean teacher: {MeanTeacher.citation}"] if any(_teaches(stage) for stage in recipe.stages) else []),
         *[f"- {name}: {r.facts.get('steps')} steps, {r.facts.get('seconds')} s" for name, r in results.items()],
         *[f"- {role}: sha256 of the rows {value[:16]}…" for role, value in record["data"].items()],
@@ -66,7 +68,8 @@ def card_text(
         'print(predictor(["a text"]))',
         "```",
         "",
-        f"`model/` is plain Hugging Face: it also loads without nlp_transfer, by `{_plain_loading(space)}`.",
+        f"`model/` is plain Hugging Face: it also loads without nlp_transfer, by `{_plain_loading(space)}`"
+        f"{_where_base_is(space)}.",
         "",
     ]
     return "\n".join(lines)
@@ -77,7 +80,8 @@ def score_rows(metrics: dict[str, Any]) -> list[str]:
     roles = list(metrics["scores"])
     splits = list(metrics["scores"][roles[0]])
     gain = metrics.get("gain")
-    header = ["split", *roles, *(["gain"] if gain else [])]
+    names = [called(role, metrics.get("target_labels")) for role in roles]
+    header = ["split", *names, *(["gain"] if gain else [])]
     rows = [f"| {' | '.join(header)} |", f"|{'---|' * len(header)}"]
     for split in splits:
         cells = [interval_text(metrics["scores"][role][split]["interval"]) for role in roles]
@@ -92,21 +96,73 @@ def _plain_loading(space: Workspace) -> str:
     kind, labels = space.task.auto_class, ""
     if space.recipe.tuning.name == "lora":
         # PEFT takes two labels for granted where it is not told.
-        kind, labels = kind.replace("AutoModel", "AutoPeftModel"), f", num_labels={len(space.task.labels)}"
+        count, own = len(space.task.labels), models.label_names(space.base)
+        kind, labels = kind.replace("AutoModel", "AutoPeftModel"), f", num_labels={count}"
+        # The adapter brings its own head, but that of the base is read first.
+        labels += ", ignore_mismatched_sizes=True" if own is not None and len(own) != count else ""
     return f'{kind}.from_pretrained("path/to/this/run/model"{labels})'
 
 
+def _where_base_is(space: Workspace) -> str:
+    """Say what the adapter of a local model needs to be loaded elsewhere."""
+    local = space.recipe.tuning.name == "lora" and Path(space.base.id).expanduser().is_dir()
+    return ", with its base model at the path that `adapter_config.json` names" if local else ""
+
+
+def _selected(metrics: dict[str, Any]) -> str:
+    """Say which score chose the checkpoints: the twin's is always source dev, or none."""
+    chosen = metrics["selection"]
+    if chosen == told(LAST_STEP):
+        return f"The checkpoint is that of the {chosen}"
+    if chosen == told(SOURCE_DEV):
+        return f"The checkpoint was selected on {chosen}"
+    twin = called(TWIN, metrics.get("target_labels"))
+    beside = f", the {twin} model's on source dev" if TWIN in metrics["scores"] else ""
+    return f"The adapted model's checkpoint was selected on {chosen}{beside}"
+
+
 def _labels_used(metrics: dict[str, Any]) -> str:
-    return "" if is_oracle(metrics["selection"]) else "; target labels were used for the final scores only"
+    if is_oracle(metrics["selection"]):
+        return ""
+    if metrics.get("target_labels") is not None:
+        return "; target labels other than those trained on were used for the final scores only"
+    labelled = any(split.startswith("target.") for scores in metrics["scores"].values() for split in scores)
+    return "; target labels were used for the final scores only" if labelled else "; no target labels were used"
 
 
-def _what(recipe: Recipe, metrics: dict[str, Any]) -> str:
+def _what(space: Workspace, metrics: dict[str, Any]) -> str:
+    recipe = space.recipe
     kind = {"ner": "Named-entity tagger", "sentiment": "Sentiment classifier"}.get(recipe.task.name, "Text classifier")
     if metrics["kept"] == ADAPTED:
-        return f"{kind}, adapted to a target domain."
+        adapted = (
+            "adapted to a target domain" if _reads_target(space) else "trained without any text of a target domain"
+        )
+        return f"{kind}, {adapted}."
     rejected = "; the adapted model was not kept, see below" if recipe.adapts else ""
     domains = "domain" if len(recipe.data.sources) == 1 else "domains"
-    return f"{kind}, trained on the source {domains} only{rejected}."
+    named = {stage.on for stage in recipe.finetunes}
+    rows = {"source": f"the source {domains} only", "target": "labelled rows of the target domain"}
+    both = f"the source {domains} and labelled rows of the target"
+    return f"{kind}, trained on {rows.get(named.pop(), both) if len(named) == 1 else both}{rejected}."
+
+
+def _stage(stage: AnyStage) -> str:
+    if not isinstance(stage, FinetuneStage) or stage.on == "source":
+        return stage.name
+    share = "" if stage.target_share is None else f", the target drawn with a share of {stage.target_share:g}"
+    return f"{stage.name} on {stage.on}{share}"
+
+
+def _map_lines(recipe: Recipe) -> list[str]:
+    """Say which labels were renamed: the scores are those of the new names."""
+    maps = {role: source.label_map for role, source in recipe.data.sources.items()}
+    maps["target"] = recipe.data.target.label_map
+    return [
+        f"- labels of {role} renamed: "
+        + ", ".join(f"{old} → {'dropped' if new is None else new}" for old, new in names.items())
+        for role, names in maps.items()
+        if names
+    ]
 
 
 def _source_lines(space: Workspace) -> list[str]:
@@ -116,6 +172,37 @@ def _source_lines(space: Workspace) -> list[str]:
         return []
     told = ", ".join(f"{source.name} ({len(source.train)} rows)" for source in sources)
     return [f"- source domains, each with the same share of every batch: {told}"]
+
+
+def _reads_target(space: Workspace) -> bool:
+    """Whether anything in the training or selection of the adapted model looked at text of the target."""
+    recipe = space.recipe
+    return (
+        any(space.methods[part.name].needs_target for part in recipe.methods)
+        or recipe.selection.name != SOURCE_DEV
+        or recipe.model.extend_vocabulary is not None
+        or any(isinstance(stage, SelfTrainStage) for stage in recipe.stages)
+        or any(_pretrains_on_target(stage) for stage in recipe.stages if isinstance(stage, PretrainStage))
+    )
+
+
+def _pretrains_on_target(stage: PretrainStage) -> bool:
+    choice = None if stage.corpus is None else stage.corpus.choose
+    return stage.text in ("target", "both") or (choice is not None and choice.like == "target")
+
+
+def _not_kept(recipe: Recipe, metrics: dict[str, Any]) -> list[str]:
+    """Say whose making is told, where it is not that of the model that comes with the card."""
+    if not recipe.adapts or metrics["kept"] == ADAPTED:
+        return []
+    return [
+        "`model/` was fine-tuned on source rows alone. The methods and other stages are those of the other one.",
+        "",
+    ]
+
+
+def _self_training(stage: SelfTrainStage) -> str:
+    return SELF_TRAINING if stage.class_balanced else f"without class balance; after {SELF_TRAINING}"
 
 
 def _teaches(stage: Any) -> bool:

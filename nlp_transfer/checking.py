@@ -51,8 +51,8 @@ def _described(recipe: Recipe, splits: Splits) -> dict[str, Any]:
         for source in splits.sources
         for key, split in (("train", source.train), ("dev", source.dev))
     }
-    if splits.unlabelled is not None:
-        named["target.unlabelled"] = splits.unlabelled
+    for name, split in (("target.unlabelled", splits.unlabelled), ("target.train", splits.target_train)):
+        named |= {} if split is None else {name: split}
     described = describe(named | splits.scored, lambda texts: _lengths(space, texts), space.limits.max_length)
     model = {"id": space.base.id, "note": space.base.note}
     return described | {"notes": splits.notes, "model": model, "truncates": space.limits.truncate}

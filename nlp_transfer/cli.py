@@ -248,6 +248,17 @@ def _index(column: str | None) -> int | None:
     return int(column) if column is not None and column.removeprefix("-").isdecimal() else None
 
 
+@app.command("report")
+@_plain()
+def report_command(
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="Folder of a finished run or comparison.")],
+) -> None:
+    """Write report.html of a run or a comparison again."""
+    from .report.write import write_report
+
+    print(write_report(folder))
+
+
 @app.command("schema")
 @_plain()
 def schema_command() -> None:

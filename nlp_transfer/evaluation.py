@@ -6,26 +6,27 @@ import math
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from . import runfolder
+from .calibration import reliability
 from .data.load import ORIGIN, Split
-from .guard import ADAPTED, TWIN, Candidate, Decision, decide
+from .guard import ADAPTED, TWIN, Candidate, Decision, called, decide
 from .hardware import is_main_process
 from .inference import Predictor, load_resolved, text_answer, token_answer, write_settings
 from .metrics import paired_difference
 from .outputs import sample_rows, units_of
+from .predictions import file_of
 from .recipe.schema import Recipe
 from .recipe.trust import GuardSpec
-from .selecting import told
+from .selecting import selection_of, told
 from .selection import SCORES, score
 from .sequence import Outcome
 from .stages.model import output_of
-from .tasks.base import Score
+from .tasks.base import Score, Task
 from .tasks.ner import Ner
-from .verdict import verdict
+from .verdict import JUDGES, rows_that_differ, verdict
 from .workspace import Workspace
-
-JUDGES = ("target.test", "target.dev")
-"""Splits that the verdict is read off, the first that there is."""
 
 
 def with_settings(space: Workspace, outcome: Outcome) -> None:
@@ -34,7 +35,8 @@ def with_settings(space: Workspace, outcome: Outcome) -> None:
         if "task" in result.facts:
             # Thresholds belong to the model that they were tuned for.
             space.task.restore(result.facts["task"])
-            write_settings(result.model, space.task, space.limits, space.recipe.task.polarity)
+            recipe = space.recipe
+            write_settings(result.model, space.task, space.limits, recipe.task.polarity, recipe.data.target.label_map)
 
 
 def evaluate_models(space: Workspace, outcome: Outcome, folder: Path) -> dict[str, Any]:
@@ -56,20 +58,23 @@ def evaluate_models(space: Workspace, outcome: Outcome, folder: Path) -> dict[st
     if outcome.twin is not None:
         roles[TWIN] = outcome.twin
     scores: dict[str, dict[str, Score]] = {}
+    calibrated: dict[str, dict[str, Any] | None] = {}
     candidates: dict[str, Candidate] = {}
     for role, result in roles.items():
         source = output_of(space, result.model)
         predictor = load_resolved(source, batch_tokens=recipe.evaluate.batch_tokens, precision=recipe.train.precision)
+        logits = {name: predictor.logits(split.rows, shared=True) for name, split in splits.items()}
         scores[role] = {}
         for name, split in splits.items():
-            found, rows = _score(predictor, name, split, space)
+            found, rows = _score(predictor.task, name, split, logits[name], space)
             scores[role] |= found
             if is_main_process():
-                runfolder.write_lines(folder / "predictions" / f"{role}.{name}.jsonl", rows)
+                runfolder.write_lines(file_of(folder, role, name), rows)
+        calibrated[role] = _calibration(predictor.task, splits, logits)
         guarded = isinstance(recipe.guard, GuardSpec) and outcome.twin is not None
         if guarded or recipe.evaluate.label_free:
             candidates[role] = _candidate(predictor, space, scores[role]["source.dev"])
-    metrics = _metrics(recipe, space.task.headline, scores)
+    metrics = _metrics(recipe, space.task.headline, scores) | _target_labels(space) | {"calibration": calibrated}
     if recipe.evaluate.label_free:
         metrics["label_free"] = {role: label_free(candidate) for role, candidate in candidates.items()}
     if isinstance(recipe.guard, GuardSpec) and len(candidates) > 1:
@@ -110,20 +115,48 @@ def label_free(candidate: Candidate) -> dict[str, float | None]:
     return {name: round(value, 6) if math.isfinite(value) else None for name, value in found.items()}
 
 
+def _target_labels(space: Workspace) -> dict[str, Any]:
+    """What selected the checkpoint, and which labelled target rows were trained on, if any."""
+    recipe, splits = space.recipe, space.splits
+    found: dict[str, Any] = {"selection": told(selection_of(recipe, splits, recipe.finetunes[-1]))}
+    if recipe.uses_target_labels and splits.target_train is not None:
+        stages = [stage.on for stage in recipe.finetunes]
+        found["target_labels"] = {"rows": len(splits.target_train), "stages": stages}
+    return found
+
+
 def _say(decision: Decision, space: Workspace) -> None:
-    text = f"guard: the {decision.kept} model is kept. {' '.join(decision.reasons)}"
+    kept = called(decision.kept, space.recipe.uses_target_labels)
+    text = f"guard: the {kept} model is kept. {' '.join(decision.reasons)}"
     if decision.kept == TWIN:
         space.reporter.warn(f"{text} With guard: false the adapted one is kept whatever happens.")
     else:
         space.reporter.say(text)
 
 
+def _calibration(task: Task, splits: dict[str, Split], logits: dict[str, list[np.ndarray]]) -> dict[str, Any] | None:
+    """How far confidence is from the share of right answers, as it is and under the temperature of source dev.
+
+    None of a model whose outputs are not finite numbers.
+    """
+    if not all(np.isfinite(row).all() for rows in logits.values() for row in rows):
+        return None
+    temperature = task.temperature(splits["source.dev"].rows, logits["source.dev"])
+    found: dict[str, Any] = {"temperature": round(temperature, 4), "splits": {}}
+    for name, split in splits.items():
+        answers, gold = task.answer(logits[name]), task.gold(split.rows)
+        found["splits"][name] = {
+            kind: reliability(*task.confidences(gold, answers, logits[name], divisor)).to_dict()
+            for kind, divisor in (("plain", 1.0), ("scaled", temperature))
+        }
+    return found
+
+
 def _score(
-    predictor: Predictor, name: str, split: Split, space: Workspace
+    task: Task, name: str, split: Split, logits: list[np.ndarray], space: Workspace
 ) -> tuple[dict[str, Score], list[dict[str, Any]]]:
     """Return the scores of a split (of several source domains also each one's) and its predictions."""
-    task, settings = predictor.task, space.recipe.evaluate
-    logits = predictor.logits(split.rows, shared=True)
+    settings = space.recipe.evaluate
     answers, gold = task.answer(logits), task.gold(split.rows)
     sources = _sources_of_rows(split, space)
     parts = {name: range(len(split))} | {
@@ -158,7 +191,6 @@ def _metrics(recipe: Recipe, headline: str, scores: dict[str, dict[str, Score]])
     metrics: dict[str, Any] = {
         "headline": headline,
         "confidence": recipe.evaluate.confidence,
-        "selection": told(recipe.selection.name),
         "kept": ADAPTED if ADAPTED in scores else TWIN,
         "scores": {
             role: {name: {"interval": score.interval.to_dict(), **score.metrics} for name, score in by_split.items()}
@@ -179,5 +211,12 @@ def _metrics(recipe: Recipe, headline: str, scores: dict[str, dict[str, Score]])
         metrics["gain"] = {name: interval.to_dict() for name, interval in gain.items()}
         judged = [name for name in JUDGES if name in gain]
         if judged:
-            metrics["verdict"] = {"split": judged[0], "verdict": verdict(gain[judged[0]]), **metrics["gain"][judged[0]]}
+            judge = judged[0]
+            differing = rows_that_differ(scores[ADAPTED][judge].counts_NK, scores[TWIN][judge].counts_NK)
+            metrics["verdict"] = {
+                "split": judge,
+                "verdict": verdict(gain[judge], differing, recipe.evaluate.confidence),
+                "rows_that_differ": differing,
+                **metrics["gain"][judge],
+            }
     return metrics

@@ -11,7 +11,7 @@ models on unlabelled target text. The twin is kept where the adapted model
 The evidence is three scores of :mod:`nlp_transfer.selection`, each of which may vote for or against the adapted model.
 Musgrave et al. (arXiv 2208.07360) find that accuracy on the source, which bounds the loss above, is hard to beat as a
 single validator, that BNM and ClassAMI are the ones to turn to where it fails, and that which is best differs from
-method to method. So several must agree, from different sides: ``bnm`` (certain and diverse predictions), ``class_ami``
+method to method. So there are several, from different sides: ``bnm`` (certain and diverse predictions), ``class_ami``
 (predictions follow the clusters of the features) and ``dev`` (fewer errors on source units that look like target).
 Entropy does not vote, for a collapsed model has the lowest, nor does information maximisation, which says what BNM
 says. Overconfidence alone raises BNM, and there are methods that train for it: the evidence favours the adapted model
@@ -36,6 +36,7 @@ from .selection import Units, density_ratios, score
 
 ADAPTED = "adapted"
 TWIN = "source-only"
+LABELS_ONLY = "labels-only"
 
 EVIDENCE = ("bnm", "class_ami", "dev")
 RESTS_ON_CONFIDENCE = {"bnm"}
@@ -88,6 +89,16 @@ class Decision:
     def to_dict(self) -> dict[str, Any]:
         """Return what ``metrics.json`` holds."""
         return {"kept": self.kept, "reasons": self.reasons, **self.numbers}
+
+
+def called(role: str, target_labels: Any) -> str:
+    """Return what a model is called where people read: a twin that learns target labels is not source-only.
+
+    Args:
+        role: ``adapted`` or ``source-only``, as files and keys have it.
+        target_labels: Whatever tells that labelled target rows were trained on; nothing if they were not.
+    """
+    return LABELS_ONLY if role == TWIN and target_labels else role
 
 
 def decide(adapted: Candidate, twin: Candidate, labels: Sequence[str], spec: GuardSpec) -> Decision:
@@ -186,7 +197,8 @@ def _strength_faults(adapted: Candidate, twin: Candidate, spec: GuardSpec) -> li
             f"Collapsed, confidence is gone: {own:.3f} on target text, where the twin has {other:.3f} and chance is "
             f"{chance:.3f}."
         )
-    lost = twin.source_dev - adapted.source_dev
+    # 0.93 − 0.88 is more than 0.05 to a computer.
+    lost = _rounded(twin.source_dev - adapted.source_dev)
     if lost > spec.max_source_loss:
         found.append(
             f"Source dev has got worse by {lost:.3f} ({adapted.source_dev:.3f}, the twin {twin.source_dev:.3f})."

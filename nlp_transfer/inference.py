@@ -11,7 +11,7 @@ import json
 import re
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +19,12 @@ import datasets
 import numpy as np
 
 from . import models
-from .data.load import load_split
+from .data.label_map import LabelMap, map_labels
+from .data.load import Split, load_split
 from .data.spans import words as split_words
 from .data.tags import to_spans
 from .data.windows import Limits
-from .errors import ModelError
+from .errors import DataError, ModelError, Problem
 from .forward import window_logits
 from .hardware import choose_precision, default_device
 from .recipe.schema import Columns
@@ -52,6 +53,7 @@ class Predictor:
         batch_tokens: Most padded tokens in one forward pass.
         bf16: Compute in bfloat16.
         polarity: Which raw labels mean what, for the scoring of rows with raw labels.
+        label_map: New names for the labels of target rows, which rows that are scored are taken for.
     """
 
     model: Any
@@ -60,7 +62,8 @@ class Predictor:
     limits: Limits
     batch_tokens: int = 2048
     bf16: bool = False
-    polarity: dict[str, str | None] | None = None
+    polarity: LabelMap | None = None
+    label_map: LabelMap | None = None
 
     def __call__(self, texts: str | Sequence[str]) -> list[dict[str, Any]]:
         """Answer for some texts.
@@ -173,13 +176,16 @@ def token_answer(
     return result if text.strip() else result | {"empty": True}
 
 
-def write_settings(folder: Path, task: Task, limits: Limits, polarity: dict[str, str | None] | None = None) -> None:
+def write_settings(
+    folder: Path, task: Task, limits: Limits, polarity: LabelMap | None = None, label_map: LabelMap | None = None
+) -> None:
     """Write beside a model what prediction needs and plain Hugging Face files do not hold."""
     values = {
         "task": task.name,
         "multi_label": isinstance(task, MultiLabel),
         "limits": {"max_length": limits.max_length, "stride": limits.stride, "truncate": limits.truncate},
         **({} if polarity is None else {"polarity": polarity}),
+        **({} if label_map is None else {"label_map": label_map}),
         **task.settings(),
     }
     (folder / SETTINGS).write_text(json.dumps(values, indent=2) + "\n", encoding="utf8")
@@ -247,9 +253,8 @@ def load_resolved(
     place = default_device() if device is None else device
     elsewhere = device is not None and device.partition(":")[0] != default_device().partition(":")[0]
     bf16 = choose_precision("fp32" if elsewhere and precision == "auto" else precision).bf16
-    return Predictor(
-        loaded.model.to(place).eval(), tokenizer, task, limits, batch_tokens, bf16, settings.get("polarity")
-    )
+    maps = {key: settings.get(key) for key in ("polarity", "label_map")}
+    return Predictor(loaded.model.to(place).eval(), tokenizer, task, limits, batch_tokens, bf16, **maps)
 
 
 def _guess(source: models.ResolvedModel, head: dict[str, Any]) -> dict[str, Any]:
@@ -309,24 +314,38 @@ def evaluate(
         resamples: Bootstrap resamples.
 
     Returns:
-        Metrics, and the headline number with its interval.
+        Metrics, and the headline number with its interval. Labels are mapped as those of the target were in training;
+        ``dropped`` says what that left out.
 
     Raises:
         DataError: Bad rows, or labels that the model does not know.
     """
     from .data.split import label_problems
-    from .errors import DataError
 
     predictor = model if isinstance(model, Predictor) else load_predictor(model)
     task = predictor.task
     split = load_split(data, name="data", kind=task.row_kind, columns=columns, format=format, repair_tags=repair_tags)
-    if predictor.polarity is not None and not set(split.rows["label"][:]) <= set(task.labels):
-        split = polarised(split, predictor.polarity)
+    split, dropped = _in_task_labels(predictor, split)
     problems = label_problems(known_labels(task), split)
     if problems:
         raise DataError(problems)
     answers = task.answer(predictor.logits(split.rows))
-    return task.score(task.gold(split.rows), answers, confidence, resamples)
+    score = task.score(task.gold(split.rows), answers, confidence, resamples)
+    return replace(score, metrics=score.metrics | {"dropped": dropped}) if dropped else score
+
+
+def _in_task_labels(predictor: Predictor, split: Split) -> tuple[Split, dict[str, str]]:
+    """Map raw labels as the run mapped those of its target; return what was dropped, too, by the setting's name."""
+    dropped = {}
+    if predictor.label_map is not None:
+        mapped = map_labels(split, predictor.label_map)
+        split, dropped["label_map"] = mapped.split, mapped
+    if predictor.polarity is not None and not set(split.rows["label"][:]) <= set(predictor.task.labels):
+        mapped = polarised(split, predictor.polarity)
+        split, dropped["polarity"] = mapped.split, mapped
+    if not len(split):
+        raise DataError([Problem("the model's label maps drop every row (null)", split.origin)])
+    return split, {name: mapped.told for name, mapped in dropped.items() if mapped.dropped}
 
 
 def known_labels(task: Task) -> list[str]:

@@ -43,6 +43,7 @@ class Job:
         order: What the order of its rows goes by.
         dev: Encoded source dev that selects the checkpoint, or None.
         selector: Scores checkpoints in place of source dev, which is scored and logged all the same.
+        last_step: No score selects: the weights of the last step are kept. Source dev is scored all the same.
     """
 
     space: Workspace
@@ -54,11 +55,12 @@ class Job:
     order: RowOrder
     dev: Encoded | None = None
     selector: Selector | None = None
+    last_step: bool = False
 
     @property
     def metric(self) -> str | None:
         """Name of the score that selects the checkpoint."""
-        if self.dev is None:
+        if self.dev is None or self.last_step:
             return None
         return self.space.task.headline if self.selector is None else self.selector.metric
 
@@ -95,11 +97,12 @@ def train(job: Job, model: Any) -> dict[str, Any]:
     state = trainer.state
     losses = [line["loss"] for line in state.log_history if "loss" in line]
     trainer.accelerator.free_memory()
+    best = {} if job.last_step else {"best_dev" if job.selector is None else f"best_{job.metric}": state.best_metric}
     return {
         "steps": state.global_step,
         "seconds": round(seconds, 2),
         "last_loss": losses[-1] if losses else None,
-        "best_dev" if job.selector is None else f"best_{job.metric}": state.best_metric,
+        **best,
         "selected_step": state.best_global_step or state.global_step,
         "processes": trainer.args.world_size,
     }
@@ -144,14 +147,17 @@ def dev_logits(space: Workspace, model: Any, encoded: Encoded) -> list[Any]:
 
 def _trainer(job: Job, model: Any) -> tuple[TransferTrainer, Bar]:
     space, settings = job.space, job.train
-    args = training_arguments(settings, job.folder, space.recipe, choose_precision(settings.precision), job.metric)
+    precision = choose_precision(settings.precision)
+    args = training_arguments(settings, job.folder, space.recipe, precision, job.metric, scored=job.dev is not None)
     order = job.order
     batch = args.per_device_train_batch_size * args.gradient_accumulation_steps * args.world_size
     bar = Bar(job.title, space.reporter)
     callbacks: list[Any] = [ManifestCallback(settings.keep_checkpoints), bar]
     if is_main_process():
         callbacks.append(LogFile(space.log, job.title))
-    if settings.early_stopping and job.dev is not None:
+    if settings.early_stopping and job.last_step:
+        space.reporter.warn(f"{job.title}: train.early_stopping has no effect, as no score selects the checkpoint.")
+    elif settings.early_stopping and job.dev is not None:
         callbacks.append(transformers.EarlyStoppingCallback(settings.early_stopping))
     head = settings.learning_rate if settings.head_learning_rate is None else settings.head_learning_rate
     trainer = TransferTrainer(
@@ -160,7 +166,13 @@ def _trainer(job: Job, model: Any) -> tuple[TransferTrainer, Bar]:
         job.objective,
         job.data,
         EpochSampler(
-            order.lengths, batch, space.recipe.seed, order.target_lengths, settings.group_by_length, order.mixture
+            order.lengths,
+            batch,
+            space.recipe.seed,
+            order.target_lengths,
+            settings.group_by_length,
+            order.mixture,
+            order.text_lengths,
         ),
         pad_id=space.tokenizer.pad_token_id,
         tokenizer=space.tokenizer,

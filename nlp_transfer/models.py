@@ -247,10 +247,12 @@ class Loaded:
     Args:
         model: In fp32, on the CPU.
         fresh: Names of parameters that the checkpoint did not hold: they start at random.
+        new_rows: Rows of the word embeddings that it did not hold: those of new tokens.
     """
 
     model: Any
     fresh: frozenset[str]
+    new_rows: tuple[int, ...] = ()
 
 
 def load_model(auto_class: str, source: ResolvedModel, config: Any) -> Loaded:
@@ -276,7 +278,7 @@ def load_model(auto_class: str, source: ResolvedModel, config: Any) -> Loaded:
                 ignore_mismatched_sizes=True,
             )
             if source.adapter is not None:
-                model = _merge_adapter(model, source.adapter)
+                model = _merge_adapter(model, source)
         except Exception as error:
             raise ModelError(
                 f"model '{source.id}': its weights cannot be loaded: {_first_line(error)}. Weights are read from "
@@ -291,10 +293,15 @@ def load_model(auto_class: str, source: ResolvedModel, config: Any) -> Loaded:
     return Loaded(model, frozenset({*info["missing_keys"], *mismatched}))
 
 
-def _merge_adapter(model: Any, folder: Path) -> Any:
+def _merge_adapter(model: Any, source: ResolvedModel) -> Any:
     from peft import PeftModel
 
-    return PeftModel.from_pretrained(model, folder).merge_and_unload()
+    assert source.adapter is not None
+    tokens = len(load_tokenizer(source))
+    if tokens > model.get_input_embeddings().num_embeddings:
+        # The adapter holds the new rows, as PEFT's own loading takes for granted, too.
+        model.resize_token_embeddings(tokens, mean_resizing=False)
+    return PeftModel.from_pretrained(model, source.adapter).merge_and_unload()
 
 
 def merge_into(source: ResolvedModel, folder: Path) -> ResolvedModel:
@@ -329,23 +336,16 @@ def label_names(source: ResolvedModel) -> list[str] | None:
     """Return the labels that a checkpoint's head was trained for, or None where it has no such head."""
     path = (source.folder if source.adapter is None else source.adapter) / "config.json"
     values = json.loads(path.read_text(encoding="utf8")) if path.is_file() else {}
-    names = values.get("id2label")
     heads = any("Classification" in name for name in values.get("architectures") or [])
+    # Two labels with the library's own names are left out of config.json.
+    names = values.get("id2label", {"0": "LABEL_0", "1": "LABEL_1"} if heads else None)
     return [names[key] for key in sorted(names, key=int)] if names and (heads or source.adapter is not None) else None
 
 
-def renew_head(loaded: Loaded) -> Loaded:
-    """Give a model a random head: linear layers outside the encoder start anew, as in a fresh model."""
-    fresh = set(loaded.fresh)
-    prefix = encoder_prefix(loaded.model)
-    for name, module in loaded.model.named_modules():
-        if isinstance(module, torch.nn.Linear) and not name.startswith(prefix):
-            torch.nn.init.normal_(module.weight, std=getattr(loaded.model.config, "initializer_range", 0.02))
-            fresh.add(f"{name}.weight")
-            if module.bias is not None:
-                torch.nn.init.zeros_(module.bias)
-                fresh.add(f"{name}.bias")
-    return Loaded(loaded.model, frozenset(fresh))
+def has_head(source: ResolvedModel, auto_class: str) -> bool:
+    """Whether a checkpoint (not an adapter) holds a head of one kind, such as ``AutoModelForTokenClassification``."""
+    values = json.loads((source.folder / "config.json").read_text(encoding="utf8"))
+    return any(name.endswith(auto_class.removeprefix("AutoModel")) for name in values.get("architectures") or [])
 
 
 @contextlib.contextmanager

@@ -128,8 +128,10 @@ class TaskObjective(Objective):
 
 def _masked(hidden_KTH: torch.Tensor, batch: Batch) -> Masked:
     units_KT = batch["masked_units"]
-    sources = int((batch["domain"] == 0).sum())
-    return Masked(hidden_KTH[units_KT], batch["masked_labels"][units_KT], len(units_KT) / sources)
+    # As many rows have labels as have masked copies, but for windows in which no word is labelled.
+    labels = batch["labels"]
+    labelled = int((labels.reshape(len(labels), -1) != UNKNOWN).any(-1).sum())
+    return Masked(hidden_KTH[units_KT], batch["masked_labels"][units_KT], len(units_KT) / max(1, labelled))
 
 
 class MaskedLMObjective(Objective):

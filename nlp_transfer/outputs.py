@@ -56,11 +56,7 @@ def units_of(
 
     def compute(batch: dict[str, torch.Tensor]) -> torch.Tensor:
         output = model(**batch, output_hidden_states=True)
-        vectors = output.hidden_states[-1].float()
-        if output.logits.dim() == 2:
-            mean = task.mean_pooling
-            vectors = mean_of_tokens(vectors, batch["attention_mask"]) if mean else first_token(vectors)
-        return torch.cat([output.logits.float(), vectors], dim=-1)
+        return torch.cat([output.logits.float(), _head_inputs(output, task, batch["attention_mask"])], dim=-1)
 
     with predicting(model, autocast) as device:
         values = read_windows(compute, encoded.windows, pad_id, device, batch_tokens, shared=True)
@@ -69,3 +65,36 @@ def units_of(
     logits_UC, features_UH = values_UX[:, :width].astype(np.float64), values_UX[:, width:].astype(np.float64)
     gold_DU = None if (labels == UNKNOWN).all() else task.classes(labels)
     return Units(task.decisions(logits_UC), task.choices(logits_UC), features_UH, gold_DU).sample(most)
+
+
+def text_vectors(
+    model: Any, task: Task, encoded: Encoded, pad_id: int, *, batch_tokens: int = 2048, autocast: bool = False
+) -> np.ndarray:
+    """Return one vector (N, H) a row: that which a text's label is read off, or the mean over a sentence's words.
+
+    Args:
+        model: A model with a task head.
+        task: Its task.
+        encoded: N rows of one window each, with features.
+        pad_id: Id of the padding token.
+        batch_tokens: Most padded tokens in one forward pass.
+        autocast: Compute in bf16.
+    """
+
+    def compute(batch: dict[str, torch.Tensor]) -> torch.Tensor:
+        return _head_inputs(model(**batch, output_hidden_states=True), task, batch["attention_mask"])
+
+    with predicting(model, autocast) as device:
+        values = read_windows(compute, encoded.windows, pad_id, device, batch_tokens)
+    rows = zip(values, encoded.features, strict=True)
+    # A sentence without a word that the model can read is the mean over its tokens.
+    chosen = [own[row["units"]] if len(row.get("units", ())) else own for own, row in rows]
+    return np.stack([own.mean(0) if own.ndim > 1 else own for own in chosen])
+
+
+def _head_inputs(output: Any, task: Task, mask_NT: torch.Tensor) -> torch.Tensor:
+    """Return the vectors that the head reads: (N, H) of texts, (N, T, H) of tokens."""
+    hidden_NTH = output.hidden_states[-1].float()
+    if output.logits.dim() > 2:
+        return hidden_NTH
+    return mean_of_tokens(hidden_NTH, mask_NT) if task.mean_pooling else first_token(hidden_NTH)

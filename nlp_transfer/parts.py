@@ -32,6 +32,7 @@ from .pretraining.simcse import SimCse
 from .pretraining.tsdae import Tsdae
 from .recipe.messages import describe
 from .recipe.schema import Part, Recipe, TaskSpec
+from .stage_rules import Finding, label_findings, name_of, stage_findings, value_at
 from .tasks.base import Task
 from .tasks.classification import Classification, MultiLabel
 from .tasks.ner import Ner, tag_set
@@ -81,9 +82,6 @@ def _checked(recipe: Recipe | None, problems: list[Problem]) -> Recipe:
     if problems or recipe is None:
         raise RecipeError(problems)
     return recipe
-
-
-Finding = tuple[tuple[str | int, ...], str]
 
 
 def findings(data: dict[str, Any], known: Known = METHODS) -> list[Finding]:
@@ -143,19 +141,16 @@ def _combination_findings(
     data: dict[str, Any], methods: Sequence[type[Method] | None], names: Sequence[str]
 ) -> list[Finding]:
     found: list[Finding] = []
-    tuning = _name(data.get("tuning"))
+    tuning = name_of(data.get("tuning"))
     moves = TUNINGS[tuning].moves_features if tuning in TUNINGS else True
-    has_target = bool(_at(data, "data", "target", "unlabelled"))
+    has_target = any(value_at(data, "data", "target", key) for key in ("unlabelled", "train"))
     for number, (name, method) in enumerate(zip(names, methods, strict=True)):
         texts = () if method is None else _method_problems(data, name, method, moves, has_target)
         found += [(("methods", number), text) for text in texts]
     found += _trust_findings(data, bool(names), has_target)
-    stages = data.get("stages")
-    if _at(data, "model", "extend_vocabulary"):
-        found += _vocabulary_findings(tuning, stages, has_target)
-    if not isinstance(stages, list):
-        return found
-    return found + _stage_findings(stages, moves, has_target) + _contrast_findings(stages, data.get("train"))
+    if value_at(data, "model", "extend_vocabulary"):
+        found += _vocabulary_findings(data, tuning, has_target)
+    return found + label_findings(data) + stage_findings(data, moves, bool(names), has_target)
 
 
 def _method_problems(
@@ -164,7 +159,7 @@ def _method_problems(
     """Yield what keeps a method from working in this recipe."""
     if method.moves_features and not moves:
         yield (
-            f"'{name}' works by changing features, but tuning '{_name(data.get('tuning'))}' never changes them. Use "
+            f"'{name}' works by changing features, but tuning '{name_of(data.get('tuning'))}' never changes them. Use "
             "tuning full, lora or top_layers, or remove the method."
         )
     if method.needs_target and not has_target:
@@ -174,7 +169,7 @@ def _method_problems(
             f"'{name}' learns from the source-only twin, which source_only: false leaves out. Set source_only: true, "
             "or remove the method."
         )
-    if method.needs_teacher and _at(data, "model", "extend_vocabulary"):
+    if method.needs_teacher and value_at(data, "model", "extend_vocabulary"):
         yield (
             f"'{name}' compares with the twin unit by unit, but model.extend_vocabulary cuts texts into other tokens "
             "than the twin's. Use one of the two."
@@ -182,14 +177,14 @@ def _method_problems(
     stages = data.get("stages")
     for stage in stages if isinstance(stages, list) else []:
         adapts = stage.get("adapt", True) if isinstance(stage, dict) else True
-        if _name(stage) == "self_train" and adapts and not method.in_rounds:
+        if name_of(stage) == "self_train" and adapts and not method.in_rounds:
             yield f"'{name}' works in 'finetune' only. Set adapt: false in the stage 'self_train'."
 
 
 def _trust_findings(data: dict[str, Any], methods: bool, has_target: bool) -> list[Finding]:
     found: list[Finding] = []
-    selection, guard = _name(data.get("selection", "source_dev")), data.get("guard")
-    if selection == "oracle" and not _at(data, "data", "target", "dev"):
+    selection, guard = name_of(data.get("selection", "source_dev")), data.get("guard")
+    if selection == "oracle" and not value_at(data, "data", "target", "dev"):
         text = (
             "'oracle' selects with labels of the target. Set data.target.dev to labelled rows that are not those of "
             "data.target.test, or select without labels: source_dev, bnm or class_ami."
@@ -198,12 +193,12 @@ def _trust_findings(data: dict[str, Any], methods: bool, has_target: bool) -> li
     elif selection not in (None, "source_dev", "oracle") and not has_target:
         text = f"'{selection}' scores unlabelled target text. Set data.target.unlabelled, or use source_dev."
         found.append((("selection",), text))
-    if _at(data, "evaluate", "label_free") and not has_target:
+    if value_at(data, "evaluate", "label_free") and not has_target:
         text = "label-free scores read unlabelled target text. Set data.target.unlabelled, or leave this out."
         found.append((("evaluate", "label_free"), text))
     if guard is True or isinstance(guard, dict):
         stages = data.get("stages")
-        staged = isinstance(stages, list) and any(_name(stage) != "finetune" for stage in stages)
+        staged = isinstance(stages, list) and any(name_of(stage) != "finetune" for stage in stages)
         missing = [
             *([] if methods or staged or selection != "source_dev" else ["a method or stage that adapts"]),
             *([] if data.get("source_only", True) else ["source_only: true"]),
@@ -215,87 +210,25 @@ def _trust_findings(data: dict[str, Any], methods: bool, has_target: bool) -> li
     return found
 
 
-def _stage_findings(stages: list[Any], moves: bool, has_target: bool) -> list[Finding]:
-    found: list[Finding] = []
-    names = [_name(stage) for stage in stages]
-    tail = names[names.index("finetune") :] if "finetune" in names else []
-    if tail not in (["finetune"], ["finetune", "self_train"]) or "self_train" in names[: -len(tail)]:
-        text = (
-            "stages must be 'finetune', once, with any 'pretrain' before it and at most one 'self_train' after it; "
-            f"here they are {names}."
-        )
-        found.append((("stages",), text))
-    if "self_train" in names and not has_target:
-        text = "'self_train' labels target text. Set data.target.unlabelled, or drop the stage."
-        found.append((("stages", names.index("self_train")), text))
-    for number, stage in enumerate(stages):
-        if names[number] != "pretrain":
-            continue
-        if not moves:
-            text = (
-                "'pretrain' changes the encoder, but tuning 'frozen' never does. Use another tuning, or drop the stage."
-            )
-            found.append((("stages", number), text))
-        settings = stage if isinstance(stage, dict) else {}
-        wanted = settings.get("text") or ("none" if settings.get("corpus") else "target")
-        if wanted in ("target", "both") and not has_target:
-            found.append((("stages", number), f"'pretrain' on {wanted} text needs data.target.unlabelled."))
-        choice = _at(settings, "corpus", "choose")
-        if isinstance(choice, dict) and choice.get("like", "target") == "target" and not has_target:
-            text = (
-                "rows like the target cannot be chosen without its text. Set data.target.unlabelled, or like: source."
-            )
-            found.append((("stages", number, "corpus", "choose"), text))
-    return found
-
-
-def _vocabulary_findings(tuning: str | None, stages: Any, has_target: bool) -> list[Finding]:
-    """Say what is missing for new words to be found and their vectors to be trained."""
-    pretrains = isinstance(stages, list) and "pretrain" in map(_name, stages)
+def _vocabulary_findings(data: dict[str, Any], tuning: str | None, has_target: bool) -> list[Finding]:
+    """Say what is missing for new tokens to be found and their vectors to be trained."""
+    able = [name for name, one in TUNINGS.items() if one.trains_new_tokens]
+    stages = data.get("stages")
+    pretrains = isinstance(stages, list) and "pretrain" in map(name_of, stages)
+    cut = name_of(data.get("task")) == "ner" and value_at(data, "data", "long_texts") == "truncate"
     reasons = {
-        f"tuning '{tuning}' never trains their vectors. Use tuning full": tuning not in (None, "full"),
+        f"tuning '{tuning}' never trains their vectors. Use {' or '.join(able)}": tuning in TUNINGS.keys() - able,
         "only pretraining on target text trains their vectors. Add the stage pretrain": not pretrains,
         "they are found in target text. Set data.target.unlabelled": not has_target,
+        "they move the place where long texts are cut off, so that the twin would tag other words. Use long_texts: "
+        "windows": cut,
     }
     path = ("model", "extend_vocabulary")
     return [
-        (path, f"new words need more than this recipe says: {reason}, or remove the setting.")
+        (path, f"new tokens do not go with the rest of this recipe: {reason}, or remove the setting.")
         for reason, wrong in reasons.items()
         if wrong
     ]
-
-
-def _contrast_findings(stages: list[Any], shared: Any) -> list[Finding]:
-    """Say which training settings leave the contrastive objective without noise or without negatives."""
-    found: list[Finding] = []
-    for number, stage in enumerate(stages):
-        if not isinstance(stage, dict) or stage.get("objective") != "simcse":
-            continue
-        train: dict[str, Any] = {}
-        for section in (shared, stage.get("train")):
-            train |= section if isinstance(section, dict) else {}
-        reasons = {
-            "accumulation": (train.get("accumulation", 1) != 1, "its negatives are the other texts of a forward pass"),
-            "batch_size": (train.get("batch_size") == 1, "its negatives are the other texts of the batch"),
-            "dropout": (train.get("dropout") == 0, "it tells the two passes of a text apart by dropout"),
-        }
-        found += [
-            (("stages", number), f"'simcse' cannot work with train.{key}: {train[key]}, as {reason}.")
-            for key, (wrong, reason) in reasons.items()
-            if wrong
-        ]
-    return found
-
-
-def _name(part: Any) -> str | None:
-    name = part.get("name") if isinstance(part, dict) else part
-    return name if isinstance(name, str) else None
-
-
-def _at(data: Any, *path: str) -> Any:
-    for key in path:
-        data = data.get(key) if isinstance(data, dict) else None
-    return data
 
 
 @lru_cache(maxsize=64)
@@ -320,7 +253,7 @@ def settings_model(part: type) -> type[BaseModel]:
         fields = own | fields
         if not any(p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters):
             break
-    config = ConfigDict(extra="forbid", strict=True)
+    config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
     return create_model(part.__name__, __config__=config, __doc__=inspect.getdoc(part), **fields)
 
 

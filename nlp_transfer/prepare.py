@@ -9,8 +9,9 @@ from typing import Any
 from . import parts
 from .data.canonical import Kind, column_names
 from .data.corpus import Corpus, load_corpus
+from .data.label_map import LabelMap, map_labels, unseen_names
 from .data.load import Split, joined, load_split
-from .data.split import distinct_labels, label_problems, one_class_problem, stratified_split
+from .data.split import distinct_labels, label_problems, normalise, one_class_problem, stratified_split
 from .errors import DataError, Problem, nearest
 from .recipe.schema import DataFile, PretrainStage, Recipe, SourceData
 from .recipe.shipped import resolve_path
@@ -18,7 +19,7 @@ from .reporter import Reporter
 from .tasks.base import Task
 from .tasks.sentiment import polarised
 
-TARGET_ROLES = ("target.unlabelled", "target.dev", "target.test")
+TARGET_ROLES = ("target.unlabelled", "target.train", "target.dev", "target.test")
 
 
 @dataclass(frozen=True)
@@ -42,13 +43,15 @@ class Source:
 class Splits:
     """The data of a run, with target labels held apart.
 
-    Training reads ``sources``, ``unlabelled`` and ``corpora`` only, unless ``selection: oracle`` is written out.
+    Training reads ``sources``, ``unlabelled`` and ``corpora`` only, unless ``selection: oracle`` is written out; and
+    ``target_train`` in stages that say so.
 
     Args:
         sources: The source domains.
         train: Labelled rows of all source domains together. Of several, rows say which one they come from.
         dev: Labelled rows of all source domains that select the checkpoint.
         unlabelled: Target text, without labels whatever the file holds.
+        target_train: Labelled target rows to train on.
         scored: Labelled target splits by name (``target.dev``, ``target.test``), for the final scores only.
         labels: Labels of the task in the order of the logits.
         notes: What the user should know about the data.
@@ -59,19 +62,30 @@ class Splits:
     train: Split
     dev: Split
     unlabelled: Split | None
+    target_train: Split | None
     scored: dict[str, Split]
     labels: list[str]
     notes: list[str] = field(default_factory=list)
     corpora: dict[str, Corpus] = field(default_factory=dict)
 
+    @property
+    def new_labels(self) -> list[str]:
+        """Labels that ``target_train`` has and no source row has, sorted."""
+        if self.target_train is None:
+            return []
+        return sorted({*distinct_labels(self.target_train)} - {*distinct_labels(self.train)})
+
+    def named(self) -> dict[str, Split | Corpus]:
+        """Return each split and corpus by its role."""
+        named: dict[str, Split | Corpus] = {f"{source.role}.train": source.train for source in self.sources}
+        named |= {f"{source.role}.dev": source.dev for source in self.sources} | self.scored
+        for name, split in (("target.unlabelled", self.unlabelled), ("target.train", self.target_train)):
+            named |= {} if split is None else {name: split}
+        return named | self.corpora
+
     def fingerprints(self) -> dict[str, str]:
         """Return the sha256 of the rows of each split and corpus."""
-        named = {f"{source.role}.train": source.train for source in self.sources}
-        named |= {f"{source.role}.dev": source.dev for source in self.sources} | self.scored
-        if self.unlabelled is not None:
-            named["target.unlabelled"] = self.unlabelled
-        prints = {name: split.fingerprint for name, split in named.items()}
-        return prints | {name: corpus.fingerprint for name, corpus in self.corpora.items()}
+        return {name: split.fingerprint for name, split in self.named().items()}
 
 
 def corpus_role(number: int) -> str:
@@ -104,27 +118,33 @@ def load_splits(recipe: Recipe, given: dict[str, Any] | None = None) -> Splits:
     reader = _Reader(recipe, given, notes)
     read = {role: reader.source(domain, role, kind) for role, domain in domains.items()}
     unlabelled = reader.read(target.unlabelled, "target.unlabelled", text_kind)
-    scored = {
-        name: split
-        for name, file in (("target.dev", target.dev), ("target.test", target.test))
-        if (split := reader.labelled(file, name, kind)) is not None
-    }
+    files = {"train": target.train, "dev": target.dev, "test": target.test}
+    scored = reader.labelled("target", files, target.label_map, kind)
+    target_train = scored.pop("target.train", None)
+    if unlabelled is None and target_train is not None:
+        unlabelled = target_train.without_labels("target.unlabelled")
+        notes.append("target.unlabelled: no file is named; the text of target.train is the target text.")
     train = joined([train for train, _ in read.values()], "source.train")
-    found = distinct_labels(train, kind)
-    problems = _label_name_problems(recipe, found, [train for train, _ in read.values()])
+    trains = [train for train, _ in read.values()]
+    if target_train is not None and recipe.uses_target_labels:
+        trains.append(target_train)
+    found = sorted({label for split in trains for label in distinct_labels(split, kind)})
+    problems = _label_name_problems(recipe, found, trains)
     for split in [*(dev for _, dev in read.values()), *scored.values()]:
         problems += [] if split is None else label_problems(_known(recipe, found), split)
     problems += _class_weight_problems(recipe, found)
-    single = one_class_problem(train)
-    if problems or single is not None:
-        raise DataError([*problems, *([] if single is None else [single])])
+    problems += _one_class_problems(recipe, train, target_train)
+    if problems:
+        raise DataError(problems)
     sources = [reader.with_dev(role, str(domain.name), *read[role], kind) for role, domain in domains.items()]
-    notes += _missing_labels(sources, found, kind)
+    notes += [*_missing_labels(sources, distinct_labels(train, kind), kind), *_repeated(train, unlabelled, scored)]
+    notes += [] if target_train is None else _target_notes(recipe, train, target_train, scored)
     return Splits(
         sources,
         joined([source.train for source in sources], "source.train"),
         joined([source.dev for source in sources], "source.dev"),
         unlabelled,
+        target_train,
         scored,
         parts.label_names(recipe.task, found),
         notes,
@@ -180,6 +200,53 @@ def _missing_labels(sources: Sequence[Source], found: list[str], kind: Kind) -> 
     ]
 
 
+def _one_class_problems(recipe: Recipe, train: Split, target_train: Split | None) -> list[Problem]:
+    """Say what cannot be learned from, as it holds one label only."""
+    alone = any(stage.on == "target" for stage in recipe.finetunes)
+    splits = [train, *([target_train] if target_train is not None and alone else [])]
+    return [problem for split in splits if (problem := one_class_problem(split)) is not None]
+
+
+def _target_notes(recipe: Recipe, train: Split, target_train: Split, scored: dict[str, Split]) -> list[str]:
+    """Say what the labelled target rows are for, which labels only they have, and whether they are scored, too."""
+    told = [
+        f"target.train: {len(target_train)} labelled target rows are trained on (stages with on: target or both)."
+        if recipe.uses_target_labels
+        else "target.train: no stage trains on its labels (on: target or both)."
+    ]
+    new = new_labels(train, target_train)
+    if new and recipe.uses_target_labels:
+        told.append(f"target.train has labels that no source row has: {', '.join(new)}. The task has those of both.")
+    texts = {normalise(text) for text in target_train.rows["text"][:]}
+    for name, split in scored.items():
+        shared = sum(normalise(text) in texts for text in split.rows["text"][:])
+        if shared:
+            told.append(f"{name}: {shared} of its texts are in target.train, too: its score is not one of unseen text.")
+    return told
+
+
+def new_labels(train: Split, target_train: Split) -> list[str]:
+    """Return the labels that target rows have and source rows have not, sorted."""
+    return sorted({*distinct_labels(target_train)} - {*distinct_labels(train)})
+
+
+def _repeated(train: Split, unlabelled: Split | None, scored: dict[str, Split]) -> list[str]:
+    """Say where target text is text that the task is trained on."""
+    known = {normalise(text) for text in train.rows["text"][:]}
+
+    def seen(split: Split) -> int:
+        return sum(normalise(text) in known for text in split.rows["text"][:])
+
+    notes = [
+        f"{name}: {count} of {len(scored[name])} texts are those of source rows, too; they are scored as if unseen."
+        for name, count in {name: seen(split) for name, split in scored.items()}.items()
+        if count
+    ]
+    if unlabelled is not None and seen(unlabelled) == len(unlabelled):
+        notes.append("target.unlabelled: all texts are those of source rows; there is no other domain to adapt to.")
+    return notes
+
+
 def _class_weight_problems(recipe: Recipe, found: list[str]) -> list[Problem]:
     given = recipe.task.class_weights
     return [
@@ -225,9 +292,8 @@ class _Reader:
 
     def source(self, domain: SourceData, role: str, kind: Kind) -> tuple[Split, Split | None]:
         """Read the training rows and, where there is such a file, the dev rows of a source domain."""
-        train = self.labelled(domain.train, f"{role}.train", kind)
-        assert train is not None
-        return train, self.labelled(domain.dev, f"{role}.dev", kind)
+        read = self.labelled(role, {"train": domain.train, "dev": domain.dev}, domain.label_map, kind)
+        return read[f"{role}.train"], read.get(f"{role}.dev")
 
     def with_dev(self, role: str, name: str, train: Split, dev: Split | None, kind: Kind) -> Source:
         """Return a source domain, with dev rows held out of its training rows where it has no others."""
@@ -248,20 +314,50 @@ class _Reader:
             config=file.config,
             revision=file.revision,
         )
-        self.notes.append(f"{name}: {len(corpus)} texts, which are read again from {corpus.origin} when they are used.")
+        self.notes.append(f"{name}: {len(corpus)} texts, which are read again when they are used.")
         return corpus
 
-    def labelled(self, file: DataFile | None, name: str, kind: Kind) -> Split | None:
-        """Read a labelled split, with stars mapped to polarities where the recipe says so."""
-        split = self.read(file, name, kind)
-        polarity = self.recipe.task.polarity
-        if split is None or polarity is None:
-            return split
-        mapped = polarised(split, polarity)
-        if len(mapped) < len(split):
-            dropped = len(split) - len(mapped)
-            self.notes.append(f"{name}: {dropped} rows dropped, as task.polarity maps their label to null.")
-        return mapped
+    def labelled(
+        self, domain: str, files: dict[str, DataFile | None], names: LabelMap | None, kind: Kind
+    ) -> dict[str, Split]:
+        """Read the labelled splits of a domain, with its labels mapped, and stars to polarities.
+
+        Args:
+            domain: Key path of the domain: source (of several source.0 and so on) or target.
+            files: By the split's key.
+            names: The domain's ``label_map``.
+            kind: What the rows hold.
+
+        Raises:
+            DataError: Bad rows; or the map names a label that no row has. Few target rows need not have every label,
+                so without ``target.test`` this is only told.
+        """
+        read = {
+            f"{domain}.{key}": split
+            for key, file in files.items()
+            if (split := self.read(file, f"{domain}.{key}", kind)) is not None
+        }
+        where = f"data.{domain}.label_map"
+        unseen = [] if names is None else unseen_names(names, list(read.values()), where)
+        if domain == "target" and "target.test" not in read:
+            self.notes.extend(map(str, unseen))
+        elif unseen:
+            raise DataError(unseen)
+        return {name: self._mapped(split, names, where) for name, split in read.items()}
+
+    def _mapped(self, split: Split, names: LabelMap | None, where: str) -> Split:
+        steps = ((map_labels, names, where), (polarised, self.recipe.task.polarity, "task.polarity"))
+        for rename, mapping, path in steps:
+            if mapping is None:
+                continue
+            mapped = rename(split, mapping)
+            if not len(mapped.split):
+                text = f"{path} maps the labels of all rows of {split.name} to null."
+                raise DataError([Problem(text, split.origin)])
+            if mapped.dropped:
+                self.notes.append(f"{split.name}: {mapped.told} dropped, as {path} maps their label to null.")
+            split = mapped.split
+        return split
 
 
 def say_notes(splits: Splits, reporter: Reporter) -> None:

@@ -67,7 +67,10 @@ def claim(recipe: Recipe, fresh: bool) -> Path:
             raise RunError(f"output '{folder}' is not empty and holds no run. Set another `output:`, or empty it.")
         old = path.read_text(encoding="utf8")
         if old != text and (folder / "stages").is_dir():
-            raise RunError(_other_recipe(folder, old, text))
+            raise RunError(
+                f"run folder '{folder}' belongs to another recipe. {difference(old, text)} Set another `output:` (or "
+                "name), or give --fresh to delete that run and begin anew."
+            )
         if old != text:
             # That run stopped before it trained anything, at bad data for instance; the recipe was mended since.
             with locked(folder):
@@ -87,15 +90,13 @@ def _empty(folder: Path) -> None:
             item.unlink()
 
 
-def _other_recipe(folder: Path, old: str, new: str) -> str:
+def difference(old: str, new: str) -> str:
+    """Return the first lines in which the recipe of a folder and another one differ, as an error shows them."""
     before, after = old.splitlines(), new.splitlines()
-    changed = [line.strip() for line in after if line not in before][:3]
-    gone = [line.strip() for line in before if line not in after][:3]
-    difference = f" There: {'; '.join(gone) or '-'}. Here: {'; '.join(changed) or '-'}."
-    return (
-        f"run folder '{folder}' belongs to another recipe.{difference} Set another `output:` (or name), or give "
-        "--fresh to delete that run and begin anew."
-    )
+    # Settings of the recipe stand in its stages, too.
+    changed = list(dict.fromkeys(line.strip() for line in after if line not in before))[:3]
+    gone = list(dict.fromkeys(line.strip() for line in before if line not in after))[:3]
+    return f"There: {'; '.join(gone) or '-'}. Here: {'; '.join(changed) or '-'}."
 
 
 @contextlib.contextmanager

@@ -23,6 +23,9 @@ from .prepare import Splits, build_task, load_splits, say_notes
 from .processes import first_process_first, wait_for_all
 from .recipe.defaults import resolve
 from .recipe.schema import PretrainStage, Recipe
+from .report.measuring import write_domains
+from .report.page import REPORT
+from .report.run import report_run
 from .reporter import Reporter
 from .sequence import train_stages
 from .workspace import Workspace
@@ -45,6 +48,11 @@ class RunResult:
     def model(self) -> Path:
         """Folder of the model that is kept."""
         return self.folder / "model"
+
+    @property
+    def report(self) -> Path:
+        """The page that tells what came of it."""
+        return self.folder / REPORT
 
 
 def run(
@@ -146,6 +154,7 @@ def _run_claimed(
         "files": space.base.note,
     }
     record = runfolder.environment(recipe, fingerprints, base)
+    record |= {"rows": {name: len(rows) for name, rows in splits.named().items()}, "notes": splits.notes}
     outcome = train_stages(space, folder, fingerprints)
     if is_main_process():
         with_settings(space, outcome)
@@ -160,7 +169,9 @@ def _run_claimed(
         facts = [{"stage": name} | result.facts for name, result in outcome.named().items()]
         runfolder.write_lines(folder / "stages.jsonl", facts)
         (folder / "README.md").write_text(card_text(space, metrics, record, outcome.named()), encoding="utf8")
+        write_domains(space, outcome, folder)
         runfolder.write_json(folder / "metrics.json", metrics)
+        report_run(folder)
     wait_for_all()
     return RunResult(folder, json.loads((folder / "metrics.json").read_text(encoding="utf8")))
 

@@ -44,8 +44,9 @@ def show_run(result: RunResult, recipe: Recipe) -> None:
     from .conclusions import conclusions
 
     told = [line for text in conclusions(result.metrics) for line in (text, "")]
-    place = f"Run folder: {result.folder}"
-    show("", score_table(result.metrics), "", *told, place, "", "Next:", *next_commands(result, recipe))
+    report = [f"Report: {result.report}"] if result.report.is_file() else []
+    places = [f"Run folder: {result.folder}", *report]
+    show("", score_table(result.metrics), "", *told, *places, "", "Next:", *next_commands(result, recipe))
 
 
 def score_table(metrics: Mapping[str, Any]) -> Table:
@@ -55,21 +56,25 @@ def score_table(metrics: Mapping[str, Any]) -> Table:
         metrics: Content of ``metrics.json``.
     """
     from .conclusions import interval_text
+    from .guard import TWIN, called
 
     title = f"{metrics['headline']} [{metrics['confidence']:.0%} interval]"
     roles, gain = metrics["scores"], metrics.get("gain")
     # The baseline first: the table reads "source-only against adapted".
-    names = sorted(roles, key=lambda role: role != "source-only")
+    names = sorted(roles, key=lambda role: role != TWIN)
     rows = []
     for split in next(iter(roles.values())):
         cells = [interval_text(roles[role][split]["interval"]) for role in names]
         rows.append([split, *cells, *([] if gain is None else [interval_text(gain[split], signed=True)])])
-    header = [f"{name} (kept)" if name == metrics.get("kept") else name for name in names]
+    shown = {name: called(name, metrics.get("target_labels")) for name in names}
+    header = [f"{shown[name]} (kept)" if name == metrics.get("kept") else shown[name] for name in names]
     return _table(title, ["split", *header, *([] if gain is None else ["gain"])], rows)
 
 
 def show_comparison(comparison: Comparison) -> None:
     """Print what a comparison found: a line for each strategy, the pick, and where the runs lie."""
+    from .conclusions import comparison_words
+
     show(
         "",
         comparison_table(comparison.summary),
@@ -77,6 +82,7 @@ def show_comparison(comparison: Comparison) -> None:
         *comparison_words(comparison.summary),
         "",
         f"Folder: {comparison.folder}",
+        f"Report: {comparison.report}",
     )
 
 
@@ -103,17 +109,6 @@ def comparison_table(summary: Mapping[str, Any]) -> Table:
         rows.append([marked, *scores, gain, kept, f"{entry['mean_rank']:.2f}", *cost])
     header = ["strategy", *splits, "gain over its twin", "kept by the guard", "mean rank", "steps", "seconds", "MiB"]
     return _table(title, header, rows)
-
-
-def comparison_words(summary: Mapping[str, Any]) -> list[str]:
-    """Return which strategy is picked and by what, and how far that is from the best where labels tell."""
-    lines = [f"Picked without target labels (mean rank of {', '.join(summary['picks_by'])}): {summary['picked']}."]
-    if "best" in summary:
-        lines.append(
-            f"Best on target.test: {summary['best']}; the pick is {summary['regret']:.3f} below it. Do not choose by "
-            "this: what is best on a test split is best there by chance, too."
-        )
-    return lines
 
 
 def _mean_text(score: Mapping[str, Any]) -> str:
@@ -152,6 +147,7 @@ def show_score(score: Score, as_json: bool = False) -> None:
         return
     from .conclusions import interval_text
 
+    dropped = score.metrics.get("dropped", {})
     plain = [[name, f"{value:.4f}"] for name, value in score.metrics.items() if isinstance(value, float)]
     parts = score.metrics.get("per_class", score.metrics.get("per_type", {}))
     rows = [
@@ -160,6 +156,7 @@ def show_score(score: Score, as_json: bool = False) -> None:
     ]
     show(
         f"{score.headline} {interval_text(score.interval.to_dict())}",
+        *(f"{told} dropped, as the model's {name} maps their label to null." for name, told in dropped.items()),
         _table("", ["metric", "value"], plain),
         _table("", ["label", "precision", "recall", "f1", "support"], rows),
     )
@@ -173,7 +170,7 @@ def show_check(found: Mapping[str, Any]) -> None:
         f"The recipe '{recipe['name']}' is valid.",
         f"  task {recipe['task']['name']}, tuning {recipe['tuning']['name']}, methods {methods}",
         f"  selection {recipe['selection']['name']}, guard {'on' if recipe['guard'] else 'off'}",
-        *(f"  stage {stage['name']}: {_training(stage['train'])}" for stage in recipe["stages"]),
+        *(f"  stage {_stage(stage)}: {_training(stage['train'])}" for stage in recipe["stages"]),
         f"  run folder {recipe['output']}" + (" (exists)" if Path(recipe["output"]).exists() else ""),
     )
     if data is None:
@@ -205,6 +202,14 @@ def show_diagnosis(found: Diagnosis, as_json: bool = False, output: Path | None 
     from .diagnosis.report import render
 
     show(*render(found))
+
+
+def _stage(stage: Mapping[str, Any]) -> str:
+    """Name a stage; one that trains on target labels says so."""
+    if stage.get("on", "source") == "source":
+        return str(stage["name"])
+    share = "" if stage["target_share"] is None else f" with a share of {stage['target_share']:g}"
+    return f"{stage['name']} on {stage['on']} (trains on the labels of data.target.train{share})"
 
 
 def _training(train: Mapping[str, Any]) -> str:

@@ -8,12 +8,15 @@ from typing import Any
 
 from .forward import window_logits
 from .outputs import sample_rows, units_of
+from .prepare import Splits
+from .recipe.schema import FinetuneStage, Recipe
 from .selection import NEEDS_SOURCE, score
 from .tasks.base import Encoded
 from .workspace import Workspace
 
 ORACLE = "oracle"
 SOURCE_DEV = "source_dev"
+LAST_STEP = "last_step"
 WORST = -1e9
 """Stands for a score that is not a number, which would never be beaten."""
 
@@ -72,19 +75,39 @@ def metric_name(selection: str) -> str:
     return "oracle_target_dev" if selection == ORACLE else f"target_{selection}"
 
 
-def selector(space: Workspace) -> Selector | None:
-    """Return what scores the checkpoints of an adapting stage, or None where source dev does.
+def selection_of(recipe: Recipe, splits: Splits, stage: FinetuneStage, twin: bool = False) -> str:
+    """Return what selects the checkpoint of a stage.
+
+    That is what the recipe names, if anything but source dev. Source dev says nothing of a training on the target's
+    rows, nor of labels that the source lacks: there the weights of the last step are kept. Labels of the target select
+    nothing, unless the recipe says ``oracle``.
+
+    Args:
+        recipe: The recipe.
+        splits: Its data.
+        stage: The stage; of self-training the last one before it, whose rows its rounds go on with.
+        twin: For the twin, which the recipe's selection is not for.
+    """
+    name = recipe.selection.name
+    if name != SOURCE_DEV and not twin:
+        return name
+    blind = stage.on == "target" or (stage.on == "both" and bool(splits.new_labels))
+    return LAST_STEP if blind else SOURCE_DEV
+
+
+def selector(space: Workspace, name: str) -> Selector | None:
+    """Return what scores the checkpoints of an adapting stage, or None where source dev does, or nothing.
 
     Args:
         space: The run's workspace.
+        name: From :func:`selection_of`.
     """
-    name, most = space.recipe.selection.name, space.recipe.selection.max_rows
-    splits = space.splits
+    most, splits = space.recipe.selection.max_rows, space.splits
 
     def encode(rows: Any, labelled: bool) -> Encoded:
         return space.task.encode(rows, space.tokenizer, space.limits, labelled=labelled)
 
-    if name == SOURCE_DEV:
+    if name in (SOURCE_DEV, LAST_STEP):
         return None
     if name == ORACLE:
         space.reporter.warn(oracle_note())
@@ -96,8 +119,8 @@ def selector(space: Workspace) -> Selector | None:
 
 def told(selection: str) -> str:
     """Return the selection as ``metrics.json`` and the card tell it."""
-    if selection == SOURCE_DEV:
-        return "source dev"
+    if selection in (SOURCE_DEV, LAST_STEP):
+        return selection.replace("_", " ")
     return "ORACLE: labels of target.dev" if selection == ORACLE else f"{selection} of unlabelled target text"
 
 

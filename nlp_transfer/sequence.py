@@ -1,21 +1,25 @@
-"""The stages of a run in their order, and the source-only twin that they are compared with."""
+"""The stages of a run in their order, and the twin without adaptation that they are compared with."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from .arguments import optimizer_steps
 from .fingerprints import identity, stage_fingerprint
 from .guard import TWIN
 from .prepare import corpus_role
-from .recipe.schema import FinetuneStage, PretrainStage, SelfTrainStage, TrainSpec
+from .recipe.schema import AnyStage, FinetuneStage, PretrainStage, SelfTrainStage, TrainSpec
 from .selecting import ORACLE, SOURCE_DEV
-from .stages.base import Before, StageResult, borrow
+from .stages.base import Before, StageResult, borrow, recorded
 from .stages.finetune import finetune
+from .stages.model import inherited_labels
 from .stages.pretrain import pretrain
+from .stages.rows import labelled_rows, stage_labels
 from .stages.self_train import self_train
-from .vocabulary import costly_words, with_words
+from .vocabulary.extend import extended, shown
 from .workspace import Workspace
 
 
@@ -25,30 +29,36 @@ class Outcome:
 
     Args:
         stages: Results by name (``pretrain``, ``pretrain-2``, ``finetune``), in the order of running.
-        twin: The source-only twin, where the recipe adapts and asks for it.
+        twins: What the ``finetune`` stages of the twin left, by name (``source-only``, ``source-only-2``), where the
+            recipe adapts and asks for a twin.
     """
 
     stages: dict[str, StageResult] = field(default_factory=dict)
-    twin: StageResult | None = None
+    twins: dict[str, StageResult] = field(default_factory=dict)
 
     @property
     def final(self) -> StageResult:
         """The task model that the last stage left."""
         return list(self.stages.values())[-1]
 
+    @property
+    def twin(self) -> StageResult | None:
+        """The twin, where there is one."""
+        return list(self.twins.values())[-1] if self.twins else None
+
     def kept(self, role: str) -> StageResult:
         """The result of the model that the run keeps: ``adapted`` or ``source-only``."""
         return self.twin if role == TWIN and self.twin is not None else self.final
 
     def named(self) -> dict[str, StageResult]:
-        """All results by name, the twin's under ``source-only``."""
-        return self.stages | ({} if self.twin is None else {TWIN: self.twin})
+        """All results by name."""
+        return self.stages | self.twins
 
 
 def train_stages(space: Workspace, folder: Path, fingerprints: dict[str, str]) -> Outcome:
-    """Train the source-only twin where the recipe adapts, then the stages in order.
+    """Train the twin where the recipe adapts, then the stages in order.
 
-    The twin comes first: what adapts may hold on to it.
+    The twin comes first: what adapts may hold on to it. It goes through the same ``finetune`` stages, without methods.
 
     Args:
         space: The workspace.
@@ -57,82 +67,109 @@ def train_stages(space: Workspace, folder: Path, fingerprints: dict[str, str]) -
     """
     recipe = space.recipe
     outcome = Outcome()
-    before = Before()
-    adapted = extended(space)
+    adapted = with_new_tokens(space)
     base = identity(space.base)
     if recipe.adapts and recipe.source_only:
-        train = twin_training(adapted)
-        alone = [{"name": "finetune", "train": train.model_dump()}, []]
-        own = stage_fingerprint(recipe, base, alone, learned_from(fingerprints, False), "")
-        borrow(folder / "stages" / TWIN, own, space.reuse)
-        outcome.twin = finetune(space, train, folder / "stages" / TWIN, own, before, adapt=False)
-        before = replace(before, twin=outcome.twin.model)
-    chain = ""
+        outcome.twins = _train_twin(space, twin_stages(adapted), folder, fingerprints, base)
+    before, chain, twins = Before(learned=inherited_labels(space)), "", iter(outcome.twins.values())
     teaches = any(space.methods[part.name].needs_teacher for part in recipe.methods)
     for number, stage in enumerate(recipe.stages, start=1):
         place = folder / "stages" / f"{number}-{stage.name}"
-        methods = [] if isinstance(stage, PretrainStage) else [part.model_dump() for part in recipe.methods]
-        settings = [stage.model_dump(), methods]
-        chosen_by = SOURCE_DEV if isinstance(stage, PretrainStage) else recipe.selection.name
-        if chosen_by != SOURCE_DEV:
-            settings.append(recipe.selection.model_dump())
-        if teaches and outcome.twin is not None:
-            settings.append(outcome.twin.facts["fingerprint"])
-        reads_target = bool(methods) or not isinstance(stage, FinetuneStage) or chosen_by != SOURCE_DEV
-        corpus = corpus_role(number - 1)
-        data = learned_from(fingerprints, reads_target, corpus, oracle=chosen_by == ORACLE)
-        chain = stage_fingerprint(recipe, base, settings, data, chain)
-        borrow(place, chain, space.reuse)
         name = stage.name if stage.name not in outcome.stages else f"{stage.name}-{number}"
+        if isinstance(stage, FinetuneStage):
+            twin = next(twins, None)
+            before = replace(before, twin=None if twin is None else twin.model)
+        corpus = corpus_role(number - 1)
+        settings, data = _depends_on(space, stage, fingerprints, corpus)
+        if teaches and settings[1] and before.twin is not None:
+            settings.append(recorded(before.twin)["fingerprint"])
+        chain = stage_fingerprint(recipe, base, settings, data, chain)
+        # From the twin, too: a stage that does not adapt, and comes after none that does, is the twin's.
+        borrow(place, chain, [folder, *space.reuse])
         if isinstance(stage, PretrainStage):
             result = pretrain(adapted, stage, place, chain, before, space.splits.corpora.get(corpus))
             before = replace(before, encoder=result.model)
         elif isinstance(stage, SelfTrainStage):
             result = self_train(adapted, stage, place, chain, before)
         else:
-            train = TrainSpec.model_validate(stage.train)
-            result = finetune(adapted, train, place, chain, before, adapt=True)
-            before = replace(before, model=result.model)
+            result = finetune(adapted, stage, place, chain, before, title=name)
+            before = replace(before, model=result.model, learned=before.learned | {*stage_labels(space, stage)})
         outcome.stages[name] = result
     return outcome
 
 
-def twin_training(space: Workspace) -> TrainSpec:
-    """Return the training of the source-only twin: that of ``finetune``, as long as all that trains the task.
+def _train_twin(
+    space: Workspace, stages: Sequence[FinetuneStage], folder: Path, fingerprints: dict[str, str], base: str
+) -> dict[str, StageResult]:
+    """Train the stages of the twin, each on top of the one before."""
+    results: dict[str, StageResult] = {}
+    before, chain = Before(learned=inherited_labels(space)), ""
+    for number, stage in enumerate(stages, start=1):
+        name = TWIN if number == 1 else f"{TWIN}-{number}"
+        settings, data = _depends_on(space, stage, fingerprints, twin=True)
+        chain = stage_fingerprint(space.recipe, base, settings, data, chain)
+        borrow(folder / "stages" / name, chain, space.reuse)
+        result = finetune(space, stage, folder / "stages" / name, chain, before, title=name, twin=True)
+        before = replace(before, model=result.model, learned=before.learned | {*stage_labels(space, stage)})
+        results[name] = result
+    return results
 
-    A round of self-training takes its length from the source rows, not from what it keeps, so that the twin's length
+
+def twin_stages(space: Workspace) -> list[FinetuneStage]:
+    """Return the stages of the twin: the recipe's ``finetune`` stages, the last as long as all that comes after it.
+
+    A round of self-training takes its length from the labelled rows, not from what it keeps, so that the twin's length
     is known before anything is trained. Where rounds end early, the twin has trained longer than the adapted model.
     """
-    tasks = [stage for stage in space.recipe.stages if not isinstance(stage, PretrainStage)]
-    train = TrainSpec.model_validate(tasks[0].train)
-    if len(tasks) == 1 and not space.new_words:
-        return train
-    rows = space.task.encode(space.splits.train.rows, space.tokenizer, space.limits, labelled=True).drawn
-    steps = optimizer_steps(train, rows)
-    for stage in tasks[1:]:
-        assert isinstance(stage, SelfTrainStage)
-        steps += stage.rounds * optimizer_steps(TrainSpec.model_validate(stage.train), rows)
-    return train.model_copy(update={"max_steps": steps})
+    stages = space.recipe.finetunes
+    rounds = [stage for stage in space.recipe.stages if isinstance(stage, SelfTrainStage)]
+    found = []
+    for stage in stages:
+        after = rounds if stage is stages[-1] else []
+        if after or space.new_tokens:
+            train, rows = TrainSpec.model_validate(stage.train), labelled_rows(space, stage).drawn
+            steps = optimizer_steps(train, rows) + sum(
+                one.rounds * optimizer_steps(TrainSpec.model_validate(one.train), rows) for one in after
+            )
+            stage = stage.model_copy(update={"train": train.model_copy(update={"max_steps": steps}).model_dump()})
+        found.append(stage)
+    return found
 
 
-def extended(space: Workspace) -> Workspace:
-    """Return the workspace with the target's costliest words in the tokenizer, where the recipe asks for them."""
+def _depends_on(
+    space: Workspace, stage: AnyStage, fingerprints: dict[str, str], corpus: str = "", twin: bool = False
+) -> tuple[list[Any], dict[str, str]]:
+    """Return the settings and the fingerprints of the data that a stage's result follows from.
+
+    Labelled target rows count only for a stage that trains on them, or under an oracle.
+    """
+    recipe = space.recipe
+    adapts = not twin and not isinstance(stage, PretrainStage) and stage.adapt
+    settings: list[Any] = [
+        stage.model_dump(exclude={"adapt"} if isinstance(stage, FinetuneStage) else None),
+        [part.model_dump() for part in recipe.methods] if adapts else [],
+    ]
+    selection = SOURCE_DEV if twin or isinstance(stage, PretrainStage) else recipe.selection.name
+    settings += [] if selection == SOURCE_DEV else [recipe.selection.model_dump()]
+    settings += [] if isinstance(stage, PretrainStage) else [space.task.labels]
+    reads_target = bool(settings[1]) or not isinstance(stage, FinetuneStage) or selection != SOURCE_DEV
+    names = [
+        *(name for name in fingerprints if name.startswith("source.")),
+        *(["target.unlabelled"] if reads_target else []),
+        *(["target.train"] if isinstance(stage, FinetuneStage) and stage.on != "source" else []),
+        *(["target.dev"] if selection == ORACLE else []),
+        corpus,
+    ]
+    return settings, {name: fingerprints[name] for name in names if name in fingerprints}
+
+
+def with_new_tokens(space: Workspace) -> Workspace:
+    """Return the workspace with tokens for the target in the tokenizer, where the recipe asks for them."""
     wanted = space.recipe.model.extend_vocabulary
     if wanted is None:
         return space
     assert space.splits.unlabelled is not None
-    words = costly_words(space.tokenizer, space.splits.unlabelled.rows["text"], wanted.tokens)
-    shown = f": {', '.join(list(words)[:5])}, …" if words else ", as the vocabulary holds every word that occurs twice"
-    space.reporter.say(f"vocabulary: {len(words)} words of the target become tokens{shown}")
-    return replace(space, tokenizer=with_words(space.tokenizer, words), new_words=words)
-
-
-def learned_from(fingerprints: dict[str, str], target: bool, corpus: str = "", oracle: bool = False) -> dict[str, str]:
-    """Return the fingerprints of the data that a stage depends on: labelled target rows only under an oracle."""
-    names = [
-        *(name for name in fingerprints if name.startswith("source.")),
-        *(["target.unlabelled"] if target else []),
-        *(["target.dev"] if oracle else []),
-        corpus,
-    ]
-    return {name: fingerprints[name] for name in names if name in fingerprints}
+    tokenizer, new = extended(space.tokenizer, space.splits.unlabelled.rows["text"], wanted.tokens)
+    which = f": {shown(tokenizer, new)}" if new else ", as the vocabulary holds every word that occurs twice"
+    space.reporter.say(f"vocabulary: {len(new)} new tokens for the target{which}")
+    return replace(space, tokenizer=tokenizer, new_tokens=new)

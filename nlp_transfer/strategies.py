@@ -67,7 +67,7 @@ def strategy_recipe(recipe: Recipe, spec: StrategySpec, seed: int, output: str, 
         # What selects or judges an adapted model has nothing to do here.
         data = {key: value for key, value in data.items() if key not in ("guard", "selection")}
     _set_tuning(data, [name for name in names if name in TUNINGS])
-    if "pretrain" not in names or data.get("tuning", {"name": "full"})["name"] != "full":
+    if "pretrain" not in names or not TUNINGS[data.get("tuning", {"name": "full"})["name"]].trains_new_tokens:
         data["model"] = {key: value for key, value in data["model"].items() if key != "extend_vocabulary"}
     data["methods"] = [_own(data.get("methods"), name) for name in names if name in methods]
     data["stages"] = _stages(data.get("stages"), names)
@@ -101,7 +101,7 @@ def _stages(given: list[dict[str, Any]] | None, names: list[str]) -> list[dict[s
     before = [stage for stage in stages if stage["name"] == "pretrain"] or [{"name": "pretrain"}]
     return [
         *(before if "pretrain" in names else []),
-        _own(stages, "finetune"),
+        *([stage for stage in stages if stage["name"] == "finetune"] or [{"name": "finetune"}]),
         *([_own(stages, "self_train")] if "self_train" in names else []),
     ]
 

@@ -5,13 +5,14 @@ A tuning's keyword-only constructor arguments are its settings in a recipe.
 
 from __future__ import annotations
 
+import functools
 from typing import Annotated, Any, ClassVar, Literal
 
 import torch
 from pydantic import Field
 
 from .errors import ModelError
-from .models import Loaded, encoder_layers, encoder_of, encoder_prefix
+from .models import Loaded, encoder_layers, encoder_of, encoder_prefix, quiet
 
 LORA_TARGETS = {
     "bert": ["query", "key", "value", "attention.output.dense", "intermediate.dense", "output.dense"],
@@ -42,9 +43,11 @@ class Tuning:
 
     Attributes:
         moves_features: Whether the encoder's features change in training.
+        trains_new_tokens: Whether the vectors of tokens that the checkpoint did not have are trained.
     """
 
     moves_features: ClassVar[bool] = True
+    trains_new_tokens: ClassVar[bool] = False
 
     def apply(self, loaded: Loaded, peft_type: str | None) -> Any:
         """Return the model to train.
@@ -58,6 +61,8 @@ class Tuning:
 
 class Full(Tuning):
     """All weights move."""
+
+    trains_new_tokens = True
 
     def __init__(self) -> None:
         pass
@@ -130,7 +135,8 @@ class Lora(Tuning):
     """Low-rank adapters (Hu et al. 2021, arXiv 2106.09685) on the encoder's linear layers.
 
     The task head with its pooler, and every other module that the checkpoint did not hold, is trained in full and
-    saved with the adapter: a head that starts at random and is not saved would be another one after every reload.
+    saved with the adapter: a head that starts at random and is not saved would be another one after every reload. Of
+    the word embeddings the rows of new tokens are trained and saved, and no others.
 
     Args:
         rank: Rank r of the adapters.
@@ -139,6 +145,8 @@ class Lora(Tuning):
         targets: Names of linear layers; by default all of them in the encoder's layers.
         variant: ``lora``, ``rslora`` (arXiv 2312.03732) or ``dora`` (arXiv 2402.09353).
     """
+
+    trains_new_tokens = True
 
     def __init__(
         self,
@@ -174,8 +182,13 @@ class Lora(Tuning):
             modules_to_save=_saved_modules(loaded) or None,
             use_rslora=self.variant == "rslora",
             use_dora=self.variant == "dora",
+            trainable_token_indices=list(loaded.new_rows) or None,
         )
-        return get_peft_model(loaded.model, config)
+        with quiet():
+            model = get_peft_model(loaded.model, config)
+        if loaded.new_rows:
+            _mend_new_rows(model)
+        return model
 
     def _target_modules(self, model: Any) -> list[str]:
         names = self.targets
@@ -199,6 +212,21 @@ class Lora(Tuning):
                 f"tuning.targets {unmatched} name no linear layer of the encoder. Layers: {', '.join(short)}."
             )
         return found
+
+
+def _mend_new_rows(model: Any) -> None:
+    """Put right what PEFT does with a matrix that has new rows."""
+    decoder = model.get_output_embeddings()
+    if hasattr(decoder, "token_adapter"):
+        # A decoder that is tied to the embeddings is run without its bias.
+        decoder.register_forward_hook(_with_bias)
+    # Checkpoints would hold the whole matrix, because it has grown; the new rows are saved anyway.
+    model.save_pretrained = functools.partial(model.save_pretrained, save_embedding_layers=False)
+
+
+def _with_bias(decoder: Any, inputs: Any, logits: torch.Tensor) -> torch.Tensor:
+    bias = decoder.original_module.bias
+    return logits if bias is None else logits + bias
 
 
 def _saved_modules(loaded: Loaded) -> list[str]:

@@ -12,8 +12,8 @@ from dataclasses import dataclass, replace
 import torch
 
 UNKNOWN = -100
-"""Label index of a unit without a label. Target units carry it, but for those that self-training has pseudo-labelled:
-a gold label of the target is never in a batch."""
+"""Label index of a unit without a label. Target units carry it, but for those that self-training has pseudo-labelled,
+and those of ``data.target.train`` in stages that train on them: no other gold label of the target is in a batch."""
 
 TARGET = -1
 """Origin of a unit of the target; those of K source domains are 0 … K − 1."""
@@ -48,7 +48,7 @@ class Masked:
     Args:
         hidden_MH: Last hidden states of the M masked tokens, in the precision of the forward pass.
         labels_M: Ids of the tokens that were hidden.
-        share: Number of masked rows ÷ number of source rows of the batch.
+        share: Number of masked rows ÷ number of labelled rows of the batch.
     """
 
     hidden_MH: torch.Tensor
@@ -64,7 +64,8 @@ class Step:
         features_UH: Feature vectors in fp32 (also under bf16 autocast).
         logits_UC: Task logits in fp32.
         labels_U: Label indices (U,), or 0/1 rows (U, C) for multi-label; ``UNKNOWN`` where there is no label. A target
-            unit may hold a pseudo-label: which domain a unit comes from is told by ``domain_U`` alone.
+            unit may hold a pseudo-label, or a label of its own: which domain a unit comes from is told by ``domain_U``
+            alone.
         weight_U: Share of a label that this unit carries: 1, or 1/k for each of the k windows of a long text; times
             the weight of pseudo-labels where it has one.
         domain_U: 0 source (any of several), 1 target.
@@ -158,21 +159,24 @@ class Step:
 def class_weights(step: Step) -> tuple[torch.Tensor, torch.Tensor]:
     """Return the weights of source and target units in each class that both domains have.
 
-    ``w_ic = y_ic / Σ_j y_jc``, where y is the label of a source unit (0 or 1) and the prediction, a constant for
-    gradients, for a target unit: Deep Subdomain Adaptation (Zhu et al. 2021, arXiv 2106.09388). As in the authors'
-    code, both domains have a class if a source label and the most probable class of a target unit name it.
+    ``w_ic = y_ic / Σ_j y_jc``, where y is the label of a unit (0 or 1) where it has one and the prediction, a constant
+    for gradients, where it has none: Deep Subdomain Adaptation (Zhu et al. 2021, arXiv 2106.09388), whose source units
+    have labels and whose target units have none. As in the authors' code, both domains have a class if a label or the
+    most probable class of a unit of each names it.
 
     Returns:
         Two tensors (U, C), or for multi-label (U, 2 C) with the units that have a label and those that do not as
         classes; fewer columns where a domain lacks classes, and none at the worst. Columns sum to 1.
     """
     target_U1 = step.domain_U.unsqueeze(-1).to(step.features_UH)
-    labels_UC = step.outcomes_UKD.flatten(1) * (1 - target_U1)
+    labels_UKD = step.outcomes_UKD
+    known_UK1 = labels_UKD.sum(-1, keepdim=True) > 0
     predicted_UKD = step.decisions_UKD.detach().softmax(-1)
-    likeliest_UKD = torch.nn.functional.one_hot(predicted_UKD.argmax(-1), predicted_UKD.shape[-1])
-    shared_C = (labels_UC.sum(0) > 0) & ((likeliest_UKD.flatten(1) * target_U1).sum(0) > 0)
-    source_UC = labels_UC[:, shared_C]
-    target_UC = (predicted_UKD.flatten(1) * target_U1)[:, shared_C]
+    likeliest_UKD = torch.nn.functional.one_hot(predicted_UKD.argmax(-1), predicted_UKD.shape[-1]).to(labels_UKD)
+    classes_UC = torch.where(known_UK1, labels_UKD, predicted_UKD).flatten(1)
+    named_UC = torch.where(known_UK1, labels_UKD, likeliest_UKD).flatten(1)
+    shared_C = ((named_UC * (1 - target_U1)).sum(0) > 0) & ((named_UC * target_U1).sum(0) > 0)
+    source_UC, target_UC = (classes_UC * (1 - target_U1))[:, shared_C], (classes_UC * target_U1)[:, shared_C]
     return source_UC / source_UC.sum(0), target_UC / target_UC.sum(0)
 
 

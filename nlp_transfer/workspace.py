@@ -13,7 +13,7 @@ from .prepare import Splits
 from .recipe.schema import Recipe
 from .reporter import Reporter
 from .tasks.base import Task
-from .vocabulary import Words
+from .vocabulary.new_tokens import NewTokens
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class Workspace:
         log: File that every logged number is appended to.
         methods: Classes of the methods that the recipe may name.
         reuse: Folders of other runs, whose finished stages are copied where settings and data are the same.
-        new_words: Words that the tokenizer has and the base model has not, with their pieces in the base vocabulary.
+        new_tokens: What the tokenizer has and the base model has not, each with its pieces in the base vocabulary.
     """
 
     recipe: Recipe
@@ -46,4 +46,4 @@ class Workspace:
     log: Path
     methods: parts.Known = field(default_factory=lambda: parts.METHODS)
     reuse: tuple[Path, ...] = ()
-    new_words: Words = field(default_factory=dict)
+    new_tokens: NewTokens = field(default_factory=dict)

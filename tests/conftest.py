@@ -6,6 +6,7 @@ import gc
 import ipaddress
 import os
 import socket
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -91,6 +92,19 @@ def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
         return real(self, address)
 
     monkeypatch.setattr(socket.socket, "connect", guarded)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def no_reports() -> Iterator[None]:
+    """Leave out the reports of runs: drawing one takes half as long as a whole run of a tiny model.
+
+    What a run would call is tested by the tests of reports, and whole by the processes that tests start.
+    """
+    from nlp_transfer import running
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(running, "report_run", lambda folder: None)
+        yield
 
 
 def wordpiece_tokenizer() -> Any:

@@ -113,6 +113,7 @@ def recipe_data(
     selection: Any = "source_dev",
     source_only: bool = False,
     sources: int = 1,
+    target_labels: bool = False,
     **train: Any,
 ) -> dict[str, Any]:
     """A recipe for in-memory data, as plain data: two small steps unless ``train`` says otherwise."""
@@ -125,7 +126,7 @@ def recipe_data(
         "task": TASKS[kind],
         "data": {
             "source": files if sources == 1 else [{"name": "first", **files}, {"name": "second", **files}],
-            "target": {"unlabelled": "memory", "test": "memory"},
+            "target": {"unlabelled": "memory", "test": "memory"} | ({"train": "memory"} if target_labels else {}),
             "max_length": 32,
         },
         "tuning": tuning,

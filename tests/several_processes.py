@@ -40,6 +40,8 @@ RUNS: dict[str, dict[str, Any]] = {
     "vectors": {"stages": [DENOISE, CONTRAST, "finetune"]},
     "self_train": {"stages": ["finetune", SELF_TRAIN], "kind": "classification"},
     "sources": {"sources": 2, "kind": "classification"},
+    "both": {"stages": [{"name": "finetune", "on": "both"}], "target_labels": True},
+    "on_target": {"stages": [{"name": "finetune", "on": "target"}], "target_labels": True, "methods": ("dann",)},
 }
 
 
@@ -66,6 +68,8 @@ def main(folder: str, model: str) -> None:
         data = data_of(settings["kind"], sources=settings.get("sources", 1))
         if settings["kind"] == "ner":
             data = data | {"source.dev": ner_rows(13, 2), "target.test": ner_rows(17, 4)}
+        if settings.get("target_labels"):
+            data = data | {"target.train": ner_rows(9, 6)}
         recipe = make_recipe(place / name, Path(model), **settings, max_steps=3, dropout=0.0)
         # So small a model may say one label only, which would end self-training before it begins.
         with mock.patch.object(self_train, "one_class", return_value=None):

@@ -126,7 +126,7 @@ def test_run_with_the_cache_trains_as_one_without(
     run(quick, data=data_of(kind), reporter=listener)  # type: ignore[arg-type]
     assert "frozen features" in listener.bars
 
-    monkeypatch.setattr(finetune, "read_once", lambda space, model, *splits: (None, splits))
+    monkeypatch.setattr(finetune, "read_once", lambda space, model, rows: (None, rows))
     monkeypatch.setattr(finetune, "cached_encoder", lambda model, states: nullcontext())
     run(slow, data=data_of(kind))
     one, other = (saved_weights(tmp_path / name / "model") for name in ("quick", "slow"))

@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from helpers import Listener, data_of, recipe_data
+from pages import read_page
 
 from nlp_transfer.comparison import runs
 from nlp_transfer.comparison.compare import Comparison, compare
 from nlp_transfer.comparison.statistics import mean_ranks, simultaneous_gains
-from nlp_transfer.errors import RecipeError
+from nlp_transfer.errors import RecipeError, RunBusyError, RunError
 from nlp_transfer.intervals import ratio
-from nlp_transfer.parts import recipe_from
+from nlp_transfer.parts import load_recipe, recipe_from
 from nlp_transfer.recipe.comparing import StrategySpec
+from nlp_transfer.recipe.schema import Part
+from nlp_transfer.running import RunResult
 from nlp_transfer.screen import show_comparison
 from nlp_transfer.strategies import strategy_recipe
 
@@ -134,6 +138,20 @@ def test_every_strategy_and_seed_has_its_run(compared: tuple[Path, dict[str, Any
     assert list(summary["strategies"]) == ["source_only", "dann", "frozen"]
 
 
+def test_its_report_tells_what_was_found(compared: tuple[Path, dict[str, Any], Listener]) -> None:
+    folder, summary, _ = compared
+    page = read_page((folder / "report.html").read_text(encoding="utf8"))
+    for name, entry in summary["strategies"].items():
+        for value in entry["scores"]["target.test"]["values"]:
+            assert f"{value:.3f}" in page.text, name
+    again = load_recipe(folder / "compare.yaml")
+    assert again.compare is not None and again.output is None
+    assert ([one.label for one in again.compare.strategies], again.compare.seeds) == (
+        list(summary["strategies"]),
+        [1, 2],
+    )
+
+
 def test_the_twin_is_trained_once_a_seed(compared: tuple[Path, dict[str, Any], Listener]) -> None:
     folder, _, listener = compared
     assert [title for title in listener.bars if title == "source-only"] == []
@@ -216,6 +234,63 @@ def test_an_interrupted_comparison_goes_on(tmp_path: Path, tiny_bert: Path, monk
     assert [line for line in listener.said if line.startswith("──")] == ["── dann, seed 1"]
 
 
+def test_results_of_another_recipe_are_refused_before_anything_trains(
+    compared: tuple[Path, dict[str, Any], Listener], tiny_bert: Path
+) -> None:
+    folder, _, _ = compared
+    before = {path: path.stat().st_mtime_ns for path in folder.rglob("*")}
+    listener = Listener()
+
+    def again(strategies: list[Any], **train: Any) -> None:
+        recipe = recipe_for(folder.parent, tiny_bert, compare={"strategies": strategies, "seeds": [1, 2]})
+        recipe = recipe.model_copy(update={"train": recipe.train.model_copy(update=train)})
+        compare(recipe, folder=folder, data=data_of("classification"), reporter=listener)
+
+    with pytest.raises(RunError, match=r"runs/source_only/1, runs/dann/1, runs/source_only/2 and 1 more\.") as error:
+        again(["dann"], warmup=0.5)
+    assert "There: warmup: 0.0. Here: warmup: 0.5. Give the comparison another folder (--output)" in str(error.value)
+    with pytest.raises(RunError, match=r"trained: runs/dann/1, runs/dann/2\. .*another title"):
+        again([{"name": "dann", "set": ["dann.max_lambda=0.5"]}])
+    assert {path: path.stat().st_mtime_ns for path in folder.rglob("*")} == before
+    assert listener.said == []
+
+
+def test_a_comparison_may_be_moved_but_not_be_of_different_rows(
+    compared: tuple[Path, dict[str, Any], Listener], tiny_bert: Path, tmp_path: Path
+) -> None:
+    folder, summary, _ = compared
+    shutil.copytree(folder, tmp_path / "elsewhere")
+    recipe = recipe_for(folder.parent, tiny_bert)
+    found = compare(recipe, ["dann", "frozen"], [1, 2], folder=tmp_path / "elsewhere", data=data_of("classification"))
+    assert found.summary == summary
+    record = tmp_path / "elsewhere/runs/frozen/2/environment.json"
+    record.write_text(record.read_text().replace('"target.test": "', '"target.test": "0'))
+    with pytest.raises(RunError, match="runs/source_only/1 and runs/frozen/2 were scored on different rows"):
+        compare(recipe, ["dann", "frozen"], [1, 2], folder=tmp_path / "elsewhere", data=data_of("classification"))
+
+
+def test_a_run_that_another_process_works_on_is_told_once(
+    compared: tuple[Path, dict[str, Any], Listener], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    finished = compared[0] / "runs/dann/1"
+    recipe = recipe_for(compared[0], compared[0]).model_copy(update={"output": str(compared[0] / "elsewhere")})
+    member, listener, looks = runs.Member("dann", 1, recipe), Listener(), []
+
+    def busy(*args: Any, **settings: Any) -> Any:
+        looks.append(1)
+        if len(looks) < 4:
+            raise RunBusyError("in use")
+        shutil.copytree(finished, member.folder)
+        return RunResult(member.folder, {})
+
+    monkeypatch.setattr(runs, "run", busy)
+    monkeypatch.setattr(runs, "WAIT", 0.0)
+    runs.run_all([member], reporter=listener)  # type: ignore[arg-type]
+    assert len(looks) == 4
+    assert listener.said == ["── dann, seed 1", "another process is busy with it"]
+    shutil.rmtree(member.folder)
+
+
 # Search
 
 
@@ -241,6 +316,9 @@ def test_a_search_gives_every_strategy_the_same_trials_and_never_sees_the_test(t
     )
     run = json.loads((found.folder / "runs/dann/1/metrics.json").read_text())
     assert run["label_free"]["adapted"]["bnm"] == pytest.approx(best)
+    other = recipe.model_copy(update={"train": recipe.train.model_copy(update={"warmup": 0.5})})
+    with pytest.raises(RunError, match=r"another recipe has trained: search/source_only, search/dann\. There: warmup"):
+        compare(other, data=data)
 
 
 def test_a_search_without_a_budget_is_refused(tmp_path: Path, tiny_bert: Path) -> None:
@@ -280,7 +358,9 @@ def test_guard_selection_and_vocabulary_stay_with_what_adapts(tmp_path: Path, ti
     }
     assert {name for name, one in made.items() if one.adapts} == {"dann", "pretrain", "lora+pretrain"}
     assert {name for name, one in made.items() if one.selection.name == "bnm"} == {"dann", "pretrain", "lora+pretrain"}
-    assert [name for name, one in made.items() if one.model.extend_vocabulary is not None] == ["pretrain"]
+    assert {name for name, one in made.items() if one.model.extend_vocabulary} == {"pretrain", "lora+pretrain"}
+    frozen = recipe.model_copy(update={"tuning": Part(name="top_layers")})
+    assert strategy_recipe(frozen, StrategySpec(name="pretrain"), 1, "out").model.extend_vocabulary is None
 
 
 def test_rates_of_a_stage_do_not_follow_into_another_tuning(tmp_path: Path, tiny_bert: Path) -> None:

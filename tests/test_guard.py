@@ -140,6 +140,10 @@ def test_lost_confidence() -> None:
 def test_lost_source_score() -> None:
     collapsed("Source dev has got worse by 0.060 (0.840, the twin 0.900)", model=replace(BETTER, source_dev=0.84))
     assert decide(replace(BETTER, source_dev=0.86), TWIN, LABELS, SPEC).kept == "adapted"
+    twin = replace(TWIN, source_dev=0.93)
+    assert SPEC.max_source_loss < 0.93 - 0.88, "as binary fractions, not as scores"
+    assert decide(replace(BETTER, source_dev=0.88), twin, LABELS, SPEC).kept == "adapted"
+    assert decide(replace(BETTER, source_dev=0.8799), twin, LABELS, SPEC).kept == "source-only"
 
 
 def test_thresholds_are_settings() -> None:

@@ -27,15 +27,18 @@ LAYERS = {
         "reporter",
         "hardware",
         "attention",
+        "predictions",
         *["diagnosis.advice", "diagnosis.confidence", "diagnosis.distance", "diagnosis.label_shift"],
         *["diagnosis.result", "diagnosis.transferability", "diagnosis.vocabulary"],
+        *["report.figures", "report.domains", "report.page", "report.projection"],
     ],
     2: [
-        *["data", "tasks", "tuning", "methods", "models", "processes", "checkpoints"],
+        *["data", "tasks", "tuning", "methods", "models", "heads", "processes", "checkpoints"],
         *["objectives", "pretraining", "caching", "forward", "vocabulary", "averaging"],
         *["diagnosis.classifier", "diagnosis.features", "diagnosis.fluency", "diagnosis.texts"],
+        *["report.record", "report.curves", "report.slices", "report.examples", "report.confusion"],
     ],
-    3: ["trainer", "parts", "arguments", "callbacks", "outputs", "strategies"],
+    3: ["trainer", "parts", "stage_rules", "arguments", "callbacks", "outputs", "strategies"],
     4: [
         *["prepare", "workspace", "selecting", "jobs", "stages", "inference", "sequence", "runfolder"],
         *["fingerprints"],
@@ -43,7 +46,7 @@ LAYERS = {
     ],
     5: [
         *["running", "card", "checking", "streaming", "evaluation", "conclusions", "comparison"],
-        *["diagnosis", "screen", "cli", "__main__"],
+        *["diagnosis", "report", "screen", "cli", "__main__"],
     ],
 }
 LAYER = {name: layer for layer, names in LAYERS.items() for name in names}
@@ -54,7 +57,19 @@ KINDS = ["methods", "tasks"]
 """Folders whose files are parts: each is on its own, but for the base class and what its own class derives from."""
 
 LIGHT = ["__init__", "errors", "recipe", "cli", "__main__"]
-HEAVY = {"torch", "transformers", "datasets", "sklearn", "evaluate", "seqeval", "peft", "accelerate", "numpy"}
+HEAVY = {
+    "torch",
+    "transformers",
+    "datasets",
+    "sklearn",
+    "evaluate",
+    "seqeval",
+    "peft",
+    "accelerate",
+    "numpy",
+    "matplotlib",
+    "jinja2",
+}
 
 
 def modules() -> list[Path]:

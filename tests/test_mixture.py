@@ -113,6 +113,20 @@ def test_rows_of_like_length_share_a_batch_and_copies_do_not() -> None:
     assert np.corrcoef(few, many)[0, 1] > 0.7
 
 
+def test_a_batch_holds_different_target_rows_though_there_are_few() -> None:
+    """100 target rows stand beside 1,600 source rows: each is drawn 16 times an epoch."""
+    lengths = np.random.default_rng(0).integers(5, 60, 1600)
+    sampler = EpochSampler(lengths, 16, 3, target_lengths=lengths[:100].tolist())
+    targets = np.array([pick.target for pick in sampler]).reshape(-1, 16)
+    different = [len(set(batch)) for batch in targets.tolist()]
+    assert np.mean(different) > 14
+    assert np.bincount(targets.ravel()).tolist() == [16] * 100
+    plain = EpochSampler(lengths, 16, 3, target_lengths=lengths[:100].tolist(), group_by_length=False)
+    unsorted = np.array([pick.target for pick in plain]).reshape(-1, 16)
+    spread = [np.ptp(lengths[batch]) for batch in targets]
+    assert np.mean(spread) < 0.7 * np.mean([np.ptp(lengths[batch]) for batch in unsorted])
+
+
 @pytest.mark.parametrize("grouped", [True, False])
 def test_two_processes_draw_different_rows_and_together_those_of_one(grouped: bool) -> None:
     """The way accelerate divides the batches of a sampler."""

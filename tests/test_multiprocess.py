@@ -89,7 +89,7 @@ def test_training_resumed_inside_an_epoch_is_one_that_was_not_stopped(folders: d
 
 def test_scores_of_a_run_are_those_of_one_process(folders: dict[int, Path]) -> None:
     one, first, second = facts(folders[1]), facts(folders[2], 0), facts(folders[2], 1)
-    for name in ("plain", "lora", "frozen", "pretrain", "guarded", "average", "self_train", "sources"):
+    for name in ("plain", "lora", "frozen", "pretrain", "guarded", "average", "self_train", "sources", "both"):
         assert first[name] == one[name], name
     assert first == second  # every process returns everything
 
@@ -109,10 +109,11 @@ def test_pseudo_labels_are_those_of_one_process(number: int, folders: dict[int, 
     assert [line["confidence"] for line in two] == pytest.approx([line["confidence"] for line in one], abs=1e-4)
 
 
-def test_run_with_a_method_runs(folders: dict[int, Path]) -> None:
-    scores = facts(folders[2])["dann"]
+@pytest.mark.parametrize("name", ["dann", "on_target"])
+def test_run_with_a_method_runs(name: str, folders: dict[int, Path]) -> None:
+    scores = facts(folders[2])[name]
     assert set(scores) == {"adapted"}
-    lines = [json.loads(line) for line in (folders[2] / "dann/log.jsonl").read_text().splitlines()]
+    lines = [json.loads(line) for line in (folders[2] / name / "log.jsonl").read_text().splitlines()]
     logged = [line for line in lines if "loss_dann_domain" in line]
     assert logged
     assert all(0.0 < line["loss_dann_domain"] < 5.0 for line in logged)
@@ -136,7 +137,9 @@ def test_run_folder_is_written_once(name: str, folders: dict[int, Path]) -> None
         return sorted(str(path.relative_to(folder)) for path in folder.rglob("*"))
 
     assert listing(folders[1] / name) == listing(folders[2] / name)
-    role = "adapted" if name in ("dann", "pretrain", "guarded", "held", "vectors", "self_train") else "source-only"
+    assert {"report.html", "domains.json"} <= set(listing(folders[2] / name))
+    adapting = {"dann", "pretrain", "guarded", "held", "vectors", "self_train", "on_target"}
+    role = "adapted" if name in adapting else "source-only"
     for file in ("log.jsonl", "stages.jsonl", f"predictions/{role}.target.test.jsonl"):
         counts = [len((folders[count] / name / file).read_text().splitlines()) for count in (1, 2)]
         assert counts[0] == counts[1], file

@@ -208,7 +208,7 @@ def test_missing_file_suggests_a_neighbour(tmp_path: Path) -> None:
         ),
         (
             {"stages": [{"name": "finetune", "mask_rate": 0.1}]},
-            "recipe: stages.0.mask_rate: unknown key 'mask_rate'. Allowed here: name, train.",
+            "recipe: stages.0.mask_rate: unknown key 'mask_rate'. Allowed here: name, on, target_share, adapt, train.",
         ),
         (
             {"stages": [{"name": "pretrain", "train": {"epochs": -1}}]},
@@ -219,6 +219,11 @@ def test_missing_file_suggests_a_neighbour(tmp_path: Path) -> None:
             "recipe: stages.0.train.learning_rat: unknown key 'learning_rat'. Did you mean 'learning_rate'?",
         ),
         ({"report_to": ["wandv"]}, "recipe: report_to.0: expected 'tensorboard',"),
+        (
+            {"compare": {"strategies": [{"name": "dann", "title": 1e-4}]}},
+            "recipe: compare.strategies.0.title: expected text of letters, digits, spaces and . _ + - (in quotes where "
+            "it looks like a number), found the number 0.0001.",
+        ),
         ({3: 1}, "recipe: 3: the key 3 must be text. Put it in quotes: '3'."),
     ],
 )

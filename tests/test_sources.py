@@ -47,13 +47,16 @@ def problems(source: Any, *overrides: str) -> str:
 @pytest.mark.parametrize(
     ("source", "told"),
     [
-        ([], "data.source: expected a section with the keys name, train, dev or a list of at least 1 items"),
+        ([], "data.source: expected a section with the keys name, train, dev, label_map or a list of at least 1 items"),
         ([{"train": "a", "name": "x"}, {"train": "b", "name": "x"}], "data.source: two sources are called 'x'"),
         ([{"train": "a"}, {"train": "b", "name": "0"}], "data.source: two sources are called '0'"),
         ([{"train": "a"}, {"dev": "b"}], "data.source.1.train: missing; expected text (the path)"),
         ([{"train": "a"}, {"trian": "b", "train": "c"}], "data.source.1.trian: unknown key 'trian'. Did you mean"),
         ([{"train": "a"}, {"train": "b", "name": "two words"}], "data.source.1.name: expected a name of letters"),
-        ([{"train": "a"}, "b"], "data.source.1: expected a section with the keys name, train, dev, found the text"),
+        (
+            [{"train": "a"}, "b"],
+            "data.source.1: expected a section with the keys name, train, dev, label_map, found the",
+        ),
     ],
 )
 def test_bad_lists_are_refused_with_their_key_path(source: Any, told: str) -> None:

@@ -18,7 +18,6 @@ from nlp_transfer.data.windows import Limits
 from nlp_transfer.tasks.base import Encoded
 from nlp_transfer.tasks.classification import Classification, MultiLabel
 from nlp_transfer.tasks.ner import Ner, tag_set
-from nlp_transfer.tasks.sentiment import map_polarity
 from nlp_transfer.units import UNKNOWN, Step
 
 LABELS = ["negative", "neutral", "positive"]
@@ -281,18 +280,6 @@ def test_thresholds_are_tuned_for_each_label():
     assert again.thresholds_C.tolist() == task.thresholds_C.tolist()
     score = task.score(task.gold(rows), task.answer(logits), 0.95, 100)
     assert score.metrics["micro_f1"] == 1.0
-
-
-def test_polarity_maps_and_drops():
-    stars = ["1", "2", "3", "4", "5", "3"]
-    rows = Dataset.from_dict({"text": list("abcdef"), "label": stars})
-    polarity = {"1": "negative", "2": "negative", "3": None, "4": "positive", "5": "positive"}
-    mapped, kept, dropped = map_polarity(rows, polarity)
-    assert mapped["label"][:] == ["negative", "negative", "positive", "positive"]
-    assert mapped["text"][:] == ["a", "b", "d", "e"]
-    assert (kept, dropped) == ([0, 1, 3, 4], 2)
-    with pytest.raises(KeyError):
-        map_polarity(rows, {"1": "negative"})
 
 
 # --- scores ------------------------------------------------------------------------------------------------------

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from nlp_transfer.intervals import Interval, f1_from_counts, paired_difference, ratio
-from nlp_transfer.verdict import difference_over_seeds, verdict
+from nlp_transfer.verdict import difference_over_seeds, rows_that_differ, verdict
 
 
 @pytest.mark.parametrize(
@@ -15,7 +15,7 @@ from nlp_transfer.verdict import difference_over_seeds, verdict
      (0.0, 0.1, "no evidence"), (-0.1, 0.0, "no evidence")],
 )  # fmt: skip
 def test_verdict(low: float, high: float, expected: str) -> None:
-    assert verdict(Interval((low + high) / 2, low, high)) == expected
+    assert verdict(Interval((low + high) / 2, low, high), 50) == expected
 
 
 def right(draw: np.random.Generator, rows: int, share: float) -> np.ndarray:
@@ -51,8 +51,30 @@ def test_seeds_that_disagree_widen_the_interval() -> None:
     twin = [right(draw, rows, 0.7)] * 4
     steady = [right(draw, rows, 0.75) for _ in range(4)]
     swinging = [right(draw, rows, share) for share in (0.95, 0.55, 0.9, 0.6)]
-    assert verdict(difference_over_seeds(steady, twin, ratio)) == "helped"
-    assert verdict(difference_over_seeds(swinging, twin, ratio)) == "no evidence"
+    assert verdict(difference_over_seeds(steady, twin, ratio), rows) == "helped"
+    assert verdict(difference_over_seeds(swinging, twin, ratio), rows) == "no evidence"
+
+
+def test_a_few_rows_are_no_evidence_whatever_resampling_says() -> None:
+    """Against the exact test of SciPy: all k rows that differ speak for the same system."""
+    from scipy.stats import binomtest
+
+    for differing in range(1, 12):
+        ours, theirs = np.ones((20, 2)), np.ones((20, 2))
+        theirs[:differing, 0] = 0
+        assert rows_that_differ(ours, theirs) == differing
+        for confidence in (0.8, 0.95, 0.99):
+            found = paired_difference(ours, theirs, ratio, confidence)
+            possible = binomtest(differing, differing).pvalue <= 1 - confidence
+            assert verdict(found, differing, confidence) == ("helped" if possible else "no evidence")
+    one = np.ones((1, 2))
+    assert paired_difference(one, one * [0, 1], ratio) == Interval(1.0, 1.0, 1.0)  # one row, and no doubt at all
+
+
+def test_rows_differ_where_any_count_does() -> None:
+    counts = np.array([[1, 2, 3], [1, 2, 3], [0, 0, 0]])
+    assert rows_that_differ(counts, counts) == 0
+    assert rows_that_differ(counts, np.array([[1, 2, 3], [1, 2, 4], [1, 0, 1]])) == 2
 
 
 def test_other_statistics_are_taken_seed_by_seed() -> None:

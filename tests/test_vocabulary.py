@@ -1,169 +1,205 @@
-"""Words that become tokens: the costliest ones, cut as before elsewhere, with trained vectors, saved and reloaded."""
+"""New tokens of each kind of tokenizer: the costliest words, all other text cut as before, right offsets, reloaded."""
 
 from __future__ import annotations
 
+import json
+import random
+from collections import Counter
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
+import tokenizers
 import transformers
-from conftest import build_model, byte_level_tokenizer, sentencepiece_tokenizer, wordpiece_tokenizer
-from helpers import Listener, data_of, make_recipe, recipe_data, saved_weights
+from conftest import byte_level_tokenizer, sentencepiece_tokenizer, wordpiece_tokenizer
 
-from nlp_transfer import load_predictor
-from nlp_transfer.errors import ModelError, RecipeError
-from nlp_transfer.models import load_model, read_config, resolve
-from nlp_transfer.parts import recipe_from
-from nlp_transfer.running import run
-from nlp_transfer.vocabulary import costly_words, grow, with_words
+from nlp_transfer.data.windows import Limits, windows_of_words
+from nlp_transfer.errors import ModelError
+from nlp_transfer.vocabulary.extend import extended, shown
+from nlp_transfer.vocabulary.merges import joined, learn_merges
 
-TEXTS = ["The Tablet froze, tablets froze!", "tablet: re-boot. tablet", "reboot, FROZE", "naïve café reboot once_only"]
+TEXTS = [
+    "The Tablet froze, tablets froze!",
+    'tablet: re-boot. (tablet) "froze" tablet',
+    "reboot, FROZE tablet's",
+    "naïve café reboot once_only café naïve",
+]
 OTHERS = [
     "the tablets were re-booted",
     "tabletop froze_n",
     "x-tablet's (reboots)",
     "good film, was it?",
     "Anna 1,200.5!",
+    "  tablet\n\ttablet  café<mask>tablet [MASK] reboot",
 ]
+MADE_OF = ["tablet", "froze", "reboot", "café", "Tablet", " ", "  ", ".", "'s", "(", "-", "_", "s", "xyz", "ü", "北"]
 
 
-def test_words_are_those_that_shorten_the_text_most() -> None:
+def texts(count: int = 300) -> list[str]:
+    """Texts in which new words touch everything that a text may hold."""
+    draw = random.Random(0)
+    return [*TEXTS, *OTHERS, *("".join(draw.choices(MADE_OF, k=draw.randint(1, 12))) for _ in range(count))]
+
+
+def roberta() -> Any:
+    """A tokenizer that transformers builds anew from vocabulary and merges when it is loaded."""
+    model = json.loads(byte_level_tokenizer().backend_tokenizer.to_str())["model"]
+    return transformers.RobertaTokenizer(vocab=model["vocab"], merges=[tuple(pair) for pair in model["merges"]])
+
+
+def modernbert() -> Any:
+    """A tokenizer with added tokens behind the vocabulary of its model."""
+    tokenizer = byte_level_tokenizer()
+    tokenizer.add_tokens([tokenizers.AddedToken("[unused0]"), tokenizers.AddedToken("  ", normalized=True)])
+    return tokenizer
+
+
+def pieces(*special: str) -> list[tuple[str, float]]:
+    model = json.loads(sentencepiece_tokenizer().backend_tokenizer.to_str())["model"]
+    return [*((name, 0.0) for name in special), *(tuple(piece) for piece in model["vocab"][5:])]
+
+
+def xlm_roberta() -> Any:
+    return transformers.XLMRobertaTokenizer(vocab=[*pieces("<s>", "<pad>", "</s>", "<unk>"), ("<mask>", 0.0)])
+
+
+def deberta() -> Any:
+    """A Unigram tokenizer whose mask token stands behind the vocabulary of its model."""
+    return transformers.DebertaV2Tokenizer(vocab=pieces("[PAD]", "[CLS]", "[SEP]", "[UNK]"))
+
+
+KINDS = [wordpiece_tokenizer, byte_level_tokenizer, roberta, modernbert, sentencepiece_tokenizer, xlm_roberta, deberta]
+
+
+@pytest.mark.parametrize("make", KINDS)
+def test_new_text_is_old_text_with_pieces_joined(make: Any, tmp_path: Path) -> None:
+    """Ids, offsets and word numbers, after saving and loading."""
+    old = make()
+    made, new = extended(old, TEXTS, 12)
+    made.save_pretrained(tmp_path)
+    loaded = transformers.AutoTokenizer.from_pretrained(tmp_path)
+    assert type(loaded) is type(old)
+    assert new and [loaded.convert_tokens_to_ids(token) for token in new] == list(range(len(old), len(loaded)))
+    assert {token: number for token, number in loaded.get_vocab().items() if number < len(old)} == old.get_vocab()
+    by_id = {loaded.convert_tokens_to_ids(token): ids for token, ids in new.items()}
+    saved = 0
+    for text in texts():
+        before, after = (it(text, return_offsets_mapping=True) for it in (old, loaded))
+        assert made(text)["input_ids"] == after["input_ids"]
+        at = 0
+        for number, place in zip(after["input_ids"], after["offset_mapping"], strict=True):
+            ids = by_id.get(number, [number])
+            assert before["input_ids"][at : at + len(ids)] == ids, text
+            spans = before["offset_mapping"][at : at + len(ids)]
+            assert place == (spans[0][0], spans[-1][1]), text
+            at += len(ids)
+        assert at == len(before["input_ids"])
+        numbers = [word for word in after.word_ids() if word is not None]
+        assert numbers == sorted(numbers)
+        saved += at - len(after["input_ids"])
+    assert saved > 100
+    assert old.tokenize("tablet") == make().tokenize("tablet")  # the copy was extended, not the tokenizer itself
+
+
+@pytest.mark.parametrize("make", KINDS)
+def test_target_text_takes_fewer_pieces_a_word(make: Any) -> None:
+    old = make()
+    longer, new = extended(old, TEXTS, 40)
+    words = ["the", "tablet", "and", "the", "reboot"]
+    before, after = (len(it.tokenize(" ".join(words))) / len(words) for it in (old, longer))
+    assert after < before
+    assert len(longer.tokenize(" the tablet")) < len(old.tokenize(" the tablet"))
+    assert "tablet" in shown(longer, new, 40)
+
+
+@pytest.mark.parametrize("make", KINDS)
+def test_units_of_words_are_where_they_were(make: Any) -> None:
+    """The unit of a word (ner) still is the token at its first character, next to punctuation and in any case."""
+    old = make()
+    longer, _ = extended(old, TEXTS, 12)
+    text = "(Tablet) tablet's re-boot, FROZE! tablet"
+    starts = [1, 9, 18, 21, 27, 34]
+    ends = [7, 15, 20, 25, 32, 40]
+    for it in (old, longer):
+        (window,) = windows_of_words(it, [text], [starts], [ends], Limits(64))
+        assert window.words.tolist() == list(range(6))
+        offsets = it(text, return_offsets_mapping=True)["offset_mapping"]
+        for position, start in zip(window.positions, starts, strict=True):
+            begin, end = offsets[position]
+            assert begin <= start < end and not text[begin:start].strip("( ")
+
+
+def test_whole_words_of_wordpiece_are_the_costliest() -> None:
     tokenizer = wordpiece_tokenizer()
-    words = costly_words(tokenizer, TEXTS, 10)
-    counts = {"tablet": 3, "froze": 3, "reboot": 2}  # twice: "re", "boot"… are words of "re-boot", once each
-    assert dict.fromkeys(words) == dict.fromkeys(sorted(counts, key=lambda word: -counts[word] * (len(word) - 1)))
-    for word, pieces in words.items():
-        assert tokenizer.convert_ids_to_tokens(pieces) == [word[0], *(f"##{letter}" for letter in word[1:])]
-    assert list(costly_words(tokenizer, TEXTS, 1)) == ["tablet"]
-    assert costly_words(tokenizer, ["good film", "good film"], 5) == {}
+    _, new = extended(tokenizer, TEXTS, 10)
+    counts = {"tablet": 5, "froze": 4, "reboot": 2, "naive": 2, "cafe": 2}  # "once_only" is no word
+    assert list(new) == sorted(counts, key=lambda word: (-counts[word] * (len(word) - 1), word))
+    for word, ids in new.items():
+        assert tokenizer.convert_ids_to_tokens(ids) == [word[0], *(f"##{letter}" for letter in word[1:])]
+    assert list(extended(tokenizer, TEXTS, 1)[1]) == ["tablet"]
+    assert extended(tokenizer, ["good film", "good film"], 5)[1] == {}
 
 
-def test_other_text_is_cut_as_before_and_offsets_are_right(tmp_path: Path) -> None:
+def test_words_that_only_begin_with_a_new_one_are_left_alone_by_wordpiece() -> None:
     old = wordpiece_tokenizer()
-    words = costly_words(old, TEXTS, 10)
-    with_words(old, words).save_pretrained(tmp_path)
-    new = transformers.AutoTokenizer.from_pretrained(tmp_path)
-    assert len(new) == len(old) + 3
-    for text in [*TEXTS, *OTHERS]:
-        before, after = (it(text, return_offsets_mapping=True) for it in (old, new))
-        assert len({word for word in before.word_ids() if word is not None}) >= 2
-        expected: list[tuple[str, tuple[int, int]]] = []
-        for word in sorted({word for word in before.word_ids() if word is not None}):
-            places = [at for at, other in enumerate(before.word_ids()) if other == word]
-            begin, end = before["offset_mapping"][places[0]][0], before["offset_mapping"][places[-1]][1]
-            name = text[begin:end].lower()
-            alone = not any(text[at : at + 1] == "_" for at in (begin - 1, end))
-            if name in words and alone:
-                expected.append((name, (begin, end)))
-            else:
-                pieces = zip(before.tokens(), before["offset_mapping"], strict=True)
-                expected += [pair for at, pair in enumerate(pieces) if at in places]
-        assert list(zip(after.tokens(), after["offset_mapping"], strict=True))[1:-1] == expected
-        ids = [word for word in after.word_ids() if word is not None]
-        assert ids == sorted(ids)
-        assert len(new.tokenize(text)) <= len(old.tokenize(text))
-    assert old.tokenize("tablet") != ["tablet"]  # the copy was extended, not the tokenizer itself
+    longer, _ = extended(old, TEXTS, 12)
+    for text in ("tablets", "tabletop", "xtablet", "tablet_x"):
+        assert longer.tokenize(text) == old.tokenize(text)
 
 
-@pytest.mark.parametrize("make", [byte_level_tokenizer, sentencepiece_tokenizer])
-def test_tokenizers_with_spaces_in_their_pieces_are_refused(make: Any) -> None:
-    with pytest.raises(ModelError, match="works with WordPiece tokenizers"):
-        costly_words(make(), TEXTS, 3)
+def test_merges_are_those_of_byte_pair_encoding() -> None:
+    """Against the definition: count all pairs, join the commonest, begin again."""
+    draw = random.Random(3)
+    counts = {"".join(draw.choices("abc", k=draw.randint(1, 9))): draw.randint(1, 5) for _ in range(60)}
+    cut = {word: list(word) for word in counts}
+    expected: list[tuple[str, str]] = []
+    known = {*"abc", "ca"}
+    while len(expected) < 25:
+        pairs: Counter[tuple[str, str]] = Counter()
+        for word, cut_word in cut.items():
+            for pair in pairwise(cut_word):
+                pairs[pair] += counts[word]
+        able = {pair: times for pair, times in pairs.items() if times > 1 and "".join(pair) not in known}
+        best = min(able, key=lambda pair: (-able[pair], pair))
+        expected.append(best)
+        known.add("".join(best))
+        cut = {word: joined(cut_word, best) for word, cut_word in cut.items()}
+    assert learn_merges({word: list(word) for word in counts}, counts, 25, {*"abc", "ca"}) == expected
+    assert joined([*"aaabaa"], ("a", "a")) == ["aa", "a", "b", "aa"]
+    assert learn_merges({"ab": ["a", "b"]}, {"ab": 1}, 5) == []
 
 
-@pytest.mark.parametrize("kind", ["bert", "distilbert", "electra", "mpnet"])
-@pytest.mark.parametrize("spare", [0, 10])
-def test_rows_begin_as_the_mean_of_their_pieces(kind: str, spare: int, tmp_path: Path) -> None:
-    source = resolve(str(build_model(tmp_path / "base", kind, "AutoModelForMaskedLM")))
-    tokenizer = wordpiece_tokenizer()
-    words = costly_words(tokenizer, TEXTS, 3)
-    extended = with_words(tokenizer, words)
-    for auto in ("AutoModelForMaskedLM", "AutoModelForTokenClassification"):
-        model = load_model(auto, source, read_config(source)).model
-        if spare:
-            model.resize_token_embeddings(len(tokenizer) + spare)
-        old = model.get_input_embeddings().weight.clone()
-        bias = torch.randn(len(old))
-        if auto == "AutoModelForMaskedLM":
-            model.get_output_embeddings().bias.data.copy_(bias)
-        grow(model, extended, words)
-        new = model.get_input_embeddings().weight
-        assert len(new) == model.config.vocab_size == len(tokenizer) + max(spare, 3)
-        assert torch.equal(new[: len(tokenizer)], old[: len(tokenizer)])
-        for word, pieces in words.items():
-            row = extended.convert_tokens_to_ids(word)
-            assert row >= len(tokenizer)
-            mean = sum(old[piece] for piece in pieces) / len(pieces)
-            torch.testing.assert_close(new[row], mean)
-            if auto == "AutoModelForMaskedLM":
-                assert model.get_output_embeddings().weight is new
-                torch.testing.assert_close(model.get_output_embeddings().bias[row], bias[pieces].mean())
-        assert model(input_ids=torch.tensor([[2, len(tokenizer) + 2, 3]])).logits.shape[1] == 3
+@pytest.mark.parametrize("make", [sentencepiece_tokenizer, deberta])
+def test_the_longer_of_two_new_pieces_wins(make: Any) -> None:
+    longer, new = extended(make(), ["reboot reboots reboot reboots"] * 3, 5)
+    assert {"▁reboot", "▁reboots"} <= set(new)
+    assert longer.tokenize("reboots") == ["▁reboots"]
+    assert longer.tokenize("reboot") == ["▁reboot"]
 
 
-def data(kind: str) -> dict[str, Any]:
-    rows = data_of(kind)
-    key = "words" if kind == "ner" else "text"
-
-    def longer(row: dict[str, Any]) -> dict[str, Any]:
-        return {key: [*row[key], "tablet"] if kind == "ner" else f"{row[key]} tablet"} | (
-            {"tags": [*row["tags"], "O"]} if kind == "ner" else {}
-        )
-
-    return {name: split.map(longer, load_from_cache_file=False) for name, split in rows.items()}
+@pytest.mark.parametrize("make", KINDS)
+def test_extending_twice_gives_other_tokens(make: Any) -> None:
+    once, first = extended(make(), TEXTS, 1)
+    twice, second = extended(once, TEXTS, 40)
+    assert second and not set(first) & set(second)
+    assert len(twice) == len(make()) + len(first) + len(second)
+    assert extended(twice, TEXTS, 40)[1] == {}
 
 
-@pytest.mark.parametrize("kind", ["classification", "ner"])
-def test_run_with_new_words(kind: str, tiny_bert: Path, tmp_path: Path) -> None:
-    plan = [{"name": "pretrain", "head_steps": 1, "train": {"max_steps": 2}}, "finetune"]
-    values = recipe_data(tmp_path / "run", tiny_bert, kind, stages=plan) | {"source_only": True, "guard": False}
-    values["model"] = {"id": str(tiny_bert), "extend_vocabulary": {"tokens": 2}}
-    listener = Listener()
-    result = run(recipe_from(values), data=data(kind), reporter=listener)  # type: ignore[arg-type]
-    assert any("words of the target become tokens: tablet" in line for line in listener.said)
-    base = len(transformers.AutoTokenizer.from_pretrained(tiny_bert))
-    rows = {}
-    for name in ("stages/source-only/model", "stages/1-pretrain/model", "model"):
-        weights = saved_weights(result.folder / name)
-        rows[name] = weights["bert.embeddings.word_embeddings.weight"]
-        size = transformers.AutoConfig.from_pretrained(result.folder / name).vocab_size
-        assert size == len(rows[name]) == len(transformers.AutoTokenizer.from_pretrained(result.folder / name))
-    assert len(rows["stages/source-only/model"]) == base
-    assert base < len(rows["model"]) == len(rows["stages/1-pretrain/model"]) <= base + 2
-    assert not torch.equal(rows["model"][base], rows["stages/1-pretrain/model"][base])  # trained in both
-    head = "AutoModelForTokenClassification" if kind == "ner" else "AutoModelForSequenceClassification"
-    plain = getattr(transformers, head).from_pretrained(result.folder / "model").eval()
-    tokenizer = transformers.AutoTokenizer.from_pretrained(result.folder / "model")
-    encoded = tokenizer("the tablet was slow", return_tensors="pt")
-    assert "tablet" in encoded.tokens()
-    predictor = load_predictor(result.folder)
-    with torch.no_grad():
-        expected = predictor.model(**{key: encoded[key] for key in ("input_ids", "attention_mask")}).logits
-        assert torch.equal(plain(**encoded).logits, expected)
-    assert predictor(["the tablet was slow"])
+def refused(tokenizer: Any, message: str) -> None:
+    with pytest.raises(ModelError, match=message):
+        extended(tokenizer, TEXTS, 3)
 
 
-def test_interrupted_run_finds_the_same_words(tiny_bert: Path, tmp_path: Path) -> None:
-    plan = [{"name": "pretrain", "head_steps": 0, "train": {"max_steps": 1}}, "finetune"]
-    weights = []
-    for name in ("whole", "cut"):
-        values = recipe_data(tmp_path / name, tiny_bert, stages=plan, max_steps=4, evaluate_every=2)
-        values["model"] = {"id": str(tiny_bert), "extend_vocabulary": {"tokens": 2}}
-        if name == "cut":
-            with pytest.raises(KeyboardInterrupt):
-                stop = Listener("finetune", 3)
-                run(recipe_from(values), data=data("classification"), reporter=stop)  # type: ignore[arg-type]
-        weights.append(saved_weights(run(recipe_from(values), data=data("classification")).folder / "model"))
-    assert all(torch.equal(weights[0][key], weights[1][key]) for key in weights[0])
-
-
-def test_recipes_that_cannot_train_new_words_are_refused(tmp_path: Path) -> None:
-    values = recipe_data(tmp_path, tmp_path, tuning="lora")
-    values["model"] = {"id": "x", "extend_vocabulary": {"tokens": 2}}
-    del values["data"]["target"]["unlabelled"]
-    with pytest.raises(RecipeError) as error:
-        recipe_from(values)
-    for words in ("tuning 'lora' never trains", "Add the stage pretrain", "Set data.target.unlabelled"):
-        assert words in str(error.value)
-    make_recipe(tmp_path, tmp_path, tuning="lora")
+def test_tokenizers_that_cannot_be_extended_are_refused_with_the_reason() -> None:
+    words = tokenizers.Tokenizer(tokenizers.models.WordLevel({"a": 0, "[UNK]": 1}, unk_token="[UNK]"))
+    refused(transformers.PreTrainedTokenizerFast(tokenizer_object=words), "it is a WordLevel")
+    bare = tokenizers.Tokenizer(tokenizers.models.BPE({"a": 0}, []))
+    refused(transformers.PreTrainedTokenizerFast(tokenizer_object=bare), "no pre-tokenizer")
+    gaps = tokenizers.Tokenizer(tokenizers.models.BPE({"a": 0, "b": 2}, []))
+    gaps.pre_tokenizer = tokenizers.pre_tokenizers.ByteLevel()
+    refused(transformers.PreTrainedTokenizerFast(tokenizer_object=gaps), "its ids have gaps")
+    marked = tokenizers.Tokenizer(tokenizers.models.BPE({"a": 0, "b</w>": 1}, [], end_of_word_suffix="</w>"))
+    marked.pre_tokenizer = tokenizers.pre_tokenizers.Whitespace()
+    refused(transformers.PreTrainedTokenizerFast(tokenizer_object=marked), "byte-level BPE")

@@ -16,17 +16,19 @@ from ..checkpoints import write_text
 from ..errors import Problem, RecipeError
 from ..hardware import world_size
 from ..parts import METHODS, Known
+from ..recipe import dump
 from ..recipe.comparing import CompareSpec, StrategySpec
 from ..recipe.schema import Recipe
+from ..report.comparison import RECIPE, TABLE, report_comparison
+from ..report.page import REPORT
 from ..reporter import Reporter
 from ..strategies import SOURCE_ONLY, name_problems
-from ..verdict import verdict
+from ..verdict import rows_that_differ, verdict
+from .claims import check_claims, check_rows
 from .results import JUDGE, Result, read_result
 from .runs import members, run_all
-from .search import tuned
+from .search import studied, tuned
 from .statistics import mean_ranks, simultaneous_gains
-
-TABLE = "comparison.json"
 
 
 @dataclass(frozen=True)
@@ -40,6 +42,11 @@ class Comparison:
 
     folder: Path
     summary: dict[str, Any]
+
+    @property
+    def report(self) -> Path:
+        """The page that tells what was found."""
+        return self.folder / REPORT
 
 
 def compare(
@@ -68,7 +75,7 @@ def compare(
 
     Raises:
         RecipeError: No strategies are named, or one is unknown, or does not go with the recipe.
-        RunError: The folder holds the comparison of another recipe.
+        RunError: The folder holds what another recipe has trained under the same names, or runs on other rows.
     """
     if world_size() > 1:
         text = "a comparison runs in one process; several may work on one, each started by itself, without a launcher."
@@ -76,16 +83,21 @@ def compare(
     reporter = Reporter() if reporter is None else reporter
     spec = _spec(recipe, strategies, seeds, methods)
     place = Path(folder) if folder is not None else Path(f"{recipe.output or f'runs/{recipe.name}'}-comparison")
-    judged = recipe.evaluate.model_copy(update={"label_free": recipe.data.target.unlabelled is not None})
-    recipe = recipe.model_copy(update={"evaluate": judged})
+    judged = recipe.evaluate.model_copy(update={"label_free": recipe.data.target.has_text})
+    asked, recipe = recipe, recipe.model_copy(update={"evaluate": judged})
     chosen = list(spec.strategies)
     if spec.tune is not None:
+        check_claims([studied(recipe, one, spec, place, methods) for one in chosen], place)
         chosen = [tuned(recipe, one, spec, place, data, reporter, methods) for one in chosen]
     planned = members(recipe, chosen, spec.seeds, place, methods)
+    check_claims([(member.folder, member.recipe) for member in planned if member.trained], place)
     run_all(planned, data, reporter, methods)
+    check_rows([member.folder for member in planned], place)
     summary = summarise([read_result(member) for member in planned], spec, recipe)
     summary["tuned"] = {one.label: one.set for one in chosen} if spec.tune is not None else {}
     write_text(place / TABLE, json.dumps(summary, indent=2, ensure_ascii=False) + "\n")
+    write_text(place / RECIPE, dump(asked.model_copy(update={"compare": spec, "output": None})))
+    report_comparison(place)
     return Comparison(place, summary)
 
 
@@ -109,7 +121,7 @@ def _spec(recipe: Recipe, strategies: Sequence[str] | None, seeds: Sequence[int]
     values = {} if given is None else given.model_dump(exclude={"strategies"})
     values |= {"strategies": [one.model_dump() for one in named]} | ({} if seeds is None else {"seeds": list(seeds)})
     found = CompareSpec.model_validate(values)
-    if recipe.data.target.unlabelled is None:
+    if not recipe.data.target.has_text:
         # Nothing else can be had without target text.
         if found.tune is not None and found.tune.objective != "source_dev":
             text = f"'{found.tune.objective}' scores unlabelled target text. Set data.target.unlabelled, or source_dev."
@@ -132,7 +144,8 @@ def summarise(results: Sequence[Result], spec: CompareSpec, recipe: Recipe) -> d
     Returns:
         ``strategies`` by name (scores by split as mean, sd and values; ``gain`` over the twin with its simultaneous
         interval and verdict; ``kept``: seeds in which the guard keeps it; mean rank; cost relative to source-only),
-        ``picked`` without target labels, and with target labels ``best`` and ``regret`` (best minus picked).
+        ``picked`` without target labels, with labelled target splits ``best`` and ``regret`` (best minus picked), and
+        ``target_labels``: the number of labelled target rows that strategies were trained on, where there are such.
     """
     by_name = {one.label: [r for r in results if r.strategy == one.label] for one in spec.strategies}
     plain = next(one.label for one in spec.strategies if one.name == SOURCE_ONLY and not one.set)
@@ -155,6 +168,8 @@ def summarise(results: Sequence[Result], spec: CompareSpec, recipe: Recipe) -> d
         "strategies": table,
         "picked": picked,
     }
+    taught = {name: own[0].target_labels for name, own in by_name.items() if own[0].target_labels}
+    summary |= {"target_labels": taught} if taught else {}
     tests = {name: entry["scores"][JUDGE]["mean"] for name, entry in table.items() if JUDGE in entry["scores"]}
     if tests:
         best = max(tests, key=lambda name: tests[name])
@@ -197,8 +212,11 @@ def _add_gains(table: dict[str, Any], by_name: dict[str, list[Result]], base: li
     twins = np.array([[plain[r.seed] if r.twin_NK is None else r.twin_NK for r in by_name[name]] for name in names])
     level, resamples = recipe.evaluate.confidence, recipe.evaluate.resamples
     gains = simultaneous_gains(counts, twins, first.statistic, level, resamples)
-    for name, gain in zip(names, gains, strict=True):
-        table[name]["gain"] = {**gain.to_dict(), "verdict": verdict(gain)}
+    for name, gain, own, twin in zip(names, gains, counts, twins, strict=True):
+        # A row counts once, however many seeds answer it: all seeds share their rows.
+        differing = rows_that_differ(np.concatenate(own, axis=-1), np.concatenate(twin, axis=-1))
+        found = {"verdict": verdict(gain, differing, level), "rows_that_differ": differing}
+        table[name]["gain"] = gain.to_dict() | found
 
 
 def _rounded(value: float) -> float | None:

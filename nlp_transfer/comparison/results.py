@@ -10,9 +10,9 @@ import numpy as np
 
 from ..guard import ADAPTED, TWIN
 from ..parts import build_task
+from ..predictions import answer_of, read_answers
 from ..recipe.schema import Recipe
 from ..tasks.base import Score, Task
-from ..tasks.ner import Ner
 from .runs import COST, Member
 
 JUDGE = "target.test"
@@ -44,6 +44,11 @@ class Result:
     def role(self) -> str:
         """Under which name the strategy's own model stands in the metrics."""
         return ADAPTED if ADAPTED in self.metrics["scores"] else TWIN
+
+    @property
+    def target_labels(self) -> int:
+        """Number of labelled target rows that were trained on."""
+        return int(self.metrics.get("target_labels", {"rows": 0})["rows"])
 
     @property
     def guarded(self) -> bool:
@@ -92,17 +97,10 @@ def read_result(member: Member) -> Result:
 def _score(member: Member, role: str) -> Score:
     """Score the answers that a run has written, as the run itself did."""
     task = _task(member.recipe, json.loads((member.folder / "model" / "config.json").read_text(encoding="utf8")))
-    lines = (member.folder / "predictions" / f"{role}.{JUDGE}.jsonl").read_text(encoding="utf8").splitlines()
-    rows = [json.loads(line) for line in lines]
-    return task.score([row["gold"] for row in rows], [_answer(task, row) for row in rows], 0.95, 100)
+    rows = read_answers(member.folder, role, JUDGE)
+    return task.score([row["gold"] for row in rows], [answer_of(row) for row in rows], 0.95, 100)
 
 
 def _task(recipe: Recipe, config: dict[str, Any]) -> Task:
     names = config["id2label"]
     return build_task(recipe.task, [names[key] for key in sorted(names, key=int)])
-
-
-def _answer(task: Task, row: dict[str, Any]) -> Any:
-    if isinstance(task, Ner):
-        return [word["tag"] for word in row["words"]]
-    return row["labels"] if "labels" in row else row["label"]

@@ -16,6 +16,7 @@ from typing import Any
 
 from ..checkpoints import write_text
 from ..errors import RunBusyError
+from ..guard import TWIN
 from ..parts import METHODS, Known
 from ..prepare import corpus_role
 from ..recipe.comparing import StrategySpec
@@ -50,6 +51,11 @@ class Member:
         """The run folder."""
         assert self.recipe.output is not None
         return Path(self.recipe.output)
+
+    @property
+    def trained(self) -> bool:
+        """Whether anything has been trained in its folder, be it for this recipe or another one."""
+        return (self.folder / "stages").is_dir()
 
     @property
     def done(self) -> bool:
@@ -97,11 +103,18 @@ def run_all(
     """
     reporter = Reporter() if reporter is None else reporter
     left = [member for member in planned if not member.done]
+    waiting: set[Path] = set()
     while left:
         before = len(left)
         for member in list(left):
-            if not member.done and not _run_one(member, planned, data, reporter, methods):
-                continue
+            if not member.done:
+                if member.folder not in waiting:
+                    reporter.say(f"── {member.strategy}, seed {member.seed}")
+                if not _run_one(member, planned, data, reporter, methods):
+                    if member.folder not in waiting:
+                        reporter.say("another process is busy with it")
+                    waiting.add(member.folder)
+                    continue
             left.remove(member)
         if left and len(left) == before:
             time.sleep(WAIT)
@@ -112,7 +125,6 @@ def _run_one(
 ) -> bool:
     """Run one member; return whether it is done (another process may hold its folder)."""
     others = [other.folder for other in planned if other.folder != member.folder]
-    reporter.say(f"── {member.strategy}, seed {member.seed}")
     reset_peak()
     try:
         result = run(
@@ -120,7 +132,7 @@ def _run_one(
         )
     except RunBusyError:
         return False
-    stages = [stage for stage in _stage_facts(result.folder) if stage["stage"] != "source-only"]
+    stages = [stage for stage in _stage_facts(result.folder) if not stage["stage"].startswith(TWIN)]
     cost = {
         "peak_mib": peak_mib(),
         "seconds": round(sum(stage["seconds"] for stage in stages), 1),

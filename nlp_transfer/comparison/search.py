@@ -13,12 +13,14 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from ..checkpoints import write_text
 from ..errors import RunBusyError
 from ..parts import Known
 from ..recipe.comparing import CompareSpec, Range, SearchSpec, StrategySpec
 from ..recipe.schema import Recipe
 from ..reporter import Reporter
 from ..runfolder import locked
+from .claims import RECIPE, text_of
 from .runs import WAIT, Member, members, run_all
 
 LABELLED_TARGET = ("target.dev", "target.test")
@@ -50,13 +52,14 @@ def tuned(
     space = own_space(recipe, strategy, search)
     if not space:
         return strategy
-    place = folder / "search" / strategy.label
+    place, untuned = studied(recipe, strategy, spec, folder, methods)
     place.mkdir(parents=True, exist_ok=True)
+    write_text(place / RECIPE, text_of(untuned))
     unseen = None if data is None else {name: rows for name, rows in data.items() if name not in LABELLED_TARGET}
 
     def run_trial(values: Mapping[str, float]) -> float:
         changed = strategy.model_copy(update={"set": [*strategy.set, *_overrides(values), *UNSEEN]})
-        (member,) = members(recipe, [changed], spec.seeds[:1], place / _folder_name(values), methods)
+        (member,) = members(recipe, [changed], spec.seeds[:1], place / _name_of(values), methods)
         run_all([member], unseen, reporter, methods)
         return objective(member, search)
 
@@ -69,6 +72,22 @@ def tuned(
             time.sleep(WAIT)
     reporter.say(f"{strategy.label}: best of its search by {search.objective}: {', '.join(_overrides(best))}")
     return strategy.model_copy(update={"set": [*strategy.set, *_overrides(best)]})
+
+
+def studied(
+    recipe: Recipe, strategy: StrategySpec, spec: CompareSpec, folder: Path, methods: Known
+) -> tuple[Path, Recipe]:
+    """Return the folder of a strategy's search, and the recipe that all its trials share.
+
+    Args:
+        recipe: The recipe that is compared upon.
+        strategy: The strategy.
+        spec: The comparison.
+        folder: The comparison's folder.
+        methods: The methods that may be named.
+    """
+    (member,) = members(recipe, [strategy], spec.seeds[:1], folder, methods)
+    return folder / "search" / strategy.label, member.recipe
 
 
 def _search(
@@ -85,7 +104,8 @@ def _search(
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     study = optuna.create_study(
-        study_name="search",
+        # Trials of another objective or other ranges are another study.
+        study_name=_name_of([search.objective, {key: one.model_dump() for key, one in space.items()}]),
         direction="maximize",
         storage=JournalStorage(JournalFileBackend(str(place / "study.log"))),
         sampler=optuna.samplers.TPESampler(seed=seed),
@@ -110,8 +130,8 @@ def _overrides(values: Mapping[str, float]) -> list[str]:
     return [f"{key}={value!r}" for key, value in values.items()]
 
 
-def _folder_name(values: Mapping[str, float]) -> str:
-    """Name a trial by its values, so that one that was stopped is found again."""
+def _name_of(values: Any) -> str:
+    """Name a trial, or a study, by its settings, so that one that was stopped is found again."""
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:12]
 
 

@@ -42,14 +42,14 @@ class PairCollator:
         self.pad_id = pad_id
 
     def __call__(self, items: Sequence[dict[str, Any]]) -> dict[str, torch.Tensor]:
-        """Return a batch: sources first, then targets, then masked copies.
+        """Return a batch: sources first, then targets, then source text, then masked copies.
 
         Args:
-            items: Mappings with ``source`` and, where there are such, ``target`` and ``masked``; each holds
+            items: Mappings with ``source`` and, where there are such, ``target``, ``text`` and ``masked``; each holds
                 ``input_ids``, and ``label`` (text tasks) or ``units`` and ``unit_labels`` (token tasks, masked copies);
                 tasks give a ``weight`` too, soft pseudo-labels ``soft``, (C,) a text or a row (C,) for each of the
-                units, and a twin ``teacher``, its logits of the units. Of several domains, a ``source`` has its
-                ``origin``, which is ``TARGET`` for a labelled target row.
+                units, and a twin ``teacher``, its logits of the units. Of several domains, a ``source`` and a ``text``
+                have their ``origin``, which is ``TARGET`` for a labelled target row.
 
         Returns:
             ``input_ids``, ``attention_mask`` (N + K, T), ``domain``, ``weight`` and ``origin`` (N,), and ``labels``
@@ -58,11 +58,15 @@ class PairCollator:
             ``teacher`` (U, C) in the order of the units. Of the K masked copies ``masked_units`` and
             ``masked_labels``, both (K, T); nothing else knows of them.
         """
-        rows = [item["source"] for item in items] + [item["target"] for item in items if "target" in item]
+        slots = {"source": [item["source"] for item in items]}
+        slots |= {slot: [item[slot] for item in items if slot in item] for slot in ("target", "text")}
+        rows = [row for of_slot in slots.values() for row in of_slot]
         masked = [item["masked"] for item in items if "masked" in item]
         batch = pad_tokens([row["input_ids"] for row in rows + masked], self.pad_id)
         tokens = batch["input_ids"].shape[1]
-        origins = [row.get("origin", 0) for row in rows[: len(items)]] + [TARGET] * (len(rows) - len(items))
+        origins = [
+            row.get("origin", TARGET if slot == "target" else 0) for slot, of_slot in slots.items() for row in of_slot
+        ]
         batch["domain"] = torch.tensor([int(origin == TARGET) for origin in origins])
         if "origin" in rows[0]:
             batch["origin"] = torch.tensor(origins)

@@ -40,7 +40,7 @@ def describe(
         ``max_length``, ``duplicates``: rows whose text occurred before in the split, …), ``shared_texts``
         (pairs of splits with texts in common), ``vocabulary`` (share of each target split's words, counted
         with repetition, that occur in the source; of several sources also ``by_source``) and ``label_gaps`` (against
-        the training rows of all sources).
+        all training rows).
     """
     words = {role: _words(split) for role, split in splits.items()}
     texts = {role: _texts(split) for role, split in splits.items()}
@@ -155,7 +155,7 @@ def _share_seen(counts: Counter[str], known: set[str]) -> float:
 
 def _label_gaps(splits: Mapping[str, Split]) -> list[dict[str, Any]]:
     labels = {role: set(distinct_labels(split)) for role, split in splits.items() if split.kind in _LABELLED}
-    trains = [role for role in labels if role.endswith(".train") and _side(role) == "source"]
+    trains = [role for role in labels if role.endswith(".train")]
     if not trains:
         return []
     known = set().union(*(labels[role] for role in trains))

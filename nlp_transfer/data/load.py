@@ -26,6 +26,8 @@ from nlp_transfer.recipe.schema import Columns
 HUB = "hub:"
 ORIGIN = "origin"
 """Column of rows that come from several domains: number of the source domain."""
+LABELS = ("label", "labels", "tags")
+"""Columns that hold labels."""
 SHOWN = 20  # problems shown at once
 
 _FEATURES = {
@@ -90,6 +92,11 @@ class Split:
         lines = None if self.lines is None else [self.lines[index] for index in indices]
         chosen = self.name if name is None else name
         return replace(self, name=chosen, rows=rows, lines=lines, fingerprint=fingerprint(rows))
+
+    def without_labels(self, name: str) -> Split:
+        """Return the text (and words) of the rows under another name."""
+        rows = self.rows.remove_columns([column for column in LABELS if column in self.rows.column_names])
+        return replace(self, name=name, rows=rows, fingerprint=fingerprint(rows), scheme=None, repaired=0)
 
     def with_rows(self, rows: Dataset) -> Split:
         """Return a split with as many other rows at the same places, for instance with mapped labels."""

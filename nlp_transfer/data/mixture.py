@@ -68,8 +68,6 @@ class Mixture:
     def sort_by_length(self, rows: np.ndarray, lengths: np.ndarray, batch_size: int) -> np.ndarray:
         """Sort drawn rows by length inside each domain, so that batches hold like lengths of every domain.
 
-        Copies of a row that was drawn several times would lie side by side; they are dealt out over batches.
-
         Args:
             rows: Drawn rows; each domain keeps its places.
             lengths: Tokens of each of the N rows.
@@ -78,13 +76,8 @@ class Mixture:
         result = rows.copy()
         for domain in self.shares:
             places = np.flatnonzero(self.origins[rows] == domain)
-            own = rows[places]
-            own = own[np.argsort(lengths[own], kind="stable")]
-            copy = copy_numbers(own)
-            rank = np.arange(len(own))
-            in_batch = max(1, len(own) * batch_size // len(rows))
-            stretch = rank // (in_batch * (copy.max(initial=0) + 1))
-            result[places] = own[np.lexsort((rank, copy, stretch))]
+            in_batch = max(1, len(places) * batch_size // len(rows))
+            result[places] = sort_by_length(rows[places], lengths, in_batch)
         return result
 
     def _quotas(self, count: int) -> dict[int, int]:
@@ -102,6 +95,22 @@ def draw_without_replacement(count: int, begin: int, end: int, seed: tuple[int, 
     passes = range(begin // count, -(-end // count))
     series = np.concatenate([np.random.default_rng((*seed, number)).permutation(count) for number in passes])
     return series[begin - passes.start * count : end - passes.start * count]
+
+
+def sort_by_length(rows: np.ndarray, lengths: np.ndarray, batch_size: int) -> np.ndarray:
+    """Sort rows by length; copies of one that was drawn several times are dealt out over neighbouring batches.
+
+    Sorted alone, they would lie side by side, and a batch of a small domain would hold few different rows.
+
+    Args:
+        rows: Numbers of rows, some of them several times.
+        lengths: Tokens of each row, by its number.
+        batch_size: Rows that a batch takes of these.
+    """
+    rows = rows[np.argsort(lengths[rows], kind="stable")]
+    copy, rank = copy_numbers(rows), np.arange(len(rows))
+    stretch = rank // (batch_size * (copy.max(initial=0) + 1))
+    return rows[np.lexsort((rank, copy, stretch))]
 
 
 def copy_numbers(values: np.ndarray) -> np.ndarray:

@@ -17,7 +17,7 @@ from ..intervals import Interval
 from ..models import encoder_prefix, load_model, quiet, read_config
 from ..prepare import Splits, load_splits
 from ..recipe.defaults import resolve
-from ..recipe.schema import ModelSpec, Recipe
+from ..recipe.schema import FinetuneStage, ModelSpec, PretrainStage, Recipe, TargetData
 from ..reporter import Reporter
 from ..running import workspace
 from ..strategies import STAGES
@@ -34,6 +34,8 @@ from .texts import describe, words_of
 from .timing import estimate_times, variant
 from .vocabulary import Overlap, overlap
 
+SOURCE_ALONE = "the labels of target.train are not looked at: everything here is said of training on the source alone."
+
 
 def diagnose(
     recipe: Recipe,
@@ -46,8 +48,9 @@ def diagnose(
 ) -> Diagnosis:
     """Measure, before any training, how far apart the domains are, what the encoder knows and what may help.
 
-    Labels of the target have no part in it: files of ``target.dev`` and ``target.test`` are not even opened. The same
-    seed gives the same answer, but for the times.
+    Labels of the target have no part in it: files of ``target.dev`` and ``target.test`` are not even opened, and of
+    ``target.train`` only the text is read, if there is no other. The same seed gives the same answer, but for the
+    times.
 
     Args:
         recipe: From :func:`nlp_transfer.load_recipe`.
@@ -66,6 +69,7 @@ def diagnose(
     begun = time.monotonic()
     reporter = Reporter() if reporter is None else reporter
     check_batches(resolve(recipe))
+    supervised = recipe.uses_target_labels
     recipe, data = _without_target_labels(recipe, data)
     splits = load_splits(recipe, data)
     space = replace(_workspace(recipe, splits, reporter), methods=methods)
@@ -97,7 +101,7 @@ def diagnose(
         models=candidates,
         time=times,
         advice=[],
-        notes=splits.notes,
+        notes=[*splits.notes, *([SOURCE_ALONE] if supervised else [])],
     )
     advice = advise(evidence(found, space), names)
     return replace(found, advice=advice, seconds=round(time.monotonic() - begun, 1))
@@ -140,11 +144,26 @@ def evidence(found: Diagnosis, space: Workspace) -> Evidence:
 
 
 def _without_target_labels(recipe: Recipe, data: dict[str, Any] | None) -> tuple[Recipe, dict[str, Any] | None]:
-    """Take the labelled target splits out, so that nothing below can look at them."""
-    labelled = ("target.dev", "target.test")
-    target = recipe.data.target.model_copy(update={"dev": None, "test": None})
-    bare = recipe.model_copy(update={"data": recipe.data.model_copy(update={"target": target})})
-    return bare, None if data is None else {role: rows for role, rows in data.items() if role not in labelled}
+    """Take the labelled target splits out, so that nothing below can look at them.
+
+    Where ``target.train`` is all the text of the target that there is, its text stays. A recipe that trains on its
+    labels becomes one that trains on the source only.
+    """
+    labelled = ("target.train", "target.dev", "target.test")
+    target, given = recipe.data.target, dict(data or {})
+    text = target.train if target.unlabelled is None else target.unlabelled
+    if "target.train" in given:
+        given.setdefault("target.unlabelled", given["target.train"])
+    bare: dict[str, Any] = {"data": recipe.data.model_copy(update={"target": TargetData(unlabelled=text)})}
+    if recipe.uses_target_labels:
+        finetune = recipe.finetunes[0].model_copy(update={"on": "source", "target_share": None, "adapt": True})
+        others = [stage for stage in recipe.stages if not isinstance(stage, FinetuneStage)]
+        place = sum(isinstance(stage, PretrainStage) for stage in others)
+        # Labels that only the target has, and their weights, are not known without its rows.
+        task = recipe.task.model_copy(update={"labels": None, "class_weights": None})
+        bare |= {"stages": [*others[:place], finetune, *others[place:]], "task": task}
+    kept = {role: rows for role, rows in given.items() if role not in labelled}
+    return recipe.model_copy(update=bare), None if data is None else kept
 
 
 def _workspace(recipe: Recipe, splits: Splits, reporter: Reporter) -> Workspace:

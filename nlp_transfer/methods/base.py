@@ -27,6 +27,8 @@ class Method(torch.nn.Module):
     Attributes:
         moves_features: The method works by changing features, so frozen features refuse it.
         needs_target: The method needs unlabelled target text.
+        compares_domains: The method compares units of the two domains: a stage that trains on labelled target rows
+            alone gives it source text, too.
         needs_teacher: The method reads the source-only twin's logits (``Step.teacher_UC``).
         in_rounds: The method can take part in rounds of self-training.
         masking: Set by a method that reads masked copies of target rows (``Step.masked``); target rows themselves
@@ -37,6 +39,7 @@ class Method(torch.nn.Module):
 
     moves_features: ClassVar[bool] = True
     needs_target: ClassVar[bool] = True
+    compares_domains: ClassVar[bool] = True
     needs_teacher: ClassVar[bool] = False
     in_rounds: ClassVar[bool] = True
     citation: ClassVar[str] = ""

@@ -34,6 +34,7 @@ class JointMlm(Method):
     """
 
     in_rounds = False
+    compares_domains = False
     citation = "Karouzos et al. 2021, UDALM: Unsupervised Domain Adaptation through Language Modeling, arXiv 2104.07078"
 
     def __init__(

@@ -33,6 +33,7 @@ class L2sp(Method):
     """
 
     needs_target = False
+    compares_domains = False
     citation = "Li et al. 2018, Explicit Inductive Bias for Transfer Learning, arXiv 1802.01483"
 
     def __init__(

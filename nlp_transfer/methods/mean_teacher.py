@@ -32,6 +32,7 @@ class MeanTeacher(Method):
     """
 
     moves_features = False
+    compares_domains = False
     citation = "Tarvainen and Valpola 2017, Mean teachers are better role models, arXiv 1703.01780"
 
     def __init__(self, model: Any, *, decay: float = 0.99, ramp: float = 0.3, **shared: Any):

@@ -11,6 +11,14 @@ from .section import Section
 Seed = Annotated[int, Field(ge=0, lt=2**31)]
 Judge = Literal["source_dev", "entropy", "information_maximisation", "bnm", "class_ami", "dev"]
 
+Title = Annotated[
+    str,
+    Field(
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9._+ -]*$",
+        description="text of letters, digits, spaces and . _ + - (in quotes where it looks like a number)",
+    ),
+]
+
 
 def _judges() -> list[Judge]:
     return ["source_dev", "bnm", "class_ami", "dev"]
@@ -29,7 +37,7 @@ class StrategySpec(Section):
     shorthand = "name"
 
     name: str = Field(min_length=1)
-    title: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._+ -]*$")] | None = None
+    title: Title | None = None
     set: list[str] = Field(default_factory=list)
 
     @property

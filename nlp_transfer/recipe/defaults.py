@@ -54,7 +54,7 @@ def resolve(recipe: Recipe) -> Recipe:
         if stage["name"] == "pretrain":
             _fill_pretraining(stage, data["data"]["max_length"])
     data["train"] = _filled(data["train"], tuning)
-    compares = recipe.adapts and recipe.source_only and recipe.data.target.unlabelled is not None
+    compares = recipe.adapts and recipe.source_only and recipe.data.target.has_text
     if data["guard"] is None:
         data["guard"] = compares
     if data["guard"] is True:
@@ -64,7 +64,7 @@ def resolve(recipe: Recipe) -> Recipe:
 
 def _round_defaults(stages: list[dict[str, Any]], stage: dict[str, Any], tuning: str) -> dict[str, Any]:
     """Return what a round of self-training does not take from the recipe's ``train``: its length and its rates."""
-    before: dict[str, Any] = next((other["train"] for other in stages if other["name"] == "finetune"), {})
+    before: dict[str, Any] = next((other["train"] for other in reversed(stages) if other["name"] == "finetune"), {})
     own = {key: value for key, value in stage["train"].items() if value is not None or key not in ROUND_KEYS}
     if stage["restart"]:
         filled = {key: before.get(key) for key in ROUND_KEYS}

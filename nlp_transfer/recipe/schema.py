@@ -23,7 +23,7 @@ TASKS = ("classification", "sentiment", "ner")
 
 
 class VocabularySpec(Section):
-    """Words of the target text that become tokens: those with the highest occurrences × (pieces − 1).
+    """New tokens for the target: those that shorten its text most, see :mod:`nlp_transfer.vocabulary.extend`.
 
     Attributes:
         tokens: How many, at most.
@@ -38,7 +38,7 @@ class ModelSpec(Section):
     Attributes:
         id: Hub id (``owner/name``), local folder, or the folder of an earlier run.
         revision: Branch, tag or commit of a hub id.
-        extend_vocabulary: Make tokens of words that the vocabulary cuts into many pieces.
+        extend_vocabulary: Make tokens of what the vocabulary cuts into many pieces.
         trust_remote_code: Never allowed to be true here: models that bring their own code are refused.
     """
 
@@ -60,6 +60,8 @@ Name = Annotated[
     ),
 ]
 
+LabelMap = dict[str, Annotated[str, Field(min_length=1)] | None]
+
 
 class SourceData(Section):
     """A labelled domain.
@@ -69,11 +71,14 @@ class SourceData(Section):
             in its key path.
         train: Rows that are trained on.
         dev: Rows that select the checkpoint.
+        label_map: New names for labels (entity types for ner) of these rows; labels that it does not name stay as they
+            are, and ``null`` drops one: the row of a text with one label, of several labels this one, the entity.
     """
 
     name: Name | None = None
     train: DataFile
     dev: DataFile | None = None
+    label_map: LabelMap | None = None
 
 
 def _named(source: SourceData, default: str) -> SourceData:
@@ -81,11 +86,26 @@ def _named(source: SourceData, default: str) -> SourceData:
 
 
 class TargetData(Section):
-    """The domain the model must work in. Labels in ``dev`` and ``test`` are scored, never learned from."""
+    """The domain the model must work in. Labels in ``dev`` and ``test`` are scored, never learned from.
+
+    Attributes:
+        unlabelled: Text; by default that of ``train``.
+        train: A few labelled rows, for the ``finetune`` stages that say so (``on: target`` or ``both``).
+        dev: Labelled rows, scored at the end; they select the checkpoint under ``selection: oracle``.
+        test: Labelled rows, scored once, at the end.
+        label_map: New names for the labels of all these rows, as in ``source``.
+    """
 
     unlabelled: DataFile | None = None
+    train: DataFile | None = None
     dev: DataFile | None = None
     test: DataFile | None = None
+    label_map: LabelMap | None = None
+
+    @property
+    def has_text(self) -> bool:
+        """Whether there is target text, labelled or not."""
+        return self.unlabelled is not None or self.train is not None
 
 
 class DataSpec(Section):
@@ -147,9 +167,10 @@ class TaskSpec(Section):
         labels: Label names in order; by default the sorted labels of the training data.
         multi_label: Classification with any number of labels a text; thresholds are tuned on source dev.
         class_weights: ``balanced`` weighs rows by inverse label frequency; or a weight for each label.
-        polarity: Sentiment only: how raw labels become polarities, for instance
-            ``{"1": negative, "2": negative, "4": positive, "5": positive}``. A label mapped to ``null`` drops
-            its rows (their number is reported).
+        polarity: Sentiment only: how the labels of all rows become polarities, for instance
+            ``{"1": negative, "2": negative, "4": positive, "5": positive}``. It must name every label (that the
+            ``label_map`` of source or target leaves). A label mapped to ``null`` drops its rows (their number is
+            reported).
     """
 
     shorthand = "name"
@@ -193,16 +214,31 @@ Changes = Annotated[dict[str, Any], SomeOf(TrainSpec)]
 
 
 class FinetuneStage(Section):
-    """Train the task on source rows, with the recipe's methods.
+    """Train the task on labelled rows, with the recipe's methods.
 
     Attributes:
+        on: Whose labelled rows: ``source``, ``target`` (``data.target.train``), or ``both``.
+        target_share: Share of the target rows among those of ``both``, by default 0.5: the fewer rows are drawn more
+            often, as in joint training (Liu et al. 2021, CrossNER, arXiv 2012.04373).
+        adapt: Use the recipe's methods in this stage.
         train: Settings that differ from the recipe's ``train`` section.
     """
 
     shorthand = "name"
 
     name: Literal["finetune"] = "finetune"
+    on: Literal["source", "target", "both"] = "source"
+    target_share: Annotated[float, Field(gt=0, lt=1)] | None = None
+    adapt: bool = True
     train: Changes = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _share_fits(self) -> FinetuneStage:
+        if self.target_share is not None and self.on != "both":
+            raise ValueError(f"target_share mixes source and target rows, but this stage trains on: {self.on}")
+        if self.target_share is None and self.on == "both":
+            self.target_share = 0.5
+        return self
 
 
 class PretrainStage(PretrainSettings):
@@ -316,9 +352,9 @@ class Recipe(Section):
         train: Settings of every stage, unless the stage says otherwise.
         selection: Which score chooses the checkpoint of ``finetune`` and of each round of ``self_train``; the twin's is
             always source dev.
-        source_only: Train and score the source-only twin (no methods, no target text, as many optimizer steps as
-            ``finetune`` and all rounds of ``self_train`` together) beside an adapted model. Without it nobody can say
-            whether adaptation helped.
+        source_only: Train and score the source-only twin (no methods, no unlabelled target text, as many optimizer
+            steps as ``finetune`` and all rounds of ``self_train`` together) beside an adapted model. Without it nobody
+            can say whether adaptation helped. Where stages train on labelled target rows, those of the twin do, too.
         guard: Keep the twin as the run's model where the adapted one has collapsed, or where nothing speaks for it;
             ``false`` keeps the adapted one whatever happens. By default on wherever there are both and target text.
         evaluate: How the final scores are made.
@@ -344,8 +380,18 @@ class Recipe(Section):
     compare: CompareSpec | None = None
 
     @property
+    def finetunes(self) -> list[FinetuneStage]:
+        """The stages that train the task on labelled rows."""
+        return [stage for stage in self.stages if isinstance(stage, FinetuneStage)]
+
+    @property
+    def uses_target_labels(self) -> bool:
+        """Whether labelled target rows are trained on."""
+        return any(stage.on != "source" for stage in self.finetunes)
+
+    @property
     def adapts(self) -> bool:
-        """Whether anything here uses target text, so that a source-only twin says something."""
+        """Whether anything here uses target text without labels, so that a twin that does not says something."""
         return (
             bool(self.methods)
             or self.selection.name != "source_dev"

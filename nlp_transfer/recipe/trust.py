@@ -15,9 +15,10 @@ class SelectionSpec(Section):
     """Which score selects the checkpoint of the finetune stage (and stops it early).
 
     Attributes:
-        name: ``source_dev``, the headline score on labelled source rows; a score of unlabelled target text, see
-            :mod:`nlp_transfer.selection`; or ``oracle``, the headline score on the labels of ``data.target.dev``, which
-            no one has who needs adaptation: for upper bounds only, and named wherever scores are shown.
+        name: ``source_dev``, the headline score on labelled source rows (stages that train on target rows alone, or on
+            labels that the source lacks, keep the weights of the last step instead); a score of unlabelled target text,
+            see :mod:`nlp_transfer.selection`; or ``oracle``, the headline score on the labels of ``data.target.dev``,
+            which no one has who needs adaptation: for upper bounds only, and named wherever scores are shown.
         max_rows: Target rows (and for ``dev`` source-dev rows) that each evaluation predicts for a label-free score.
     """
 

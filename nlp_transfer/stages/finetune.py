@@ -1,43 +1,51 @@
-"""Training the task on source rows, with or without adaptation methods."""
+"""Training the task on labelled rows, with or without adaptation methods."""
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from transformers.trainer_utils import set_seed
 
 from .. import jobs, models, parts
 from ..caching import cached_encoder
-from ..data.pairs import PairedDomains, RowOrder
 from ..forward import window_logits
 from ..hardware import default_device
+from ..heads import renew_rows
 from ..jobs import Job
-from ..methods.base import Method
 from ..objectives import TaskObjective
-from ..recipe.schema import TrainSpec
-from ..selecting import selector
-from ..tasks.base import Encoded
+from ..recipe.schema import FinetuneStage, TrainSpec
+from ..selecting import LAST_STEP, selection_of, selector, told
 from ..workspace import Workspace
 from . import base
 from .frozen import read_once
 from .masked import masked_copies
-from .model import finished_model, task_model, unit_sizes
+from .model import adopt_model, finished_model, task_model, unit_sizes
+from .rows import Rows, fit_task, labelled_rows, stage_labels, with_unlabelled
 
 
 def finetune(
-    space: Workspace, train: TrainSpec, folder: Path, fingerprint: str, before: base.Before, *, adapt: bool
+    space: Workspace,
+    stage: FinetuneStage,
+    folder: Path,
+    fingerprint: str,
+    before: base.Before,
+    *,
+    title: str,
+    twin: bool = False,
 ) -> base.StageResult:
-    """Train the task on source rows.
+    """Train the task on labelled rows.
 
     Args:
         space: The run's workspace.
-        train: Training settings, resolved.
+        stage: The stage's settings, resolved.
         folder: The stage's folder.
         fingerprint: Hash of everything that determines the result.
-        before: What earlier stages left; the twin starts from the base model whatever that is.
-        adapt: Use the recipe's methods. The source-only twin does not.
+        before: What earlier stages left; the twin's first stage starts from the base model whatever that is.
+        title: Name of the stage in progress bars and the log.
+        twin: Without the recipe's methods and selection.
 
     Returns:
         The result; ``model/`` loads with plain ``transformers`` or ``peft``.
@@ -46,81 +54,90 @@ def finetune(
     if done is not None:
         return done
     base.begin(space, folder, fingerprint)
-    recipe, task = space.recipe, space.task
-    title = "finetune" if adapt else "source-only"
+    recipe, task, train = space.recipe, space.task, TrainSpec.model_validate(stage.train)
     set_seed(recipe.seed)
-    model = task_model(space, train, before.encoder if adapt else None, title)
+    model = _starting_model(space, stage, train, before, title)
     task.mean_pooling = models.pools_by_mean(model.config)
-    methods = parts.build_methods(recipe.methods, unit_sizes(space, model), space.methods) if adapt else {}
-    source = task.encode(space.splits.train.rows, space.tokenizer, space.limits, labelled=True)
-    dev = task.encode(space.splits.dev.rows, space.tokenizer, space.limits, labelled=False)
-    _say_long_rows(space, title, source)
-    target = _target(space, methods)
-    masked = masked_copies(space, train, folder, before.encoder, methods, model, target)
+    fit_task(space, stage)
+    named = [] if twin or not stage.adapt else recipe.methods
+    methods = parts.build_methods(named, unit_sizes(space, model), space.methods)
+    chosen_by = selection_of(recipe, space.splits, stage, twin)
+    rows = with_unlabelled(space, labelled_rows(space, stage), stage, [space.methods[part.name] for part in named])
+    rows = replace(rows, selector=selector(space, chosen_by))
+    _say_long_rows(space, title, rows)
+    continued = before.model is not None
+    masked = masked_copies(space, train, folder, before.encoder, methods, model, rows.target, continued)
     if any(method.needs_teacher for method in methods.values()):
         assert before.twin is not None
-        source, target = _taught(space, train, before.twin, source, target)
-    chosen_by = selector(space) if adapt else None
+        rows = _taught(space, train, before.twin, rows)
     with contextlib.ExitStack() as stack:
         if not parts.TUNINGS[recipe.tuning.name].moves_features:
-            sides = [*([] if target is None else [target]), *([] if chosen_by is None else chosen_by.sides)]
-            states, (source, dev, *others) = read_once(space, model, source, dev, *sides)
+            states, rows = read_once(space, model, rows)
             stack.enter_context(cached_encoder(model, states))
-            target = None if target is None else others.pop(0)
-            chosen_by = None if chosen_by is None else chosen_by.reading(*others)
-        reads_rows = any(method.needs_target and method.masking is None for method in methods.values())
-        data = PairedDomains(source.features, target.features if target is not None and reads_rows else None, masked)
-        job = Job(
-            space,
-            train,
-            folder,
-            title,
-            TaskObjective(task, methods),
-            data,
-            RowOrder(source.lengths, None if target is None else target.lengths, source.mixture()),
-            dev,
-            chosen_by,
-        )
+        reads_target = any(method.needs_target and method.masking is None for method in methods.values())
+        data, by_last = rows.pairs(masked, reads_target), chosen_by == LAST_STEP
+        objective = TaskObjective(task, methods)
+        job = Job(space, train, folder, title, objective, data, rows.order, rows.dev, rows.selector, by_last)
         facts = jobs.train(job, model)
-        task.tune(space.splits.dev.rows, jobs.dev_logits(space, model, dev))
+        task.tune(space.splits.dev.rows, jobs.dev_logits(space, model, rows.dev))
     if methods:
         del model.adaptation
-    facts |= {"source_rows": source.rows, "long_rows": source.long_rows, "task": task.settings()}
-    return base.finish(space, folder, fingerprint, model, facts)
+    facts |= {"on": stage.on, "selection": told(chosen_by), "task": task.settings()}
+    return base.finish(space, folder, fingerprint, model, facts | _counts(rows))
 
 
-def _target(space: Workspace, methods: Mapping[str, Method]) -> Encoded | None:
-    """Return the encoded target rows, where a method needs them."""
-    unlabelled = space.splits.unlabelled
-    if unlabelled is None or not any(method.needs_target for method in methods.values()):
-        return None
-    return space.task.encode(unlabelled.rows, space.tokenizer, space.limits, labelled=False)
+def _starting_model(space: Workspace, stage: FinetuneStage, train: TrainSpec, before: base.Before, title: str) -> Any:
+    """Return the base model with a head for the task, or the model of the stage before.
+
+    Labels that no stage before had rows of start anew: those rows of the head were trained all the same, namely to be
+    given to nothing.
+    """
+    if before.model is None:
+        return task_model(space, train, before.encoder, title)
+    model = task_model(space, train, None, None)
+    adopt_model(model, before.model)
+    new = [label for label in stage_labels(space, stage) if label not in before.learned]
+    if new:
+        space.reporter.say(f"{title}: labels that no stage before was trained on start anew: {', '.join(new)}.")
+        renew_rows(model, [space.task.index[label] for label in new])
+    return model
 
 
-def _say_long_rows(space: Workspace, title: str, source: Encoded) -> None:
-    if source.long_rows:
+def _counts(rows: Rows) -> dict[str, int]:
+    """Return how many rows of each side were trained on, and how many did not fit into one window."""
+    labelled, target = rows.labelled, rows.target_labels
+    return {"source_rows": labelled.rows - target, "target_rows": target, "long_rows": labelled.long_rows}
+
+
+def _say_long_rows(space: Workspace, title: str, rows: Rows) -> None:
+    labelled = rows.labelled
+    if labelled.long_rows:
         fate = "cut off there (data.long_texts)" if space.limits.truncate else "read in overlapping windows"
+        side = "labelled" if rows.target_labels else "source"
         space.reporter.say(
-            f"{title}: {source.long_rows} of {source.rows} source texts are longer than {space.limits.max_length} "
+            f"{title}: {labelled.long_rows} of {labelled.rows} {side} texts are longer than {space.limits.max_length} "
             f"tokens: {fate}."
         )
 
 
-def _taught(
-    space: Workspace, train: TrainSpec, twin: Path, source: Encoded, target: Encoded | None
-) -> tuple[Encoded, Encoded | None]:
-    """Give all rows the twin's logits, so that no step has to run it."""
-    windows = source.windows + ([] if target is None else target.windows)
+def _taught(space: Workspace, train: TrainSpec, twin: Path, rows: Rows) -> Rows:
+    """Give all rows that are trained on the twin's logits, so that no step has to run it."""
+    trained = {name: encoded for name, encoded in rows.each() if name != "dev"}
+    windows = [window for encoded in trained.values() for window in encoded.windows]
     teacher = finished_model(space, train, twin).to(default_device())
-    with space.reporter.bar("answers of the source-only twin", len(windows)) as advance:
-        logits = window_logits(
-            teacher,
-            windows,
-            space.tokenizer.pad_token_id,
-            space.recipe.evaluate.batch_tokens,
-            advance,
-            autocast=space.precision.bf16,
-            shared=True,
+    with space.reporter.bar("answers of the twin", len(windows)) as advance:
+        logits = iter(
+            window_logits(
+                teacher,
+                windows,
+                space.tokenizer.pad_token_id,
+                space.recipe.evaluate.batch_tokens,
+                advance,
+                autocast=space.precision.bf16,
+                shared=True,
+            )
         )
-    first = len(source.windows)
-    return source.with_teacher(logits[:first]), None if target is None else target.with_teacher(logits[first:])
+    taught: dict[str, Any] = {
+        name: encoded.with_teacher([next(logits) for _ in encoded.windows]) for name, encoded in trained.items()
+    }
+    return replace(rows, **taught)

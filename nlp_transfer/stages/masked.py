@@ -18,9 +18,8 @@ from ..recipe.schema import TrainSpec
 from ..tasks.base import Encoded
 from ..tasks.masked_lm import MaskedLMHead
 from ..workspace import Workspace
-from .base import recorded
-from .model import dropouts, output_of
-from .pretrain import DEFAULT_BLOCK, FRESH_HEAD_STEPS
+from .model import take_encoder
+from .pretrain import DEFAULT_BLOCK, FRESH_HEAD_STEPS, masked_lm
 
 
 def masked_copies(
@@ -31,6 +30,7 @@ def masked_copies(
     methods: Mapping[str, Method],
     model: Any,
     target: Encoded | None,
+    continued: bool = False,
 ) -> Callable[[int, int], dict[str, Any]] | None:
     """Prepare the method that reads masked copies of target rows, where there is one: its rows and its head.
 
@@ -42,6 +42,7 @@ def masked_copies(
         methods: The methods by name.
         model: The task model, whose hidden states the head will read.
         target: The encoded target rows.
+        continued: The task model goes on from an earlier stage: its encoder is not the one that the head belongs to.
 
     Returns:
         From the number of a target row and the epoch to the masked copy; None without such a method.
@@ -59,33 +60,36 @@ def masked_copies(
     masking = method.masking
     assert masking is not None
     assert target is not None
-    method.head = _head(space, train, folder, encoder, name, masking, model)
+    method.head = _head(space, train, folder, encoder, name, masking, model, continued)
     blocks = blocks_of_rows(space.tokenizer, _texts(space), target.windows, space.limits, masking.whole_words)
     return _dataset(space, masking, blocks).masked
 
 
 def _head(
-    space: Workspace, train: TrainSpec, folder: Path, encoder: Path | None, name: str, masking: Masking, model: Any
+    space: Workspace,
+    train: TrainSpec,
+    folder: Path,
+    encoder: Path | None,
+    name: str,
+    masking: Masking,
+    model: Any,
+    continued: bool,
 ) -> MaskedLMHead:
     """Return a masked-LM head, fitted with the encoder frozen where it would start at random."""
     if space.tokenizer.mask_token_id is None:
         raise ModelError(f"model '{space.base.id}': its tokenizer has no mask token, which method '{name}' needs.")
-    base = space.base if encoder is None else output_of(space, encoder)
-    config = models.read_config(base)
-    loaded = models.load_model("AutoModelForMaskedLM", base, models.read_config(base, **dropouts(train, config)))
-    # An adapter that was merged leaves all weights frozen.
-    loaded.model.requires_grad_(True)
-    prefix = models.encoder_prefix(loaded.model)
-    # An adapter of a pretrain stage brings the head that its base has not.
-    missing = any(not parameter.startswith(prefix) for parameter in loaded.fresh)
-    fresh = missing if encoder is None else bool(recorded(encoder)["untrained_head"])
+    tuned, fresh = masked_lm(space, train, encoder)
+    whole = tuned.merge_and_unload() if hasattr(tuned, "peft_config") else tuned
+    whole.requires_grad_(True)
+    if continued:
+        take_encoder(whole, model)
     steps = (FRESH_HEAD_STEPS if fresh else 0) if masking.head_steps is None else masking.head_steps
     if steps:
         which = "the checkpoint has no masked-LM head: a fresh one" if fresh else "the masked-LM head"
         space.reporter.say(f"{name}: {which} is fitted for {steps} steps, encoder frozen, first.")
-        _fit(space, train, folder, masking, loaded.model, steps)
+        _fit(space, train, folder, masking, whole, steps)
     try:
-        return MaskedLMHead(loaded.model, models.encoder_of(model))
+        return MaskedLMHead(whole, models.encoder_of(model))
     except (ValueError, AttributeError, TypeError) as error:
         raise ModelError(
             f"model '{space.base.id}': method '{name}' cannot use its masked-LM head ({error}). Use a 'pretrain' stage "

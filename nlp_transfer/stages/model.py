@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,29 +13,49 @@ from safetensors.torch import load_file
 
 from .. import models, parts
 from ..errors import ModelError
+from ..heads import head_change, renew_head, with_labels
 from ..recipe.schema import TrainSpec
 from ..units import Sizes
-from ..vocabulary import grow
+from ..vocabulary.extend import grow
 from ..workspace import Workspace
 
 
-def task_model(space: Workspace, train: TrainSpec, encoder: Path | None, title: str) -> Any:
+def task_model(space: Workspace, train: TrainSpec, encoder: Path | None, title: str | None) -> Any:
     """Return the model for the task, tuned, ready to be trained.
+
+    Where the base model has a head of its own for other labels, the rows of the labels that both have are kept.
 
     Args:
         space: The run's workspace.
         train: Training settings, resolved.
         encoder: Output model of an earlier stage, whose encoder is taken, or None for that of the base model.
-        title: Name of the stage in what the run says.
+        title: Name of the stage in what the run says of the head; None: nothing is said, as its weights are about to be
+            replaced.
     """
-    loaded = load_base(space, space.task.auto_class, task_config(space, train))
-    if models.label_names(space.base) not in (None, space.task.labels):
-        space.reporter.say(f"{title}: the model's head is for other labels; it starts anew.")
-        loaded = models.renew_head(loaded)
-    model = parts.build_tuning(space.recipe.tuning).apply(loaded, space.task.peft_type)
+    model = parts.build_tuning(space.recipe.tuning).apply(_with_head(space, train, title), space.task.peft_type)
     if encoder is not None:
         adopt_encoder(model, encoder)
     return model
+
+
+def _with_head(space: Workspace, train: TrainSpec, title: str | None) -> models.Loaded:
+    """Load the base model with a head for the task's labels."""
+    task, config = space.task, task_config(space, train, space.task.labels)
+    old, same_kind = models.label_names(space.base), models.has_head(space.base, space.task.auto_class)
+    if old is None or (same_kind and old == task.labels):
+        return load_base(space, task.auto_class, config)
+    change = head_change(old if same_kind else [], task.labels)
+    if title is not None:
+        space.reporter.say(f"{title}: {change}")
+    if not change.kept:
+        return renew_head(load_base(space, task.auto_class, config))
+    return with_labels(load_base(space, task.auto_class, task_config(space, train, old)), old, task.labels)
+
+
+def inherited_labels(space: Workspace) -> frozenset[str]:
+    """Return the labels of the task whose rows the head of the base model brings along."""
+    known = models.label_names(space.base) if models.has_head(space.base, space.task.auto_class) else None
+    return frozenset(space.task.labels).intersection(known or ())
 
 
 def output_of(space: Workspace, folder: Path) -> models.ResolvedModel:
@@ -51,24 +73,25 @@ def finished_model(space: Workspace, train: TrainSpec, folder: Path) -> Any:
         folder: Its output model.
     """
     base = output_of(space, folder)
-    return models.load_model(space.task.auto_class, base, task_config(replace(space, base=base), train)).model
+    config = task_config(replace(space, base=base), train, space.task.labels)
+    return models.load_model(space.task.auto_class, base, config).model
 
 
 def load_base(space: Workspace, auto_class: str, config: Any) -> models.Loaded:
-    """Load the base model with one kind of head, and with rows for the words that its vocabulary was extended by."""
+    """Load the base model with one kind of head, and with rows for the tokens that its vocabulary was extended by."""
     loaded = models.load_model(auto_class, space.base, config)
-    if space.new_words:
-        grow(loaded.model, space.tokenizer, space.new_words)
-    return loaded
+    if not space.new_tokens:
+        return loaded
+    return replace(loaded, new_rows=tuple(grow(loaded.model, space.tokenizer, space.new_tokens)))
 
 
-def task_config(space: Workspace, train: TrainSpec) -> Any:
+def task_config(space: Workspace, train: TrainSpec, labels: Sequence[str]) -> Any:
     """Return the model configuration for the task: label names, problem type, dropout."""
     task = space.task
     changes: dict[str, Any] = {
-        "num_labels": len(task.labels),
-        "id2label": dict(enumerate(task.labels)),
-        "label2id": {label: number for number, label in enumerate(task.labels)},
+        "num_labels": len(labels),
+        "id2label": dict(enumerate(labels)),
+        "label2id": {label: number for number, label in enumerate(labels)},
     }
     if task.problem_type is not None:
         changes["problem_type"] = task.problem_type
@@ -110,8 +133,8 @@ def adopt_encoder(model: Any, folder: Path) -> None:
     adapter = (folder / "adapter_config.json").is_file()
     weights = load_file(folder / ("adapter_model.safetensors" if adapter else "model.safetensors"))
     if adapter:
-        own = {_saved_name(name): parameter for name, parameter in model.named_parameters() if "lora_" in name}
-        wanted = {key: value for key, value in weights.items() if "lora_" in key}
+        own = {_saved_name(name): parameter for name, parameter in model.named_parameters() if _adapts(name)}
+        wanted = {key: value for key, value in weights.items() if _adapts(key)}
     else:
         prefix = models.encoder_prefix(model)
         own = {name: parameter for name, parameter in model.named_parameters() if name.startswith(prefix)}
@@ -123,6 +146,18 @@ def adopt_encoder(model: Any, folder: Path) -> None:
         for key, value in wanted.items():
             if key in own:
                 own[key].copy_(value)
+
+
+def take_encoder(model: Any, other: Any) -> None:
+    """Give a plain model the encoder of another one, with its adapters merged if it has any.
+
+    Args:
+        model: A model of the same architecture, whatever its head.
+        other: The model whose encoder is copied; it stays as it is.
+    """
+    plain = copy.deepcopy(other).merge_and_unload() if hasattr(other, "peft_config") else other
+    missing, _ = models.encoder_of(model).load_state_dict(models.encoder_of(plain).state_dict(), strict=False)
+    assert not missing, missing
 
 
 def continue_from(model: Any, folder: Path) -> None:
@@ -164,6 +199,11 @@ def adopt_model(model: Any, folder: Path) -> None:
     unknown = [key for key in weights if key not in own]
     assert not unknown, f"{folder}: {unknown[:3]}"
     model.load_state_dict({own[key]: value for key, value in weights.items()}, strict=False)
+
+
+def _adapts(name: str) -> bool:
+    """Whether a parameter under PEFT belongs to the encoder's adapters, or to its rows for new tokens."""
+    return "lora_" in name or "trainable_tokens_" in name
 
 
 def _saved_name(name: str) -> str:

@@ -64,7 +64,7 @@ def pretrain(
     pretraining = _pretraining(space, stage, longest)
     blocks = _blocks(space, stage, folder, corpus, longest, pretraining.joined)
     set_seed(space.recipe.seed)
-    tuned, fresh_head = _model(space, train, before)
+    tuned, fresh_head = masked_lm(space, train, before.encoder)
     with pretraining.objective(tuned) as objective:
         job = Job(space, train, folder, "pretrain", objective, pretraining.items(blocks), RowOrder(blocks.lengths))
         head_steps = _fit_head(job, tuned, stage, fresh_head) if pretraining.trains_head else 0
@@ -96,14 +96,20 @@ def _pretraining(space: Workspace, stage: PretrainStage, longest: int) -> Pretra
     return SimCse(pooling, stage.temperature)
 
 
-def _model(space: Workspace, train: TrainSpec, before: base.Before) -> tuple[Any, bool]:
-    """Return the tuned model, and whether its masked-LM head has never been trained."""
+def masked_lm(space: Workspace, train: TrainSpec, encoder: Path | None) -> tuple[Any, bool]:
+    """Return the tuned masked-LM model of the base, and whether its head has never been trained.
+
+    Args:
+        space: The run's workspace.
+        train: Training settings, resolved.
+        encoder: Output model of an earlier pretrain stage, all of whose weights are taken.
+    """
     config = models.read_config(space.base, **dropouts(train, models.read_config(space.base)))
     loaded = load_base(space, "AutoModelForMaskedLM", config)
     tuned = parts.build_tuning(space.recipe.tuning).apply(loaded, None)
-    if before.encoder is not None:
-        continue_from(tuned, before.encoder)
-        return tuned, bool(base.recorded(before.encoder)["untrained_head"])
+    if encoder is not None:
+        continue_from(tuned, encoder)
+        return tuned, bool(base.recorded(encoder)["untrained_head"])
     return tuned, any(not name.startswith(models.encoder_prefix(loaded.model)) for name in loaded.fresh)
 
 

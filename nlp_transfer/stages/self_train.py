@@ -21,7 +21,6 @@ from transformers.trainer_utils import set_seed
 
 from .. import jobs, models, parts
 from ..caching import cached_encoder
-from ..data.pairs import PairedDomains, RowOrder
 from ..hardware import default_device, is_main_process
 from ..jobs import Job
 from ..methods.base import Method
@@ -31,12 +30,12 @@ from ..processes import agree, wait_for_all
 from ..pseudo_labels import PseudoLabel, Rule, one_class, share_of_round, summarise
 from ..recipe.schema import SelfTrainStage, TrainSpec
 from ..runfolder import write_json, write_lines
-from ..selecting import Selector, selector
-from ..tasks.base import Encoded
+from ..selecting import LAST_STEP, selection_of, selector, told
 from ..workspace import Workspace
 from . import base
 from .frozen import read_once
 from .model import adopt_model, task_model, unit_sizes
+from .rows import Rows, fit_task, labelled_rows, with_unlabelled
 
 LABELS = "pseudo_labels.jsonl"
 CALIBRATION = "calibration.json"
@@ -52,10 +51,8 @@ class Plan:
         folder: The stage's folder.
         fingerprint: Hash of everything that determines the stage's result.
         before: What earlier stages left.
-        source: Labelled source rows.
-        dev: Source dev.
-        target: Unlabelled target rows.
-        chosen_by: Scores checkpoints in place of source dev, where the recipe asks for it.
+        rows: What rounds train on: the labelled rows of the last ``finetune``, and unlabelled target rows.
+        chosen_by: What selects checkpoints.
         states: Hidden states that the rows name, under a frozen encoder.
     """
 
@@ -64,10 +61,8 @@ class Plan:
     folder: Path
     fingerprint: str
     before: base.Before
-    source: Encoded
-    dev: Encoded
-    target: Encoded
-    chosen_by: Selector | None
+    rows: Rows
+    chosen_by: str
     states: list[Any] | None = None
 
     @property
@@ -77,8 +72,7 @@ class Plan:
 
     def model(self, folder: Path | None) -> Any:
         """Return the model that a round or ``finetune`` has saved, ready to be trained; None: the one it began with."""
-        with models.quiet():
-            model = task_model(self.space, self.train, self.before.encoder if folder is None else None, "self_train")
+        model = task_model(self.space, self.train, self.before.encoder if folder is None else None, None)
         if folder is not None:
             adopt_model(model, folder)
         return model.to(default_device())
@@ -91,7 +85,7 @@ class Plan:
 
     def tuned_on_dev(self, model: Any) -> list[Any]:
         """Return the logits of source dev; the task's thresholds become those of this model."""
-        logits = jobs.dev_logits(self.space, model, self.dev)
+        logits = jobs.dev_logits(self.space, model, self.rows.dev)
         self.space.task.tune(self.space.splits.dev.rows, logits)
         return logits
 
@@ -132,23 +126,22 @@ def self_train(
 
 
 def _plan(space: Workspace, stage: SelfTrainStage, folder: Path, fingerprint: str, before: base.Before) -> Plan:
-    splits, task = space.splits, space.task
-    assert before.model is not None
-    assert splits.unlabelled is not None
-    source, dev, target = (
-        task.encode(split.rows, space.tokenizer, space.limits, labelled=split is splits.train)
-        for split in (splits.train, splits.dev, splits.unlabelled)
+    recipe, last = space.recipe, space.recipe.finetunes[-1]
+    named = recipe.methods if stage.adapt else []
+    fit_task(space, last)
+    rows = with_unlabelled(
+        space, labelled_rows(space, last), last, [space.methods[part.name] for part in named], target_too=True
     )
-    chosen_by = selector(space)
-    plan = Plan(space, stage, folder, fingerprint, before, source, dev, target, chosen_by)
+    chosen_by = selection_of(recipe, space.splits, last)
+    rows = replace(rows, selector=selector(space, chosen_by))
+    plan = Plan(space, stage, folder, fingerprint, before, rows, chosen_by)
+    assert before.model is not None
     model = plan.model(before.model)
-    task.mean_pooling = models.pools_by_mean(model.config)
-    if parts.TUNINGS[space.recipe.tuning.name].moves_features:
+    space.task.mean_pooling = models.pools_by_mean(model.config)
+    if parts.TUNINGS[recipe.tuning.name].moves_features:
         return plan
-    sides = [] if chosen_by is None else chosen_by.sides
-    states, (source, dev, target, *others) = read_once(space, model, source, dev, target, *sides)
-    chosen_by = None if chosen_by is None else chosen_by.reading(*others)
-    return replace(plan, source=source, dev=dev, target=target, chosen_by=chosen_by, states=states)
+    states, rows = read_once(space, model, rows)
+    return replace(plan, rows=rows, states=states)
 
 
 def _rounds(plan: Plan) -> tuple[Path, dict[str, Any]]:
@@ -174,8 +167,8 @@ def _rounds(plan: Plan) -> tuple[Path, dict[str, Any]]:
         if stopped is not None or number > rounds:
             break
         result = _round(plan, number, labels, sound[-1])
-        told = ("steps", "seconds", "best_", "selected_step")
-        reports[-1] |= {key: value for key, value in result.facts.items() if key.startswith(told)}
+        shown = ("steps", "seconds", "best_", "selected_step")
+        reports[-1] |= {key: value for key, value in result.facts.items() if key.startswith(shown)}
         sound.append(result.model)
         last = labels
     if stopped is not None:
@@ -188,6 +181,7 @@ def _rounds(plan: Plan) -> tuple[Path, dict[str, Any]]:
         "after": {key: reports[-1][key] for key in ("predicted_shares", "agreement", "temperature")},
         "model_of_round": len(sound) - 1,
         "stopped": stopped,
+        "selection": told(plan.chosen_by),
     }
 
 
@@ -215,7 +209,8 @@ def _guess(plan: Plan, number: int, labeller: Path) -> tuple[list[PseudoLabel], 
     model = plan.model(labeller)
     with plan.reading(model):
         dev = plan.tuned_on_dev(model)
-        logits = jobs.dev_logits(plan.space, model, plan.target)
+        assert plan.rows.target is not None
+        logits = jobs.dev_logits(plan.space, model, plan.rows.target)
     temperature = task.temperature(plan.space.splits.dev.rows, dev)
     share = share_of_round(number, stage.share, stage.growth)
     rule = Rule(stage.select, stage.threshold, share, bool(stage.class_balanced), stage.class_cap, stage.soft_labels)
@@ -223,7 +218,7 @@ def _guess(plan: Plan, number: int, labeller: Path) -> tuple[list[PseudoLabel], 
 
 
 def _round(plan: Plan, number: int, labels: list[PseudoLabel], start: Path) -> base.StageResult:
-    """Train on source rows and the kept target rows."""
+    """Train on labelled rows and the kept target rows."""
     folder, fingerprint = plan.folder / f"round-{number}", f"{plan.fingerprint} {number}"
     done = base.finished(folder, fingerprint)
     if done is not None:
@@ -233,25 +228,17 @@ def _round(plan: Plan, number: int, labels: list[PseudoLabel], start: Path) -> b
     space, task = replace(plan.space, recipe=recipe), plan.space.task
     set_seed(recipe.seed)
     model = plan.model(None if plan.stage.restart else start)
-    target = task.attach(plan.target, labels, plan.stage.target_weight)
+    assert plan.rows.target is not None
+    target = task.attach(plan.rows.target, labels, plan.stage.target_weight)
     with plan.reading(model):
         methods = _methods(plan, model)
         if not methods:
             # Nothing looks at unlabelled rows.
             target = target.only([label.kept for label in labels])
-        data = PairedDomains(plan.source.features, target.features)
+        rows = replace(plan.rows, target=target)
+        data, by_last = rows.pairs(), plan.chosen_by == LAST_STEP
         title, objective = f"self_train {number}", TaskObjective(task, methods)
-        job = Job(
-            space,
-            plan.train,
-            folder,
-            title,
-            objective,
-            data,
-            RowOrder(plan.source.lengths, target.lengths, plan.source.mixture()),
-            plan.dev,
-            plan.chosen_by,
-        )
+        job = Job(space, plan.train, folder, title, objective, data, rows.order, rows.dev, rows.selector, by_last)
         facts = jobs.train(job, model)
         plan.tuned_on_dev(model)
     if methods:

@@ -83,12 +83,6 @@ class Encoded:
         return Encoded([self.windows[number] for number in places], self.rows, features)
 
     @property
-    def drawn(self) -> int:
-        """Windows that a training draws in an epoch: more than there are where small domains repeat."""
-        mixture = self.mixture()
-        return len(self.windows) if mixture is None else len(mixture)
-
-    @property
     def long_rows(self) -> int:
         """Number of rows that do not fit into one window."""
         return len({window.row for window in self.windows if window.cut or window.weight < 1.0})
@@ -206,6 +200,23 @@ class Task(ABC):
         """Return the temperature that calibrates combined logits on labelled rows; see :mod:`..calibration`."""
 
     @abstractmethod
+    def confidences(
+        self, gold: Sequence[Any], answers: Sequence[Any], logits: list[np.ndarray], temperature: float = 1.0
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Return how sure the model is of each of its answers, and which of them are right.
+
+        Args:
+            gold: Gold labels of rows.
+            answers: What :meth:`answer` gave for them.
+            logits: Their combined logits.
+            temperature: What the logits are divided by.
+
+        Returns:
+            Probability (U,) of the answer that was given, and whether it is right: for each text, for each label of a
+            text that may have several (given or not), or for each word that the model has read.
+        """
+
+    @abstractmethod
     def guess(self, logits: list[np.ndarray], temperature: float, rule: Rule) -> list[PseudoLabel]:
         """Answer for unlabelled rows, and choose which answers are trusted as labels.
 
@@ -236,8 +247,13 @@ class Task(ABC):
         ]
         return Encoded(encoded.windows, encoded.rows, features)
 
-    def fit(self, rows: datasets.Dataset) -> None:
-        """Learn what the loss needs from the training rows, such as class weights. Most tasks need nothing."""
+    def fit(self, rows: datasets.Dataset, draws_N: np.ndarray | None = None) -> None:
+        """Learn what the loss needs from the training rows, such as class weights. Most tasks need nothing.
+
+        Args:
+            rows: Labelled rows.
+            draws_N: How often each row is drawn, relative to the others; None: equally often.
+        """
         return
 
     def tune(self, rows: datasets.Dataset, logits: list[np.ndarray]) -> None:

@@ -56,12 +56,16 @@ class Classification(Task):
         self.class_weights = class_weights
         self.weights_C = torch.ones(len(self.labels))
 
-    def fit(self, rows: datasets.Dataset) -> None:
+    def fit(self, rows: datasets.Dataset, draws_N: np.ndarray | None = None) -> None:
         """Set class weights from the training rows."""
         if self.class_weights == "balanced":
-            counts = Counter(list(rows["label"]))
+            draws_N = np.ones(len(rows)) if draws_N is None else draws_N
+            counts: Counter[str] = Counter()
+            for label, draws in zip(rows["label"], draws_N.tolist(), strict=True):
+                counts[label] += draws
+            total = float(draws_N.sum())
             self.weights_C = torch.tensor(
-                [len(rows) / (len(counts) * counts[label]) if counts[label] else 0.0 for label in self.labels]
+                [total / (len(counts) * counts[label]) if counts[label] else 0.0 for label in self.labels]
             )
         elif isinstance(self.class_weights, dict):
             self.weights_C = torch.tensor([self.class_weights.get(label, 1.0) for label in self.labels])
@@ -144,6 +148,15 @@ class Classification(Task):
     def temperature(self, rows: datasets.Dataset, logits: list[np.ndarray]) -> float:
         """Fit one temperature to whole texts."""
         return fit_temperature(np.stack(logits), self._targets(rows))
+
+    def confidences(
+        self, gold: Sequence[Any], answers: Sequence[Any], logits: list[np.ndarray], temperature: float = 1.0
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """The probability of each text's label."""
+        given_N = [self.index[answer] for answer in answers]
+        probabilities_NC = softmax(np.stack(logits) / temperature)
+        right_N = np.array([truth == answer for truth, answer in zip(gold, answers, strict=True)])
+        return probabilities_NC[np.arange(len(given_N)), given_N], right_N
 
     def guess(self, logits: list[np.ndarray], temperature: float, rule: Rule) -> list[PseudoLabel]:
         """The most probable label of each text, with its probability."""
@@ -258,6 +271,16 @@ class MultiLabel(Classification):
     def temperature(self, rows: datasets.Dataset, logits: list[np.ndarray]) -> float:
         """Fit one temperature to the decisions about all labels."""
         return fit_binary_temperature(np.stack(logits), self._targets(rows))
+
+    def confidences(
+        self, gold: Sequence[Any], answers: Sequence[Any], logits: list[np.ndarray], temperature: float = 1.0
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """The probability of each label where it is given, and its complement where it is not."""
+        given_NC, truth_NC = (
+            np.array([[label in labels for label in self.labels] for labels in rows]) for rows in (answers, gold)
+        )
+        yes_NC = sigmoid(np.stack(logits) / temperature)
+        return np.where(given_NC, yes_NC, 1 - yes_NC).ravel(), (given_NC == truth_NC).ravel()
 
     def guess(self, logits: list[np.ndarray], temperature: float, rule: Rule) -> list[PseudoLabel]:
         """Decide about each label of each text, and choose label by label which decisions are trusted.

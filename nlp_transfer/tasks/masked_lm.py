@@ -70,10 +70,11 @@ class MaskedLMHead(torch.nn.Module):
         with torch.no_grad():
             probe = model.cpu().eval()(input_ids=torch.arange(5).unsqueeze(0), output_hidden_states=True)
         decoder = model.get_output_embeddings()
+        # In a tuple, as torch would register modules.
+        self._tied: tuple[Any, Any] | None = None
         if decoder is not None and decoder.weight is model.get_input_embeddings().weight:
             del decoder.weight
-            # Past torch's registration, see above.
-            object.__setattr__(decoder, "weight", encoder.get_input_embeddings().weight)
+            self._tied = decoder, encoder.get_input_embeddings()
         setattr(model, prefix, _GivenStates(encoder))
         self.layers = torch.nn.ModuleDict({name: part for name, part in model.named_children() if name != prefix})
         object.__setattr__(self, "_model", model)
@@ -96,6 +97,10 @@ class MaskedLMHead(torch.nn.Module):
         """Return logits over the vocabulary: (M, H) in, (M, V) out."""
         given = getattr(self._model, self._model.base_model_prefix)
         given.hidden_1MH = hidden_MH.unsqueeze(0)
+        if self._tied is not None:
+            decoder, embeddings = self._tied
+            # Each time: rows of new tokens, where only these are trained, are put into the matrix when it is read.
+            object.__setattr__(decoder, "weight", embeddings.weight)
         logits_MV: torch.Tensor = self._model(input_ids=None).logits[0]
         given.hidden_1MH = None
         return logits_MV

@@ -176,6 +176,16 @@ class Ner(Task):
         gold = [self._ids(tags[: len(row)]) for tags, row in zip(rows["tags"], logits, strict=True)]
         return fit_temperature(np.concatenate(logits), np.concatenate(gold))
 
+    def confidences(
+        self, gold: Sequence[Any], answers: Sequence[Any], logits: list[np.ndarray], temperature: float = 1.0
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """The probability of each word's tag; words past the last token are left out."""
+        soft = [softmax(row / temperature) for row in logits]
+        sure = [row[np.arange(len(row)), self._ids(tags)] for row, tags in zip(soft, answers, strict=True)]
+        words = zip(gold, answers, strict=True)
+        right = [truth == tag for truths, tags in words for truth, tag in zip(truths, tags, strict=False)]
+        return np.concatenate(sure), np.array(right, dtype=bool)
+
     def guess(self, logits: list[np.ndarray], temperature: float, rule: Rule) -> list[PseudoLabel]:
         """The tags of each sentence; words below ``rule.threshold`` stay as context, but take no part in the loss.
 

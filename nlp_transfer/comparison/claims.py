@@ -1,0 +1,74 @@
+"""Whose results lie in a comparison's folder: what another recipe left there is never mixed with this one's."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+
+from ..errors import RunError
+from ..recipe import dump
+from ..recipe.schema import Recipe
+from ..runfolder import difference
+
+RECIPE = "recipe.yaml"
+NAMED = 3
+
+
+SCORED = "target.test"
+
+
+def text_of(recipe: Recipe) -> str:
+    """Return a recipe as text without its output folder: a comparison may be moved."""
+    return dump(recipe.model_copy(update={"output": None}))
+
+
+def check_claims(claims: Iterable[tuple[Path, Recipe]], folder: Path) -> None:
+    """Refuse a comparison's folder in which something was trained with other recipes than those of now.
+
+    Args:
+        claims: Folders inside it that hold results, each with the recipe that it is claimed for.
+        folder: The comparison's folder.
+
+    Raises:
+        RunError: Names them, says how the first one differs and what to do.
+    """
+    foreign = []
+    for place, recipe in claims:
+        path, text = place / RECIPE, text_of(recipe)
+        if not path.is_file():
+            continue
+        lines = path.read_text(encoding="utf8").splitlines(keepends=True)
+        found = "".join("output: null\n" if line.startswith("output:") else line for line in lines)
+        if found != text:
+            foreign.append((place, difference(found, text)))
+    if foreign:
+        names = [str(place.relative_to(folder)) for place, _ in foreign]
+        more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
+        raise RunError(
+            f"comparison folder '{folder}' holds what another recipe has trained: {', '.join(names[:NAMED])}{more}. "
+            f"{foreign[0][1]} Give the comparison another folder (--output), give a strategy that has changed another "
+            "title, or delete the folders that are to be trained anew."
+        )
+
+
+def check_rows(runs: Iterable[Path], folder: Path) -> None:
+    """Refuse to judge runs together that were scored on different rows: their answers cannot be paired.
+
+    Args:
+        runs: Folders of finished runs.
+        folder: The comparison's folder.
+
+    Raises:
+        RunError: The rows of the target's test split have changed between two of them.
+    """
+    by_rows: dict[str | None, str] = {}
+    for run in runs:
+        environment = json.loads((run / "environment.json").read_text(encoding="utf8"))
+        by_rows.setdefault(environment["data"].get(SCORED), str(run.relative_to(folder)))
+    if len(by_rows) > 1:
+        one, other = list(by_rows.values())[:2]
+        raise RunError(
+            f"comparison folder '{folder}': {one} and {other} were scored on different rows, as {SCORED} has changed "
+            "between them. Give the comparison another folder (--output), or delete the runs that are of other rows."
+        )

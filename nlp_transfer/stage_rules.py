@@ -1,0 +1,135 @@
+"""Which stages go together, and what they need of the rest of a recipe; looked at on a recipe's plain data."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+Finding = tuple[tuple[str | int, ...], str]
+"""A key path and what is wrong there."""
+
+
+def stage_findings(data: dict[str, Any], moves: bool, methods: bool, has_target: bool) -> list[Finding]:
+    """Check the stages of a recipe.
+
+    Args:
+        data: Keys and values of a recipe, of any shape.
+        moves: The tuning changes features.
+        methods: The recipe names methods.
+        has_target: There is target text.
+    """
+    stages = data.get("stages")
+    if not isinstance(stages, list):
+        return []
+    names = [name_of(stage) for stage in stages]
+    found = [*_order_findings(names, stages), *_finetune_findings(data, names, stages)]
+    labelled = any(_rows_of(stage) in ("target", "both") for stage in stages)
+    if "self_train" in names and not (value_at(data, "data", "target", "unlabelled") or (has_target and not labelled)):
+        text = "'self_train' labels target text. Set data.target.unlabelled, or drop the stage."
+        found.append((("stages", names.index("self_train")), text))
+    if methods and "finetune" in names and not any(_adapts(stage) for stage in stages):
+        text = "no stage uses the methods (adapt: false). Let one of them adapt, or remove the methods."
+        found.append((("methods",), text))
+    for number, stage in enumerate(stages):
+        if names[number] == "pretrain":
+            found += _pretrain_findings(number, stage if isinstance(stage, dict) else {}, moves, has_target)
+    return found + _contrast_findings(stages, data.get("train"))
+
+
+def _order_findings(names: Sequence[str | None], stages: Sequence[Any]) -> Iterator[Finding]:
+    tail = list(names[names.index("finetune") :]) if "finetune" in names else []
+    trained = tail[:-1] if tail[-1:] == ["self_train"] else tail
+    if not trained or set(trained) != {"finetune"} or not {*names[: len(names) - len(tail)]} <= {"pretrain"}:
+        text = (
+            "stages must be 'finetune' (several of them, if they train on other rows), with any 'pretrain' before it "
+            f"and at most one 'self_train' after it; here they are {list(names)}."
+        )
+        yield (("stages",), text)
+    for number in range(1, len(names)):
+        rows = _rows_of(stages[number])
+        if names[number - 1] == names[number] == "finetune" and _rows_of(stages[number - 1]) == rows:
+            text = f"this 'finetune' trains on the same rows as the one before it (on: {rows}). Join the two."
+            yield (("stages", number), text)
+
+
+def _finetune_findings(data: dict[str, Any], names: Sequence[str | None], stages: Sequence[Any]) -> Iterator[Finding]:
+    for number, stage in enumerate(stages):
+        rows = _rows_of(stage)
+        if names[number] == "finetune" and rows in ("target", "both") and not value_at(data, "data", "target", "train"):
+            text = f"on: {rows} trains on labelled target rows. Set data.target.train, or on: source."
+            yield (("stages", number, "on"), text)
+
+
+def _pretrain_findings(number: int, stage: dict[str, Any], moves: bool, has_target: bool) -> Iterator[Finding]:
+    if not moves:
+        text = "'pretrain' changes the encoder, but tuning 'frozen' never does. Use another tuning, or drop the stage."
+        yield (("stages", number), text)
+    wanted = stage.get("text") or ("none" if stage.get("corpus") else "target")
+    if wanted in ("target", "both") and not has_target:
+        yield (("stages", number), f"'pretrain' on {wanted} text needs data.target.unlabelled.")
+    choice = value_at(stage, "corpus", "choose")
+    if isinstance(choice, dict) and choice.get("like", "target") == "target" and not has_target:
+        text = "rows like the target cannot be chosen without its text. Set data.target.unlabelled, or like: source."
+        yield (("stages", number, "corpus", "choose"), text)
+
+
+def _contrast_findings(stages: list[Any], shared: Any) -> list[Finding]:
+    """Say which training settings leave the contrastive objective without noise or without negatives."""
+    found: list[Finding] = []
+    for number, stage in enumerate(stages):
+        if not isinstance(stage, dict) or stage.get("objective") != "simcse":
+            continue
+        train: dict[str, Any] = {}
+        for section in (shared, stage.get("train")):
+            train |= section if isinstance(section, dict) else {}
+        reasons = {
+            "accumulation": (train.get("accumulation", 1) != 1, "its negatives are the other texts of a forward pass"),
+            "batch_size": (train.get("batch_size") == 1, "its negatives are the other texts of the batch"),
+            "dropout": (train.get("dropout") == 0, "it tells the two passes of a text apart by dropout"),
+        }
+        found += [
+            (("stages", number), f"'simcse' cannot work with train.{key}: {train[key]}, as {reason}.")
+            for key, (wrong, reason) in reasons.items()
+            if wrong
+        ]
+    return found
+
+
+def label_findings(data: dict[str, Any]) -> list[Finding]:
+    """Check what label maps say of entities: a tag is not a type."""
+    if name_of(data.get("task")) != "ner":
+        return []
+    source = value_at(data, "data", "source")
+    several = isinstance(source, list)
+    domains = [(("source", number), one) for number, one in enumerate(source)] if several else [(("source",), source)]
+    found: list[Finding] = []
+    for path, domain in [*domains, (("target",), value_at(data, "data", "target"))]:
+        names = value_at(domain, "label_map")
+        for label, new in names.items() if isinstance(names, dict) else ():
+            if new == "O":
+                text = "'O' is what words outside of entities are tagged with. To drop an entity type, write null."
+                found.append((("data", *path, "label_map", label), text))
+    return found
+
+
+def name_of(part: Any) -> str | None:
+    """Return the name of a part or stage, written out or in short."""
+    name = part.get("name") if isinstance(part, dict) else part
+    return name if isinstance(name, str) else None
+
+
+def value_at(data: Any, *path: str) -> Any:
+    """Return what stands at a key path, None where there is nothing."""
+    for key in path:
+        data = data.get(key) if isinstance(data, dict) else None
+    return data
+
+
+def _rows_of(stage: Any) -> Any:
+    """Return whose rows a 'finetune' trains on."""
+    return stage.get("on", "source") if isinstance(stage, dict) else "source"
+
+
+def _adapts(stage: Any) -> bool:
+    """Whether a stage uses the recipe's methods."""
+    return name_of(stage) != "pretrain" and (not isinstance(stage, dict) or stage.get("adapt") is not False)

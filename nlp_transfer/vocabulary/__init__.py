@@ -1,0 +1,1 @@
+"""New tokens for the target domain, where the vocabulary cuts its words into many pieces."""
