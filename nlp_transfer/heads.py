@@ -56,7 +56,7 @@ def with_labels(loaded: Loaded, old: Sequence[str], new: Sequence[str]) -> Loade
     model = loaded.model
     name, layer = _output_layer(model, len(old))
     rows = torch.nn.Linear(layer.in_features, len(new), bias=layer.bias is not None)
-    _start(rows, range(len(new)), model.config)
+    _start(rows, model.config)
     with torch.no_grad():
         for number, label in enumerate(new):
             if label in old:
@@ -75,41 +75,25 @@ def renew_head(loaded: Loaded) -> Loaded:
     """Give a model a random head: linear layers outside the encoder start anew, as in a fresh model."""
     fresh = set(loaded.fresh)
     for name, module in _linear_layers(loaded.model):
-        _start(module, range(module.out_features), loaded.model.config)
+        _start(module, loaded.model.config)
         fresh |= {f"{name}.{key}" for key, _ in module.named_parameters()}
     return Loaded(loaded.model, frozenset(fresh))
 
 
-def renew_rows(model: Any, rows: Sequence[int]) -> None:
-    """Let some rows of the output layer start anew, in place.
-
-    Args:
-        model: A model with a task head after tuning, plain or under PEFT.
-        rows: Numbers of labels.
-    """
-    _, layer = _output_layer(model, model.config.num_labels)
-    _start(layer, rows, model.config)
-
-
-def _start(layer: torch.nn.Linear, rows: Sequence[int], config: Any) -> None:
-    """Draw rows as a fresh model draws them."""
-    places = list(rows)
-    with torch.no_grad():
-        fresh = torch.empty_like(layer.weight[places]).normal_(std=getattr(config, "initializer_range", 0.02))
-        layer.weight[places] = fresh
-        if layer.bias is not None:
-            layer.bias[places] = 0.0
+def _start(layer: torch.nn.Linear, config: Any) -> None:
+    """Draw a layer's weights as a fresh model draws them."""
+    torch.nn.init.normal_(layer.weight, std=getattr(config, "initializer_range", 0.02))
+    if layer.bias is not None:
+        torch.nn.init.zeros_(layer.bias)
 
 
 def _linear_layers(model: Any) -> list[tuple[str, torch.nn.Linear]]:
-    """Return the trainable linear layers outside the encoder, by name: under PEFT the copies that are trained."""
+    """Return the linear layers outside the encoder, by name."""
     inside = encoder_prefix(model)
     return [
         (name, module)
         for name, module in model.named_modules()
-        if isinstance(module, torch.nn.Linear)
-        and module.weight.requires_grad
-        and not name.removeprefix("base_model.model.").startswith(inside)
+        if isinstance(module, torch.nn.Linear) and not name.startswith(inside)
     ]
 
 

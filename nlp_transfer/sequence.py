@@ -15,9 +15,8 @@ from .recipe.schema import AnyStage, FinetuneStage, PretrainStage, SelfTrainStag
 from .selecting import ORACLE, SOURCE_DEV
 from .stages.base import Before, StageResult, borrow, recorded
 from .stages.finetune import finetune
-from .stages.model import inherited_labels
 from .stages.pretrain import pretrain
-from .stages.rows import labelled_rows, stage_labels
+from .stages.rows import labelled_rows
 from .stages.self_train import self_train
 from .vocabulary.extend import extended, shown
 from .workspace import Workspace
@@ -71,7 +70,7 @@ def train_stages(space: Workspace, folder: Path, fingerprints: dict[str, str]) -
     base = identity(space.base)
     if recipe.adapts and recipe.source_only:
         outcome.twins = _train_twin(space, twin_stages(adapted), folder, fingerprints, base)
-    before, chain, twins = Before(learned=inherited_labels(space)), "", iter(outcome.twins.values())
+    before, chain, twins = Before(), "", iter(outcome.twins.values())
     teaches = any(space.methods[part.name].needs_teacher for part in recipe.methods)
     for number, stage in enumerate(recipe.stages, start=1):
         place = folder / "stages" / f"{number}-{stage.name}"
@@ -93,7 +92,7 @@ def train_stages(space: Workspace, folder: Path, fingerprints: dict[str, str]) -
             result = self_train(adapted, stage, place, chain, before)
         else:
             result = finetune(adapted, stage, place, chain, before, title=name)
-            before = replace(before, model=result.model, learned=before.learned | {*stage_labels(space, stage)})
+            before = replace(before, model=result.model)
         outcome.stages[name] = result
     return outcome
 
@@ -103,14 +102,14 @@ def _train_twin(
 ) -> dict[str, StageResult]:
     """Train the stages of the twin, each on top of the one before."""
     results: dict[str, StageResult] = {}
-    before, chain = Before(learned=inherited_labels(space)), ""
+    before, chain = Before(), ""
     for number, stage in enumerate(stages, start=1):
         name = TWIN if number == 1 else f"{TWIN}-{number}"
         settings, data = _depends_on(space, stage, fingerprints, twin=True)
         chain = stage_fingerprint(space.recipe, base, settings, data, chain)
         borrow(folder / "stages" / name, chain, space.reuse)
         result = finetune(space, stage, folder / "stages" / name, chain, before, title=name, twin=True)
-        before = replace(before, model=result.model, learned=before.learned | {*stage_labels(space, stage)})
+        before = replace(before, model=result.model)
         results[name] = result
     return results
 

@@ -14,7 +14,7 @@ from helpers import Listener, data_of, make_recipe, saved_weights
 from nlp_transfer import load_predictor, models, parts
 from nlp_transfer.data.windows import Limits
 from nlp_transfer.hardware import Precision
-from nlp_transfer.heads import head_change, renew_rows
+from nlp_transfer.heads import head_change
 from nlp_transfer.prepare import Splits
 from nlp_transfer.running import run
 from nlp_transfer.stages.model import task_model
@@ -139,22 +139,6 @@ def test_what_becomes_of_labels() -> None:
     assert (change.kept, change.new, change.gone) == (["b"], ["c"], ["a"])
     many = head_change(["a"], ["a", *[f"n{number}" for number in range(12)]])
     assert str(many).endswith("n8, n9 and 2 more are fresh.")
-
-
-@pytest.mark.parametrize("tuning", ["full", "lora", "frozen"])
-def test_single_rows_start_anew_in_place(tuning: str, tmp_path: Path) -> None:
-    folder = trained(tmp_path / "model", "roberta", "AutoModelForSequenceClassification", ["a", "b", "c"])
-    model, _ = built(folder, tmp_path, Classification(["a", "b", "c"]), tuning)
-    layer = head_of(model, "classifier.out_proj")
-    before = {name: value.detach().clone() for name, value in model.named_parameters()}
-    old = layer.weight.detach().clone()
-    renew_rows(model, [1])
-    assert torch.equal(layer.weight[[0, 2]], old[[0, 2]])
-    assert layer.weight[1].abs().max() < 0.1
-    assert layer.bias[1] == 0
-    changed = {name for name, value in model.named_parameters() if not torch.equal(value, before[name])}
-    assert len(changed) == 2
-    assert all("out_proj" in name for name in changed)
 
 
 def test_an_adapter_on_a_head_for_other_labels_loads_as_its_card_says(tiny_bert: Path, tmp_path: Path) -> None:

@@ -63,13 +63,11 @@ class Before:
     Args:
         encoder: Output of the newest pretrain stage.
         model: Task model of the newest stage that trained one.
-        learned: Labels that the base model's head brings along, and those of the rows that stages were trained on.
         twin: The twin after as many ``finetune`` stages.
     """
 
     encoder: Path | None = None
     model: Path | None = None
-    learned: frozenset[str] = frozenset()
     twin: Path | None = None
 
 

@@ -13,7 +13,6 @@ from .. import jobs, models, parts
 from ..caching import cached_encoder
 from ..forward import window_logits
 from ..hardware import default_device
-from ..heads import renew_rows
 from ..jobs import Job
 from ..objectives import TaskObjective
 from ..recipe.schema import FinetuneStage, TrainSpec
@@ -23,7 +22,7 @@ from . import base
 from .frozen import read_once
 from .masked import masked_copies
 from .model import adopt_model, finished_model, task_model, unit_sizes
-from .rows import Rows, fit_task, labelled_rows, stage_labels, with_unlabelled
+from .rows import Rows, fit_task, labelled_rows, with_unlabelled
 
 
 def finetune(
@@ -56,7 +55,7 @@ def finetune(
     base.begin(space, folder, fingerprint)
     recipe, task, train = space.recipe, space.task, TrainSpec.model_validate(stage.train)
     set_seed(recipe.seed)
-    model = _starting_model(space, stage, train, before, title)
+    model = _starting_model(space, train, before, title)
     task.mean_pooling = models.pools_by_mean(model.config)
     fit_task(space, stage)
     named = [] if twin or not stage.adapt else recipe.methods
@@ -86,20 +85,19 @@ def finetune(
     return base.finish(space, folder, fingerprint, model, facts | _counts(rows))
 
 
-def _starting_model(space: Workspace, stage: FinetuneStage, train: TrainSpec, before: base.Before, title: str) -> Any:
+def _starting_model(space: Workspace, train: TrainSpec, before: base.Before, title: str) -> Any:
     """Return the base model with a head for the task, or the model of the stage before.
 
-    Labels that no stage before had rows of start anew: those rows of the head were trained all the same, namely to be
-    given to nothing.
+    Its head goes on as it is, with the rows of labels that no stage before had examples of: these were trained to be
+    given to nothing. Drawn anew they are no better, and worse after few steps (CoNLL-2003, then 200 sentences of
+    CrossNER's politics with five new types; MiniLM, one seed, entity F1 after 20, 60 and 200 steps: 0.434, 0.547 and
+    0.622 as they are, 0.411, 0.549 and 0.624 anew; with one rate for head and encoder 0.355 and 0.519 against 0.333
+    and 0.504).
     """
     if before.model is None:
         return task_model(space, train, before.encoder, title)
     model = task_model(space, train, None, None)
     adopt_model(model, before.model)
-    new = [label for label in stage_labels(space, stage) if label not in before.learned]
-    if new:
-        space.reporter.say(f"{title}: labels that no stage before was trained on start anew: {', '.join(new)}.")
-        renew_rows(model, [space.task.index[label] for label in new])
     return model
 
 

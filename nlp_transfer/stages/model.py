@@ -52,12 +52,6 @@ def _with_head(space: Workspace, train: TrainSpec, title: str | None) -> models.
     return with_labels(load_base(space, task.auto_class, task_config(space, train, old)), old, task.labels)
 
 
-def inherited_labels(space: Workspace) -> frozenset[str]:
-    """Return the labels of the task whose rows the head of the base model brings along."""
-    known = models.label_names(space.base) if models.has_head(space.base, space.task.auto_class) else None
-    return frozenset(space.task.labels).intersection(known or ())
-
-
 def output_of(space: Workspace, folder: Path) -> models.ResolvedModel:
     """Return where the weights of a finished stage are: its own folder, or its adapter on the run's base."""
     adapter = (folder / "adapter_config.json").is_file()

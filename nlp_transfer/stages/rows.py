@@ -12,9 +12,7 @@ import numpy as np
 from ..data.load import ORIGIN, Split
 from ..data.mixture import Mixture
 from ..data.pairs import PairedDomains, RowOrder
-from ..data.split import distinct_labels
 from ..methods.base import Method
-from ..parts import label_names
 from ..recipe.schema import FinetuneStage
 from ..selecting import Selector
 from ..tasks.base import Encoded
@@ -135,14 +133,6 @@ def fit_task(space: Workspace, stage: FinetuneStage) -> None:
     columns = splits[-1].rows.column_names
     rows = datasets.concatenate_datasets([split.rows.select_columns(columns) for split in splits])
     space.task.fit(rows, np.concatenate(draws))
-
-
-def stage_labels(space: Workspace, stage: FinetuneStage) -> list[str]:
-    """Return the labels of the task (tags, for words) that rows of a stage have, in their order."""
-    found = {label for split in _splits(space, stage) for label in distinct_labels(split)}
-    spec = space.recipe.task.model_copy(update={"labels": None})
-    names = set(label_names(spec, sorted(found)))
-    return [label for label in space.task.labels if label in names]
 
 
 def _splits(space: Workspace, stage: FinetuneStage) -> list[Split]:
