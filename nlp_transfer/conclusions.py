@@ -9,6 +9,8 @@ from .guard import ADAPTED
 from .selecting import is_oracle, oracle_note
 from .verdict import JUDGES
 
+UNJUDGED = "without labelled target rows (data.target.test) nobody can say whether adaptation helped."
+
 
 def conclusions(metrics: Mapping[str, Any]) -> list[str]:
     """Return the warning of an oracle, the verdict, and which model is kept and why.
@@ -16,12 +18,20 @@ def conclusions(metrics: Mapping[str, Any]) -> list[str]:
     Args:
         metrics: Content of ``metrics.json``. Of a run without adaptation there is nothing to conclude.
     """
-    lines = [oracle_note()] if is_oracle(metrics.get("selection")) else []
-    if "gain" in metrics:
-        lines.append(f"Verdict: {_verdict(metrics)}")
-    if "adapted" in metrics["scores"] and "kept" in metrics:
-        lines.append(f"Kept as model/: the {metrics['kept']} model. {_why(metrics)}")
-    return lines
+    verdict = [f"Verdict: {_verdict(metrics)}"] if "gain" in metrics else []
+    return [*oracle_warning(metrics), *verdict, *kept_model(metrics)]
+
+
+def oracle_warning(metrics: Mapping[str, Any]) -> list[str]:
+    """Return what must be said where an oracle has selected; nothing elsewhere."""
+    return [oracle_note()] if is_oracle(metrics.get("selection")) else []
+
+
+def kept_model(metrics: Mapping[str, Any]) -> list[str]:
+    """Return which model is kept, and why; nothing of a run without adaptation."""
+    if "adapted" not in metrics["scores"] or "kept" not in metrics:
+        return []
+    return [f"Kept as model/: the {metrics['kept']} model. {_why(metrics)}"]
 
 
 def in_one_sentence(metrics: Mapping[str, Any]) -> str:
@@ -30,11 +40,13 @@ def in_one_sentence(metrics: Mapping[str, Any]) -> str:
     Args:
         metrics: Content of ``metrics.json``.
     """
-    if "gain" in metrics:
+    if "verdict" in metrics:
         told = _verdict(metrics)
-        return f"{told[:1].upper()}{told[1:]}" if "verdict" in metrics else f"No verdict: {told.removeprefix('none. ')}"
+        return f"{told[0].upper()}{told[1:]}"
+    if "gain" in metrics:
+        return f"No verdict: {UNJUDGED}"
     role, scores = next(iter(metrics["scores"].items()))
-    split = next((name for name in (*JUDGES, "source.dev") if name in scores), "source.dev")
+    split = next(name for name in (*JUDGES, "source.dev") if name in scores)
     unjudged = "; without its source-only twin nobody can say whether adaptation helped" if role == ADAPTED else ""
     score = f"{interval_text(scores[split]['interval'])} {metrics['headline']}"
     return f"The {role} model reaches {score} on {split}{unjudged}."
@@ -49,7 +61,7 @@ def interval_text(interval: Mapping[str, float], signed: bool = False) -> str:
 def _verdict(metrics: Mapping[str, Any]) -> str:
     found = metrics.get("verdict")
     if found is None:
-        return "none. Without labelled target rows (data.target.test) nobody can say whether adaptation helped."
+        return f"none. {UNJUDGED[0].upper()}{UNJUDGED[1:]}"
     told = {
         "helped": "adaptation helped",
         "hurt": "adaptation hurt",
