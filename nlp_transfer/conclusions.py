@@ -9,6 +9,8 @@ from .guard import ADAPTED, TWIN, called
 from .selecting import is_oracle, oracle_note
 from .verdict import JUDGES, too_few
 
+UNJUDGED = "without labelled target rows (data.target.test) nobody can say whether adaptation helped."
+
 
 def conclusions(metrics: Mapping[str, Any]) -> list[str]:
     """Return what target labels were used for, the verdict, and which model is kept and why.
@@ -16,14 +18,23 @@ def conclusions(metrics: Mapping[str, Any]) -> list[str]:
     Args:
         metrics: Content of ``metrics.json``. Of a run without adaptation there is nothing to conclude.
     """
-    lines = [oracle_note()] if is_oracle(metrics.get("selection")) else []
+    verdict = [f"Verdict: {_verdict(metrics)}"] if "gain" in metrics else []
+    return [*label_notes(metrics), *verdict, *kept_model(metrics)]
+
+
+def label_notes(metrics: Mapping[str, Any]) -> list[str]:
+    """Return what target labels were used for but the final scores: to select, or to be trained on."""
+    notes = [oracle_note()] if is_oracle(metrics.get("selection")) else []
     labels = metrics.get("target_labels")
-    lines += [] if labels is None else [target_labels_note(labels)]
-    if "gain" in metrics:
-        lines.append(f"Verdict: {_verdict(metrics)}")
-    if "adapted" in metrics["scores"] and "kept" in metrics:
-        lines.append(f"Kept as model/: the {called(metrics['kept'], labels)} model. {_why(metrics)}")
-    return lines
+    return notes if labels is None else [*notes, target_labels_note(labels)]
+
+
+def kept_model(metrics: Mapping[str, Any]) -> list[str]:
+    """Return which model is kept, and why; nothing of a run without adaptation."""
+    if "adapted" not in metrics["scores"] or "kept" not in metrics:
+        return []
+    kept = called(metrics["kept"], metrics.get("target_labels"))
+    return [f"Kept as model/: the {kept} model. {_why(metrics)}"]
 
 
 def target_labels_note(labels: Mapping[str, Any]) -> str:
@@ -38,11 +49,13 @@ def in_one_sentence(metrics: Mapping[str, Any]) -> str:
     Args:
         metrics: Content of ``metrics.json``.
     """
-    if "gain" in metrics:
+    if "verdict" in metrics:
         told = _verdict(metrics)
-        return f"{told[:1].upper()}{told[1:]}" if "verdict" in metrics else f"No verdict: {told.removeprefix('none. ')}"
+        return f"{told[0].upper()}{told[1:]}"
+    if "gain" in metrics:
+        return f"No verdict: {UNJUDGED}"
     role, scores = next(iter(metrics["scores"].items()))
-    split = next((name for name in (*JUDGES, "source.dev") if name in scores), "source.dev")
+    split = next(name for name in (*JUDGES, "source.dev") if name in scores)
     unjudged = "; without its source-only twin nobody can say whether adaptation helped" if role == ADAPTED else ""
     score = f"{interval_text(scores[split]['interval'])} {metrics['headline']}"
     return f"The {called(role, metrics.get('target_labels'))} model reaches {score} on {split}{unjudged}."
@@ -57,7 +70,7 @@ def interval_text(interval: Mapping[str, float], signed: bool = False) -> str:
 def _verdict(metrics: Mapping[str, Any]) -> str:
     found = metrics.get("verdict")
     if found is None:
-        return "none. Without labelled target rows (data.target.test) nobody can say whether adaptation helped."
+        return f"none. {UNJUDGED[0].upper()}{UNJUDGED[1:]}"
     told = {
         "helped": "adaptation helped",
         "hurt": "adaptation hurt",

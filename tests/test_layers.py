@@ -36,7 +36,7 @@ LAYERS = {
         *["data", "tasks", "tuning", "methods", "models", "heads", "processes", "checkpoints"],
         *["objectives", "pretraining", "caching", "forward", "vocabulary", "averaging"],
         *["diagnosis.classifier", "diagnosis.features", "diagnosis.fluency", "diagnosis.texts"],
-        *["report.record", "report.curves", "report.slices", "report.examples", "report.confusion"],
+        *["report.curves", "report.slices", "report.examples", "report.confusion"],
     ],
     3: ["trainer", "parts", "stage_rules", "arguments", "callbacks", "outputs", "strategies"],
     4: [

@@ -136,8 +136,8 @@ def test_run_folder_is_written_once(name: str, folders: dict[int, Path]) -> None
     def listing(folder: Path) -> list[str]:
         return sorted(str(path.relative_to(folder)) for path in folder.rglob("*"))
 
-    assert listing(folders[1] / name) == listing(folders[2] / name)
-    assert {"report.html", "domains.json"} <= set(listing(folders[2] / name))
+    # Runs in the processes of the tests themselves draw no reports.
+    assert {*listing(folders[1] / name), "report.html"} == {*listing(folders[2] / name)}
     adapting = {"dann", "pretrain", "guarded", "held", "vectors", "self_train", "on_target"}
     role = "adapted" if name in adapting else "source-only"
     for file in ("log.jsonl", "stages.jsonl", f"predictions/{role}.target.test.jsonl"):

@@ -18,7 +18,7 @@ from nlp_transfer.report.figures.cost import draw_costs
 from nlp_transfer.report.figures.domains import draw_points
 from nlp_transfer.report.figures.intervals import MOST_LINES, Line, Scale, draw_intervals
 from nlp_transfer.report.figures.style import Drawing, short
-from nlp_transfer.report.figures.training import draw_losses, draw_scores
+from nlp_transfer.report.figures.training import _look, draw_losses, draw_scores
 
 HOSTILE = '_$x^{2}$ <script>alert(1)</script> & "q"\n'
 
@@ -94,6 +94,11 @@ def test_what_is_selected_and_where_rounds_end_is_told() -> None:
     assert "selected is step 7 with 0.143" in told
     assert "Rounds end at steps 10." in draw("losses").finding
     assert "total: 1 at first, 0.0333 at step 30." in draw("losses").finding
+
+
+def test_many_losses_can_be_told_apart() -> None:
+    looks = [_look(number) for number in range(12)]
+    assert len({str(look) for look in looks}) == 12
 
 
 def test_many_lines_are_bounded() -> None:

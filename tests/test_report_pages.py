@@ -73,7 +73,7 @@ MISSING: dict[str, tuple[dict[str, Any], list[str]]] = {
     ),
     "some": (
         {
-            **{"trainings": [], "untold": ["source-only"], "remarks": ["ORACLE: the labels of target.dev."]},
+            **{"trainings": [], "untold": ["source-only"], "oracle": "ORACLE: the labels of target.dev."},
             **{"changes": Changes([], [], NOTHING), "scores": [part("target.test", None)], "domains": None},
         },
         ["source-only: trained by another run", "ORACLE: the labels of target.dev.", "There are none.", "target.test"],
@@ -114,7 +114,7 @@ def test_texts_are_only_text() -> None:
         name=HOSTILE,
         setup={HOSTILE: HOSTILE},
         sentence=HOSTILE,
-        remarks=[HOSTILE],
+        kept_because=HOSTILE,
         classes=[part(HOSTILE)],
         confusions={"adapted": Confusion([HOSTILE, "b"], [[1, 2], [3, 4]])},
         **FEW,
@@ -169,7 +169,7 @@ def test_the_sentence_of_every_situation() -> None:
     verdict = {"verdict": {"split": "target.test", "verdict": "helped", "rows_that_differ": 40, **gain}}
     told = in_one_sentence(judged | verdict)
     assert told == "Adaptation helped on target.test: +0.100 [+0.050, +0.200] f1 over source-only."
-    assert in_one_sentence(judged).startswith("No verdict: Without labelled target rows")
+    assert in_one_sentence(judged).startswith("No verdict: without labelled target rows")
     alone = {"headline": "f1", "scores": {"adapted": both["adapted"]}}
     assert "on target.test; without its source-only twin nobody can say" in in_one_sentence(alone)
     plain = {"headline": "f1", "scores": {"source-only": {"source.dev": {"interval": interval}}}}

@@ -11,12 +11,13 @@ import numpy as np
 import pytest
 import torch
 import transformers
-from helpers import data_of, recipe_data, rows_of
+from helpers import data_of, make_recipe, recipe_data, rows_of
 from pages import Page, read_page
 from typer.testing import CliRunner
 
-from nlp_transfer import RunResult, cli, recipe_from, run, write_report
+from nlp_transfer import METHODS, RunResult, cli, recipe_from, run, write_report
 from nlp_transfer.diagnosis.distance import proxy_a_distance
+from nlp_transfer.report import measuring
 from nlp_transfer.stages import self_train
 
 PRETRAIN = {"name": "pretrain", "block_length": 16, "head_steps": 0, "train": {"max_steps": 2}}
@@ -119,7 +120,7 @@ def test_the_report_of_entities(tmp_path: Path, tiny_bert: Path) -> None:
 def test_the_report_without_target_labels(tmp_path: Path, tiny_bert: Path) -> None:
     roles = ["source.train", "source.dev", "target.unlabelled"]
     result, page = reported(tmp_path, tiny_bert, "multi_label", roles, methods=("dann",), source_only=True)
-    assert "No verdict: Without labelled target rows (data.target.test) nobody can say" in page.text
+    assert "No verdict: without labelled target rows (data.target.test) nobody can say" in page.text
     assert "nobody can say what adaptation fixed" in page.text
     domains = json.loads((result.folder / "domains.json").read_text())
     assert domains["splits"] == {"source": "source.dev", "target": "target.unlabelled"}
@@ -131,7 +132,7 @@ def test_the_report_of_a_frozen_encoder_without_a_target(tmp_path: Path, tiny_be
     result, page = reported(tmp_path, tiny_bert, "classification", ["source.train"], tuning="frozen")
     assert not (result.folder / "domains.json").exists()
     assert "The source-only model reaches" in page.text and "on source.dev." in page.text
-    assert "looked at no target text" in page.text and "There is one model only" in page.text
+    assert "there is no target text" in page.text and "There is one model only" in page.text
     assert "rows held out of source.train" in page.text
 
 
@@ -141,6 +142,14 @@ def test_a_frozen_encoder_is_the_same_before_and_after(tmp_path: Path, tiny_bert
     domains = json.loads((result.folder / "domains.json").read_text())
     assert [view["model"] for view in domains["views"]] == ["frozen"]
     assert "The encoder is frozen: it is the same before and after." in page.text
+
+
+def test_outputs_that_are_no_numbers_do_not_cost_the_run(tmp_path: Path, tiny_bert: Path) -> None:
+    roles = ["source.train", "source.dev", "target.unlabelled"]
+    with mock.patch.object(measuring, "text_vectors", return_value=np.full((35, 4), np.nan)):
+        result, page = reported(tmp_path, tiny_bert, "classification", roles, tuning="frozen")
+    assert not (result.folder / "domains.json").exists()
+    assert "a model's outputs are not finite numbers" in page.text
 
 
 def test_the_report_without_a_twin(tmp_path: Path, tiny_bert: Path) -> None:
@@ -163,6 +172,14 @@ def test_the_report_without_a_twin(tmp_path: Path, tiny_bert: Path) -> None:
     centred = vectors - vectors.mean(0)
     shares = np.linalg.svd(centred, compute_uv=False) ** 2
     assert before["shown"] <= shares[:2].sum() / shares.sum() + 1e-4  # no two directions show more
+
+
+def test_the_report_of_two_sources_and_all_methods(tmp_path: Path, tiny_bert: Path) -> None:
+    recipe = make_recipe(tmp_path / "run", tiny_bert, "ner", "lora", tuple(METHODS), source_only=True, sources=2)
+    result = run(recipe, data=data_of("ner", sources=2))
+    page = read_page(write_report(result.folder).read_text(encoding="utf8"))
+    assert all(f"{name}_" in page.text for name in METHODS)
+    assert "source.0.train" in page.text and "source.1.train" in page.text
 
 
 def first_tokens(model: Path, texts: list[str]) -> np.ndarray:

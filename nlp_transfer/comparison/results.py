@@ -13,9 +13,10 @@ from ..parts import build_task
 from ..predictions import answer_of, read_answers
 from ..recipe.schema import Recipe
 from ..tasks.base import Score, Task
+from ..verdict import JUDGES
 from .runs import COST, Member
 
-JUDGE = "target.test"
+JUDGE = JUDGES[0]
 
 
 @dataclass(frozen=True)

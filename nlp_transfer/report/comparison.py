@@ -14,7 +14,7 @@ from ..errors import RunError
 from ..intervals import Interval
 from ..recipe import load
 from ..selecting import told as told_selection
-from ..verdict import HELPED, HURT, NO_EVIDENCE
+from ..verdict import HELPED, HURT, JUDGES, NO_EVIDENCE
 from .facts import made_with, setup_of
 from .figures.cost import draw_costs
 from .figures.intervals import Line, Scale, draw_intervals
@@ -22,7 +22,7 @@ from .figures.style import Drawing
 from .page import REPORT, render
 
 TABLE, RECIPE = "comparison.json", "compare.yaml"
-JUDGE = "target.test"
+JUDGE = JUDGES[0]
 
 
 @dataclass(frozen=True)

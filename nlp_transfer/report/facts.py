@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ..calibration import Reliability
-from ..conclusions import conclusions, in_one_sentence
+from ..conclusions import in_one_sentence, kept_model, label_notes
 from ..data.canonical import Kind
 from ..intervals import Interval
 from ..recipe import dump
@@ -65,7 +65,8 @@ class RunFacts:
         setup: What was done, by heading: task, model, tuning, methods, stages, selection, seed.
         verdict: ``helped``, ``hurt``, ``no evidence``; empty where nothing can be judged.
         sentence: The verdict in a sentence.
-        remarks: What else must be known: an oracle, and which model is kept and why.
+        oracle: What target labels were used for but the scores: to select, or to be trained on; empty elsewhere.
+        kept_because: Which model is kept and why; empty without adaptation.
         headline: Name of the score.
         level: Of all intervals.
         selection: What selected the checkpoint.
@@ -94,7 +95,8 @@ class RunFacts:
     setup: dict[str, str]
     verdict: str
     sentence: str
-    remarks: list[str]
+    oracle: str
+    kept_because: str
     headline: str
     level: Level
     selection: str
@@ -135,7 +137,8 @@ def gather(record: Record) -> RunFacts:
         setup=setup_of(recipe, metrics["selection"]),
         verdict=verdict.get("verdict", ""),
         sentence=in_one_sentence(metrics),
-        remarks=[line for line in conclusions(metrics) if not line.startswith("Verdict:")],
+        oracle=" ".join(label_notes(metrics)),
+        kept_because=" ".join(kept_model(metrics)),
         headline=metrics["headline"],
         level=level,
         selection=metrics["selection"],

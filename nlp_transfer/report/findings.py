@@ -24,8 +24,10 @@ def of_slices(slices: Sequence[Slice], what: str) -> str:
     """
     role = list(slices[0].scores)[-1]
     low, high = (pick(slices, key=lambda one: one.scores[role].value) for pick in (min, max))
-    told = f"The {what} of the {role} model lies between {low.scores[role].value:.3f} ({low.name}) and "
-    told += f"{high.scores[role].value:.3f} ({high.name})."
+    least, most = low.scores[role].value, high.scores[role].value
+    told = f"The {what} of the {role} model lies between {least:.3f} ({low.name}) and {most:.3f} ({high.name})."
+    if least == most:
+        told = f"The {what} of the {role} model is {most:.3f} everywhere."
     gains = [(one.name, one.gain) for one in slices if one.gain is not None]
     if not gains:
         return told

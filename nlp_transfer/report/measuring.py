@@ -40,7 +40,8 @@ def write_domains(space: Workspace, outcome: Outcome, folder: Path) -> None:
 
     Before is the source-only twin, else the pretrained encoder. The texts are drawn, by the recipe's seed, from rows
     that nothing was trained on where there are any: source dev, and the target's test (or dev) split, whose labels are
-    not read. Without target text nothing is written. For the first process only.
+    not read. Nothing is written without target text, or where a model's outputs are not finite numbers. For the first
+    process only.
 
     Args:
         space: The run's workspace.
@@ -55,6 +56,8 @@ def write_domains(space: Workspace, outcome: Outcome, folder: Path) -> None:
         name: {side: _read(predictor, own) for side, own in rows.items()}
         for name, predictor in _before_after(space, outcome)
     }
+    if not all(np.isfinite(own).all() for sides in vectors.values() for own in sides.values()):
+        return
     texts = {side: [normalise(text) for text in own["text"]] for side, own in rows.items()}
     names = {side: name for side, (name, _) in splits.items()}
     found = compare_domains(vectors, texts, names, space.recipe.seed)

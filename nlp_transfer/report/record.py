@@ -12,6 +12,7 @@ from typing import Any
 from ..data.canonical import Kind
 from ..errors import RecipeError, RunError
 from ..guard import ADAPTED, TWIN
+from ..parts import row_kind
 from ..predictions import file_of, read_answers
 from ..recipe import load
 from ..recipe.schema import Recipe
@@ -65,9 +66,7 @@ class Record:
     @property
     def kind(self) -> Kind:
         """What the task labels."""
-        if self.recipe.task.name == "ner":
-            return "ner"
-        return "multi_label" if self.recipe.task.multi_label else "classification"
+        return row_kind(self.recipe.task)
 
     @cached_property
     def answers(self) -> dict[str, list[dict[str, Any]]]:

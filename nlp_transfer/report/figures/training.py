@@ -20,7 +20,7 @@ def draw_losses(training: Training, name: str) -> Drawing:
         name: Prefix of ids.
     """
     with styled():
-        figure, axes = panel(2.9)
+        figure, axes = panel(2.6 + 0.12 * len(training.losses))
         for number, curve in enumerate(training.losses):
             axes.plot(curve.steps, curve.values, label=curve.name.lstrip("_"), **_look(number))
         values = [value for curve in training.losses for value in curve.values]
@@ -67,10 +67,12 @@ def draw_scores(trainings: Sequence[Training], kind: str, selected: Mapping[str,
 
 
 def _look(number: int) -> dict[str, Any]:
+    """Return colour, line style and marker; when the colours begin anew, they meet other styles and markers."""
+    cycle = number // len(SERIES)
     return {
         "color": SERIES[number % len(SERIES)],
-        "linestyle": DASHES[number % len(DASHES)],
-        "marker": MARKERS[number % len(MARKERS)],
+        "linestyle": DASHES[(number + cycle) % len(DASHES)],
+        "marker": MARKERS[(number + 2 * cycle) % len(MARKERS)],
         "markevery": 0.12,
     }
 
