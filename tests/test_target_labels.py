@@ -14,9 +14,10 @@ from helpers import TASKS, Listener, rows_of, same_weights, saved_weights
 from target_labels import BOTH, ON_TARGET, THEN, given, renamed, values
 
 from nlp_transfer import check, compare, diagnose, jobs, parts
+from nlp_transfer.conclusions import comparison_words
 from nlp_transfer.parts import recipe_from
 from nlp_transfer.running import run
-from nlp_transfer.screen import comparison_words, score_table
+from nlp_transfer.screen import score_table
 
 
 def facts_of(folder: Path) -> dict[str, dict[str, Any]]:
