@@ -7,11 +7,13 @@ from pathlib import Path
 
 import pytest
 
+from nlp_transfer.comparison.compare import compare
 from nlp_transfer.parts import load_recipe
 from nlp_transfer.running import run
 
 FOLDER = Path(__file__).resolve().parents[1] / "recipes"
 RECIPES = sorted(FOLDER.glob("*.yaml"))
+COMPARISONS = [path for path in RECIPES if "\ncompare:\n" in path.read_text(encoding="utf8")]
 
 
 def short(path: Path, tiny: Path, output: Path) -> list[str]:
@@ -23,14 +25,17 @@ def short(path: Path, tiny: Path, output: Path) -> list[str]:
         "train.max_steps=2",
         "evaluate.resamples=100",
     ]
-    if "pretrain" in path.read_text(encoding="utf8").split("stages:")[-1]:
-        overrides += ["stages.0.head_steps=2", "stages.0.block_length=48"]
+    text = path.read_text(encoding="utf8")
+    if "pretrain" in text.split("stages:")[-1]:
+        overrides.append("stages.0.block_length=48")
+        if "objective:" not in text:
+            overrides.append("stages.0.head_steps=2")
     if path.stem.startswith("self_train"):
         overrides += ["stages.1.train={max_steps: 2}"]
     return overrides
 
 
-@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", [path for path in RECIPES if path not in COMPARISONS], ids=lambda path: path.stem)
 def test_recipe_runs(path: Path, tiny_bert: Path, tmp_path: Path) -> None:
     recipe = load_recipe(path, short(path, tiny_bert, tmp_path / "run"))
     result = run(recipe)
@@ -48,8 +53,18 @@ def test_recipe_runs(path: Path, tiny_bert: Path, tmp_path: Path) -> None:
     assert (result.model / "config.json").is_file()
 
 
+@pytest.mark.parametrize("path", COMPARISONS, ids=lambda path: path.stem)
+def test_comparison_runs(path: Path, tiny_bert: Path, tmp_path: Path) -> None:
+    recipe = load_recipe(path, [*short(path, tiny_bert, tmp_path / "run"), "compare.seeds=[1]"])
+    assert recipe.compare is not None
+    summary = compare(recipe).summary
+    assert list(summary["strategies"]) == ["source_only", *(one.label for one in recipe.compare.strategies)]
+    assert summary["picked"] in summary["strategies"]
+
+
 def test_there_are_recipes() -> None:
-    assert len(RECIPES) >= 10
+    assert len(RECIPES) >= 20
+    assert len(COMPARISONS) >= 1
 
 
 def test_tensorboard_gets_every_named_loss(tiny_bert: Path, tmp_path: Path) -> None:

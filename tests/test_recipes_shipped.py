@@ -11,12 +11,14 @@ from pathlib import Path
 import pytest
 
 from nlp_transfer import METHODS, load_recipe
+from nlp_transfer.parts import PRETRAININGS
+from nlp_transfer.recipe.schema import TASKS, PretrainStage
 from nlp_transfer.recipe.shipped import list_recipes, resolve_path
 
 FOLDER = Path(__file__).parents[1] / "recipes"
 RECIPES = sorted(FOLDER.rglob("*.yaml"))
 SCRIPTS = sorted(FOLDER.rglob("*.py"))
-SHEBANG = "#!/usr/bin/env -S nlp-transfer run"
+SHEBANG = "#!/usr/bin/env -S nlp-transfer"
 
 
 def name_of(path: Path) -> str:
@@ -24,7 +26,7 @@ def name_of(path: Path) -> str:
 
 
 def test_there_are_recipes() -> None:
-    assert len(RECIPES) >= 18
+    assert len(RECIPES) >= 28
     assert len(SCRIPTS) >= 2
 
 
@@ -50,11 +52,31 @@ def test_recipe_explains_itself(path: Path) -> None:
         if not line.startswith("#"):
             break
         header.append(line)
-    assert header[0] == SHEBANG
+    command = "run" if load_recipe(path).compare is None else "compare"
+    assert header[0] == f"{SHEBANG} {command}"
     assert re.fullmatch(r"# \S.{10,}[.?]", header[1]), header[1]
-    assert any(line.startswith(f"#   nlp-transfer run recipes/{name_of(path)}.yaml") for line in header)
+    assert any(line.startswith(f"#   nlp-transfer {command} recipes/{name_of(path)}.yaml") for line in header)
     assert any(line.startswith("# Measured: ") for line in header)
     assert os.access(path, os.X_OK)
+
+
+def test_every_part_is_shown_by_some_recipe() -> None:
+    recipes = [load_recipe(path) for path in RECIPES]
+    stages = [stage for recipe in recipes for stage in recipe.stages]
+    assert {part.name for recipe in recipes for part in recipe.methods} == set(METHODS)
+    assert {stage.objective for stage in stages if isinstance(stage, PretrainStage)} == set(PRETRAININGS)
+    assert {stage.name for stage in stages} == {"pretrain", "finetune", "self_train"}
+    assert {recipe.tuning.name for recipe in recipes} >= {"full", "lora", "frozen"}
+    assert {recipe.task.name for recipe in recipes} == set(TASKS)
+    assert any(recipe.train.average is not None for recipe in recipes)
+    assert any(recipe.selection.name not in ("source_dev", "oracle") for recipe in recipes)
+    assert any(len(recipe.methods) > 1 for recipe in recipes)
+
+
+def test_the_readme_lists_every_demonstration() -> None:
+    text = (FOLDER.parent / "README.md").read_text(encoding="utf-8")
+    missing = [path.name for path in RECIPES if path.parent == FOLDER and f"](recipes/{path.name})" not in text]
+    assert missing == []
 
 
 def test_titles_are_listed() -> None:
