@@ -178,7 +178,8 @@ def _reads_target(space: Workspace) -> bool:
     """Whether anything in the training or selection of the adapted model looked at text of the target."""
     recipe = space.recipe
     return (
-        any(space.methods[part.name].needs_target for part in recipe.methods)
+        recipe.uses_target_labels
+        or any(space.methods[part.name].needs_target for part in recipe.methods)
         or recipe.selection.name != SOURCE_DEV
         or recipe.model.extend_vocabulary is not None
         or any(isinstance(stage, SelfTrainStage) for stage in recipe.stages)
@@ -196,7 +197,7 @@ def _not_kept(recipe: Recipe, metrics: dict[str, Any]) -> list[str]:
     if not recipe.adapts or metrics["kept"] == ADAPTED:
         return []
     return [
-        "`model/` was fine-tuned on source rows alone. The methods and other stages are those of the other one.",
+        "`model/` was fine-tuned on labelled rows alone. The methods and other stages are those of the other one.",
         "",
     ]
 

@@ -23,7 +23,9 @@ INTERVAL = {"interval": {"value": 0.5, "low": 0.4, "high": 0.6}}
 def card(kept: str = "adapted", splits: tuple[str, ...] = ("source.dev", "target.test"), **changes: Any) -> str:
     """The card of a run that was never made, on one line."""
     model, base = changes.pop("model", "some/model"), changes.pop("base", "some/model")
-    recipe = resolve(recipe_from(recipe_data(Path("run"), Path("x"), source_only=True, **changes) | {"model": model}))
+    values = recipe_data(Path("run"), Path("x"), source_only=True, **changes) | {"model": model}
+    values["data"]["target"]["train"] = "memory"
+    recipe = resolve(recipe_from(values))
     task = SimpleNamespace(labels=["bad", "good"], auto_class="AutoModelForSequenceClassification")
     data = SimpleNamespace(sources=[None])
     place = ResolvedModel(base, None, Path(base))
@@ -61,6 +63,7 @@ MODEL = {"id": "some/model", "extend_vocabulary": {"tokens": 5}}
         (ADAPTED, {"stages": ["finetune", "self_train"]}),
         (ADAPTED, {"methods": ("l2sp", "anchor")}),
         (ADAPTED, {"methods": ("l2sp",), "selection": "bnm"}),
+        (ADAPTED, {"methods": ("l2sp",), "stages": [{"name": "finetune", "on": "both"}]}),
     ],
 )
 def test_only_what_read_target_text_is_called_adapted(claim: str, changes: dict[str, Any]) -> None:
@@ -72,8 +75,8 @@ def test_only_what_read_target_text_is_called_adapted(claim: str, changes: dict[
 def test_a_twin_that_was_kept_is_not_given_the_making_of_the_other_model() -> None:
     text = card("source-only", methods=("dann",))
     assert "trained on the source domain only; the adapted model was not kept" in text
-    assert "`model/` was fine-tuned on source rows alone." in text
-    assert "fine-tuned on source rows alone" not in card(methods=("dann",))
+    assert "`model/` was fine-tuned on labelled rows alone." in text
+    assert "fine-tuned on labelled rows alone" not in card(methods=("dann",))
 
 
 def test_checkpoints_are_told_apart_where_different_scores_chose_them() -> None:
