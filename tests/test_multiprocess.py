@@ -150,7 +150,12 @@ def test_finished_run_says_so_in_all_processes(folders: dict[int, Path]) -> None
         assert facts(folders[2], rank)["plain again"] == facts(folders[2], rank)["plain"]
 
 
-WORLD = "from accelerate import PartialState; print(PartialState(cpu=True).num_processes)"
+# One write a process: what `print` writes in two may be torn apart by the other process.
+WORLD = """
+import os
+from accelerate import PartialState
+os.write(1, f"{PartialState(cpu=True).num_processes}\\n".encode())
+"""
 
 
 @pytest.mark.slow
