@@ -14,7 +14,7 @@ from .data.load import ORIGIN, Split
 from .guard import ADAPTED, TWIN, Candidate, Decision, called, decide
 from .hardware import is_main_process
 from .inference import Predictor, load_resolved, text_answer, token_answer, write_settings
-from .metrics import paired_difference
+from .intervals import Interval, paired_difference
 from .outputs import sample_rows, units_of
 from .predictions import file_of
 from .recipe.schema import Recipe
@@ -78,7 +78,14 @@ def evaluate_models(space: Workspace, outcome: Outcome, folder: Path) -> dict[st
     if recipe.evaluate.label_free:
         metrics["label_free"] = {role: label_free(candidate) for role, candidate in candidates.items()}
     if isinstance(recipe.guard, GuardSpec) and len(candidates) > 1:
-        decision = decide(candidates[ADAPTED], candidates[TWIN], space.task.labels, recipe.guard)
+        decision = decide(
+            candidates[ADAPTED],
+            candidates[TWIN],
+            space.task.labels,
+            recipe.guard,
+            Interval(**metrics["gain"]["source.dev"]),
+            recipe.selection.name,
+        )
         _say(decision, space)
         metrics |= {"kept": decision.kept, "guard": decision.to_dict()}
     return metrics

@@ -14,11 +14,12 @@ single validator, that BNM and ClassAMI are the ones to turn to where it fails, 
 method to method. So there are several, from different sides: ``bnm`` (certain and diverse predictions), ``class_ami``
 (predictions follow the clusters of the features) and ``dev`` (fewer errors on source units that look like target).
 Entropy does not vote, for a collapsed model has the lowest, nor does information maximisation, which says what BNM
-says. Overconfidence alone raises BNM, and there are methods that train for it: the evidence favours the adapted model
-only where more scores speak for it than against it *and* one that does not rest on confidence is among them. DEV
-abstains where the domains hardly overlap in the features of either model: the mean of its weights, 1 in theory, is then
-far from 1, and the estimate an extrapolation that flatters whatever mixes the domains. The thresholds are settings;
-they catch what is plain, and a verdict on labelled target rows remains the judge.
+says. A score votes where its difference is more than chance (:mod:`nlp_transfer.evidence`); the one that selected the
+checkpoint does not vote. Overconfidence alone raises BNM, and there are methods that train for it: the evidence favours
+the adapted model only where more scores speak for it than against it *and* one that does not rest on confidence is
+among them. DEV abstains where the domains hardly overlap in the features of either model: the mean of its weights, 1 in
+theory, is then far from 1, and the estimate an extrapolation that flatters whatever mixes the domains. The thresholds
+are settings; they catch what is plain, and a verdict on labelled target rows remains the judge.
 
 Shape suffixes: D decisions, U units, C classes.
 """
@@ -31,21 +32,17 @@ from typing import Any
 
 import numpy as np
 
+from .evidence import EVIDENCE, RESTS_ON_CONFIDENCE, Scored, Vote, votes
+from .intervals import Interval
 from .recipe.trust import GuardSpec
-from .selection import Units, density_ratios, score
+from .selection import Units
 
 ADAPTED = "adapted"
 TWIN = "source-only"
 LABELS_ONLY = "labels-only"
 
-EVIDENCE = ("bnm", "class_ami", "dev")
-RESTS_ON_CONFIDENCE = {"bnm"}
-
 FEWEST_UNITS = 10
 """With fewer units of target text or of source dev nothing can be said."""
-
-OVERLAP = (0.5, 2.0)
-"""Mean density ratio of source units within which DEV has a vote."""
 
 EXPECTED = 5
 """A class whose expected number of units is smaller can be missing by chance."""
@@ -101,7 +98,14 @@ def called(role: str, target_labels: Any) -> str:
     return LABELS_ONLY if role == TWIN and target_labels else role
 
 
-def decide(adapted: Candidate, twin: Candidate, labels: Sequence[str], spec: GuardSpec) -> Decision:
+def decide(
+    adapted: Candidate,
+    twin: Candidate,
+    labels: Sequence[str],
+    spec: GuardSpec,
+    source_gain: Interval | None = None,
+    selected_by: str | None = None,
+) -> Decision:
     """Choose between the adapted model and its twin.
 
     Args:
@@ -109,6 +113,9 @@ def decide(adapted: Candidate, twin: Candidate, labels: Sequence[str], spec: Gua
         twin: The source-only twin.
         labels: Label names in the order of the logits.
         spec: Thresholds.
+        source_gain: What the adapted model gains on source dev, with its interval: a loss that may be chance is no
+            fault. Without it, the bare difference is judged.
+        selected_by: The score that selected the adapted checkpoint.
     """
     finite = {ADAPTED: _finite(adapted), TWIN: _finite(twin)}
     numbers: dict[str, Any] = {"units": len(twin.target)}
@@ -126,16 +133,20 @@ def decide(adapted: Candidate, twin: Candidate, labels: Sequence[str], spec: Gua
         "agreement": _rounded(agreement),
         "divergence": {name: _rounded(value) for name, value in divergence.items()},
         "source_shares": _named(shares(twin.source.gold_DU, _classes(twin)), labels),
-        ADAPTED: _summary(adapted, labels),
-        TWIN: _summary(twin, labels),
     }
-    evidence = _evidence(numbers[ADAPTED], numbers[TWIN])
-    numbers["evidence"] = evidence
+    scored = {name: Scored(side.target, side.source) for name, side in ((ADAPTED, adapted), (TWIN, twin))}
+    numbers |= {ADAPTED: _summary(adapted, scored[ADAPTED], labels), TWIN: _summary(twin, scored[TWIN], labels)}
+    found = votes(scored[ADAPTED], scored[TWIN], selected_by)
+    numbers["evidence"] = {name: _rounded_or_none(vote.difference) for name, vote in found.items()}
+    numbers["evidence_error"] = {name: _rounded_or_none(vote.error) for name, vote in found.items()}
     if agreement == 1.0:
         same = f"There is no difference: both models answer alike on all {len(twin.target)} target units."
         return Decision(TWIN, [same], numbers)
-    faults = [*_share_faults(adapted, twin, labels, divergence, spec), *_strength_faults(adapted, twin, spec)]
-    kept, words = _weigh(evidence, spec.min_gain)
+    faults = [
+        *_share_faults(adapted, twin, labels, divergence, spec),
+        *_strength_faults(adapted, twin, spec, source_gain),
+    ]
+    kept, words = _weigh(found, spec)
     return Decision(TWIN if faults else kept, faults or [words], numbers)
 
 
@@ -188,7 +199,7 @@ def _share_faults(
     return found
 
 
-def _strength_faults(adapted: Candidate, twin: Candidate, spec: GuardSpec) -> list[str]:
+def _strength_faults(adapted: Candidate, twin: Candidate, spec: GuardSpec, source_gain: Interval | None) -> list[str]:
     found = []
     chance = 1 / _classes(twin)
     own, other = confidence(adapted.target), confidence(twin.target)
@@ -199,23 +210,17 @@ def _strength_faults(adapted: Candidate, twin: Candidate, spec: GuardSpec) -> li
         )
     # 0.93 − 0.88 is more than 0.05 to a computer.
     lost = _rounded(twin.source_dev - adapted.source_dev)
-    if lost > spec.max_source_loss:
+    if lost > spec.max_source_loss and (source_gain is None or source_gain.high < 0):
         found.append(
             f"Source dev has got worse by {lost:.3f} ({adapted.source_dev:.3f}, the twin {twin.source_dev:.3f})."
         )
     return found
 
 
-def _evidence(adapted: dict[str, Any], twin: dict[str, Any]) -> dict[str, float | None]:
-    """Differences of the scores; None of one that abstains."""
-    evidence: dict[str, float | None] = {name: _rounded(adapted[name] - twin[name]) for name in EVIDENCE}
-    overlap = all(OVERLAP[0] <= side["mean_weight"] <= OVERLAP[1] for side in (adapted, twin))
-    return evidence if overlap else evidence | {"dev": None}
-
-
-def _weigh(evidence: dict[str, float | None], margin: float) -> tuple[str, str]:
-    for_it = [name for name, value in evidence.items() if value is not None and value > margin]
-    against = [name for name, value in evidence.items() if value is not None and value < -margin]
+def _weigh(found: dict[str, Vote], spec: GuardSpec) -> tuple[str, str]:
+    sides = {name: vote.side(spec.min_gain, spec.min_errors) for name, vote in found.items()}
+    for_it = [name for name, side in sides.items() if side > 0]
+    against = [name for name, side in sides.items() if side < 0]
     told = f"for it {', '.join(for_it) or 'nothing'}; against it {', '.join(against) or 'nothing'}"
     if len(for_it) > len(against) and set(for_it) - RESTS_ON_CONFIDENCE:
         return ADAPTED, f"Not collapsed, and label-free evidence favours the adapted model: {told}."
@@ -227,15 +232,13 @@ def confidence(units: Units) -> float:
     return float(units.probabilities_DUC.max(-1).mean())
 
 
-def _summary(side: Candidate, labels: Sequence[str]) -> dict[str, Any]:
-    scores = {name: _rounded(score(name, side.target, side.source)) for name in EVIDENCE}
-    weights_U = density_ratios(side.source.features_UH, side.target.features_UH)
+def _summary(side: Candidate, scored: Scored, labels: Sequence[str]) -> dict[str, Any]:
     return {
         "shares": _named(shares(side.target.chosen_DU, _classes(side)), labels),
         "confidence": _rounded(confidence(side.target)),
         "source_dev": _rounded(side.source_dev),
-        **scores,
-        "mean_weight": _rounded(float(weights_U.mean())),
+        **{name: _rounded(scored.score(name)) for name in EVIDENCE},
+        "mean_weight": _rounded(scored.mean_weight),
     }
 
 
@@ -258,3 +261,7 @@ def _finite(side: Candidate) -> bool:
 
 def _rounded(value: float) -> float:
     return round(value, 6)
+
+
+def _rounded_or_none(value: float | None) -> float | None:
+    return None if value is None else _rounded(value)

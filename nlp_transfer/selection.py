@@ -104,7 +104,17 @@ def class_ami(features_UH: np.ndarray, chosen_DU: np.ndarray, classes: int) -> f
     """
     if not np.isfinite(features_UH).all():
         return float("nan")
-    return float(np.mean([_agreement(features_UH, chosen_U, classes) for chosen_U in chosen_DU]))
+    return agreement_with_clusters(chosen_DU, clusters_of(features_UH, chosen_DU, classes))
+
+
+def clusters_of(features_UH: np.ndarray, chosen_DU: np.ndarray, classes: int) -> np.ndarray:
+    """Return the cluster of each unit for each decision (D, U), as :func:`class_ami` finds them."""
+    return np.stack([_clusters(features_UH, chosen_U, classes) for chosen_U in chosen_DU])
+
+
+def agreement_with_clusters(chosen_DU: np.ndarray, clusters_DU: np.ndarray) -> float:
+    """Return the adjusted mutual information of predicted classes and clusters, the mean over decisions."""
+    return float(np.mean([_agreement(*pair) for pair in zip(chosen_DU, clusters_DU, strict=True)]))
 
 
 def dev(error_U: np.ndarray, source_UH: np.ndarray, target_UH: np.ndarray) -> float:
@@ -124,6 +134,11 @@ def dev(error_U: np.ndarray, source_UH: np.ndarray, target_UH: np.ndarray) -> fl
     if min(len(source_UH), len(target_UH)) < 2:
         return float("nan")
     return -weighted_risk(error_U, density_ratios(source_UH, target_UH))
+
+
+def errors_of(source: Units) -> np.ndarray:
+    """Return the share of the decisions of each labelled unit that are wrong: (U,)."""
+    return np.asarray((source.chosen_DU != source.gold_DU).mean(0))
 
 
 def weighted_risk(error_U: np.ndarray, weights_U: np.ndarray) -> float:
@@ -171,7 +186,7 @@ Score = Callable[[Units, Units | None], float]
 def _dev(target: Units, source: Units | None) -> float:
     if source is None or source.gold_DU is None:
         raise ValueError("dev needs labelled source units.")
-    return dev((source.chosen_DU != source.gold_DU).mean(0), source.features_UH, target.features_UH)
+    return dev(errors_of(source), source.features_UH, target.features_UH)
 
 
 SCORES: dict[str, Score] = {
@@ -204,19 +219,24 @@ def _entropies(probabilities: np.ndarray) -> np.ndarray:
     return np.asarray(-(probabilities * logs).sum(-1))
 
 
-def _agreement(features_UH: np.ndarray, chosen_U: np.ndarray, classes: int) -> float:
+def _clusters(features_UH: np.ndarray, chosen_U: np.ndarray, classes: int) -> np.ndarray:
     from sklearn.cluster import KMeans
     from sklearn.exceptions import ConvergenceWarning
-    from sklearn.metrics import adjusted_mutual_info_score
 
     clusters = min(classes, len(np.unique(features_UH, axis=0)))
-    if len(np.unique(chosen_U)) < 2 or clusters < 2:
-        return 0.0
+    if clusters < 2:
+        return np.zeros_like(chosen_U)
     # The classes in use come first: with fewer distinct units than classes, theirs are the clusters that are left.
     order = np.argsort(-np.bincount(chosen_U, minlength=classes), kind="stable")[:clusters]
     members = [features_UH[chosen_U == number] for number in order]
     starts_CH = np.stack([(own if len(own) else features_UH).mean(0) for own in members])
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
-        clusters_U = KMeans(clusters, init=starts_CH, n_init=1).fit_predict(features_UH)
-    return float(adjusted_mutual_info_score(chosen_U, clusters_U))
+        return np.asarray(KMeans(clusters, init=starts_CH, n_init=1).fit_predict(features_UH))
+
+
+def _agreement(chosen_U: np.ndarray, clusters_U: np.ndarray) -> float:
+    from sklearn.metrics import adjusted_mutual_info_score
+
+    alike = min(len(np.unique(values)) for values in (chosen_U, clusters_U)) < 2
+    return 0.0 if alike else float(adjusted_mutual_info_score(chosen_U, clusters_U))

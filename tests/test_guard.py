@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from nlp_transfer import guard
 from nlp_transfer.guard import Candidate, decide, divergence_of
+from nlp_transfer.intervals import Interval
 from nlp_transfer.recipe.trust import GuardSpec
 from nlp_transfer.selection import Units
 
@@ -146,11 +146,34 @@ def test_lost_source_score() -> None:
     assert decide(replace(BETTER, source_dev=0.8799), twin, LABELS, SPEC).kept == "source-only"
 
 
+def test_a_loss_on_source_dev_that_may_be_chance_is_no_fault() -> None:
+    worse = replace(BETTER, source_dev=0.80)
+    doubtful, sure = Interval(-0.1, -0.21, 0.01), Interval(-0.1, -0.15, -0.05)
+    assert decide(worse, TWIN, LABELS, SPEC, doubtful).kept == "adapted"
+    assert "got worse by 0.100" in " ".join(decide(worse, TWIN, LABELS, SPEC, sure).reasons)
+
+
+def test_a_rare_class_of_many_must_not_vanish_either() -> None:
+    """Eight of 1,000 units: fewer than one in a hundred, and more than chance takes away."""
+    many = np.array([2] * 8 + [0, 1] * 496)
+    twin = candidate(many, wrong=12, spread=1.0, certainty=0.7)
+    collapsed("gives 'poor' to 0.0%", model=candidate(np.where(many == 2, 1, many)), twin=twin)
+
+
+def test_the_score_that_selected_the_checkpoint_does_not_vote() -> None:
+    decision = decide(BETTER, TWIN, LABELS, SPEC, selected_by="class_ami")
+    assert decision.numbers["evidence"]["class_ami"] is None
+    assert "for it bnm, dev; against it nothing" in decision.reasons[0]
+
+
 def test_thresholds_are_settings() -> None:
     lost = candidate(np.where(turning(90) == 2, 1, turning(90)), spread=0.1)
     loose = GuardSpec(lost_class=0.0, max_divergence=1.0, max_source_loss=0.2)
     assert decide(replace(lost, source_dev=0.75), TWIN, LABELS, loose).kept == "adapted"
     assert decide(BETTER, TWIN, LABELS, GuardSpec(min_gain=0.9)).kept == "source-only"
+    little = candidate((turning(90) + (np.arange(90) < 5)) % 3, wrong=9, spread=0.8, certainty=0.75)
+    assert decide(little, TWIN, LABELS, GuardSpec(min_errors=0)).kept == "adapted"
+    assert decide(little, TWIN, LABELS, GuardSpec(min_errors=10)).kept == "source-only"
 
 
 def test_several_labels_are_looked_at_one_by_one() -> None:
@@ -212,10 +235,3 @@ def test_divergence_by_loops() -> None:
         total += sum(a * math.log(a / b) for a, b in zip(p, q, strict=True)) / 2
     assert divergence_of(first, second) == pytest.approx(total)
     assert divergence_of(first, first) == 0.0
-
-
-def test_evidence_that_votes_is_known() -> None:
-    from nlp_transfer.selection import SCORES
-
-    assert set(guard.EVIDENCE) <= set(SCORES)
-    assert set(guard.EVIDENCE) - guard.RESTS_ON_CONFIDENCE

@@ -25,11 +25,16 @@ def simultaneous_gains(
 ) -> list[Interval]:
     """Return each strategy's gain over its baseline with intervals that hold for all strategies at once.
 
-    Rows and seeds are resampled, the same for all strategies (they share test rows and, seed by seed, data order). The
-    interval is estimate ± q · standard error, where q is the ``confidence`` quantile of the largest studentised
-    deviation over strategies (max-T; Westfall and Young 1993, section 2.6; Romano and Wolf 2005). With one strategy it
-    is an ordinary studentised interval; the more are tried, the wider it gets, as it must where the best is read off.
-    Few seeds say little of the spread between seeds: with one seed, the interval is that of rows alone.
+    Rows and seeds are resampled together (Owen 2007, *The pigeonhole bootstrap*), the same for all strategies: they
+    share test rows and, seed by seed, data order. q is the ``confidence`` quantile of the largest studentised deviation
+    over strategies (max-T; Westfall and Young 1993, section 2.6; Romano and Wolf 2005); the more strategies are tried,
+    the larger, as it must be where the best is read off.
+
+    The interval is estimate ± t · error. Resampling two or three seeds sees too little of their spread, so the variance
+    of the error is that of the rows (by resampling) plus the sample variance of the gains by seed ÷ S, and t is the
+    quantile of Student's t that has the tail of q under a normal, with the degrees of freedom of Satterthwaite (1946)
+    for that sum: wide where two seeds disagree by more than their rows explain. With one seed, nothing is known of
+    seeds: the interval is that of rows alone.
 
     Args:
         counts_MSNK: Counts of each strategy, seed and row.
@@ -54,24 +59,45 @@ def simultaneous_gains(
         values_MS = statistic(sums_MSK)
         return np.asarray(values_MS[:count] - values_MS[count:])
 
-    estimate_M = gains(all_MSNK.sum(2)).mean(-1)
+    gains_MS = gains(all_MSNK.sum(2))
+    estimate_M = gains_MS.mean(-1)
     generator = np.random.default_rng(seed)
-    found = []
+    found, by_rows = [], []
     for begin in range(0, resamples, BATCH):
         size = min(BATCH, resamples - begin)
         times_RN = generator.multinomial(rows, np.full(rows, 1 / rows), size=size).astype(np.float64)
         times_RS = generator.multinomial(seeds, np.full(seeds, 1 / seeds), size=size) / seeds
         sums_RMSK = np.einsum("rn,msnk->rmsk", times_RN, all_MSNK, optimize=True)
-        found += [gains(sums_MSK) @ times_S for sums_MSK, times_S in zip(sums_RMSK, times_RS, strict=True)]
-    gains_RM = np.stack(found)
-    error_M = gains_RM.std(0, ddof=1)
-    safe_M = np.where(error_M > 0, error_M, 1.0)
-    largest_R = (np.abs(gains_RM - estimate_M) / safe_M).max(-1)
-    reach_M = np.quantile(largest_R, confidence) * error_M
+        for sums_MSK, times_S in zip(sums_RMSK, times_RS, strict=True):
+            drawn_MS = gains(sums_MSK)
+            found.append(drawn_MS @ times_S)
+            by_rows.append(drawn_MS.mean(-1))
+    quantile = _largest_deviation(np.stack(found), estimate_M, confidence)
+    reach_M = _reach(quantile, np.stack(by_rows).var(0, ddof=1), rows, gains_MS)
     return [
         Interval(float(value), float(value - reach), float(value + reach))
         for value, reach in zip(estimate_M, reach_M, strict=True)
     ]
+
+
+def _largest_deviation(gains_RM: np.ndarray, estimate_M: np.ndarray, confidence: float) -> float:
+    """Return the quantile of the largest studentised deviation."""
+    error_M = gains_RM.std(0, ddof=1)
+    deviation_RM = np.abs(gains_RM - estimate_M) / np.where(error_M > 0, error_M, 1.0)
+    return float(np.quantile(deviation_RM.max(-1), confidence))
+
+
+def _reach(quantile: float, rows_M: np.ndarray, rows: int, gains_MS: np.ndarray) -> np.ndarray:
+    """Return half the widths of the intervals from the variance over rows and the gains by seed."""
+    from scipy.stats import norm, t
+
+    seeds = gains_MS.shape[-1]
+    seeds_M = gains_MS.var(-1, ddof=1) / seeds if seeds > 1 else np.zeros_like(rows_M)
+    variance_M = rows_M + seeds_M
+    doubt_M = rows_M**2 / max(rows - 1, 1) + seeds_M**2 / max(seeds - 1, 1)
+    degrees_M = variance_M**2 / np.where(doubt_M > 0, doubt_M, 1.0)
+    students_M = t.isf(norm.sf(quantile), np.where(doubt_M > 0, degrees_M, np.inf))
+    return np.asarray(students_M * np.sqrt(variance_M))
 
 
 def mean_ranks(scores: Mapping[str, Mapping[Any, float]]) -> dict[str, float]:

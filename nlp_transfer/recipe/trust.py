@@ -39,15 +39,18 @@ class GuardSpec(Section):
         max_divergence: Largest Kullback-Leibler divergence (nats) of the shares of the adapted model's answers from
             the nearer of the twin's shares and the source's.
         min_confidence: Part of the twin's mean confidence above chance that must be left.
-        max_source_loss: Source-dev score that adaptation may cost.
-        min_gain: A label-free score speaks for or against the adapted model from this difference on.
+        max_source_loss: Source-dev score that adaptation may cost; more is a fault only where the interval of the loss
+            does not reach 0, so that a few rows by chance are none.
+        min_gain: A label-free score speaks for or against the adapted model from this difference on,
+        min_errors: and from this many standard errors of the difference on.
     """
 
     max_rows: Annotated[int, Field(ge=2)] = 2000
-    min_share: Annotated[float, Field(gt=0, lt=1)] = 0.02
+    min_share: Annotated[float, Field(gt=0, lt=1)] = 0.005
     lost_class: Annotated[float, Field(ge=0, lt=1)] = 0.1
     max_share: Annotated[float, Field(gt=0.5, le=1)] = 0.95
     max_divergence: Annotated[float, Field(gt=0)] = 0.4
     min_confidence: Annotated[float, Field(ge=0, lt=1)] = 0.3
     max_source_loss: Annotated[float, Field(ge=0, le=1)] = 0.05
     min_gain: Annotated[float, Field(ge=0, lt=1)] = 0.01
+    min_errors: Annotated[float, Field(ge=0, le=10)] = 1.0
