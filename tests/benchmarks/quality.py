@@ -12,14 +12,14 @@ recipe with plain PEFT adapters of the same rank on the same layers.
 from __future__ import annotations
 
 import argparse
-import importlib.metadata
 import json
 import statistics
 import tempfile
 import time
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+
+from record import read_results, write_results
 
 SPLITS = {"train": "source.train", "dev": "source.dev", "test": "target.test"}
 
@@ -32,12 +32,24 @@ def run_recipe(path: Path, data: Path, seed: int) -> dict[str, Any]:
     overrides = [f"data.folder={data}", f"seed={seed}", f"output={output}", "source_only=false"]
     begun = time.perf_counter()
     result = run(load_recipe(path, overrides))
-    stages = [json.loads(line) for line in (result.folder / "stages.jsonl").read_text(encoding="utf8").splitlines()]
-    (role,) = result.metrics["scores"]
     print(path.stem, seed, f"{time.perf_counter() - begun:.0f} s", flush=True)
+    (role,) = result.metrics["scores"]
+    return described(result, role, seed)
+
+
+def described(result: Any, role: str, seed: int) -> dict[str, Any]:
+    """Return scores, steps and seconds of one of a run's models: `adapted` or `source-only`."""
+    lines = (result.folder / "stages.jsonl").read_text(encoding="utf8").splitlines()
+    both = len(result.metrics["scores"]) > 1
+    stages = [
+        stage
+        for stage in map(json.loads, lines)
+        if not both or stage["stage"].startswith("source-only") == (role == "source-only")
+    ]
+    scores = result.metrics["scores"][role]
     return {
         "seed": seed,
-        "scores": {split: score["interval"] for split, score in result.metrics["scores"][role].items()},
+        "scores": {split: score["interval"] for split, score in scores.items()},
         "steps": {stage["stage"]: stage["steps"] for stage in stages},
         "training_seconds": {stage["stage"]: stage["seconds"] for stage in stages},
     }
@@ -129,7 +141,10 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
     parser.add_argument("--output", type=Path, required=True)
     options = parser.parse_args()
-    results = json.loads(options.output.read_text(encoding="utf8"))["results"] if options.output.is_file() else {}
+    command = (
+        f"python tests/benchmarks/quality.py --data DATA --recipes … --seeds … --output {options.output.as_posix()}"
+    )
+    results = read_results(options.output)
     jobs = [(path.stem, path, run_recipe) for path in options.recipes]
     jobs += [(f"plain Trainer, {path.stem}", path, plain_ner) for path in options.plain_ner]
     for name, path, work in jobs:
@@ -139,22 +154,7 @@ def main() -> None:
             runs[seed] = runs[seed] or work(path, options.data, seed)
             ordered = [runs[key] for key in sorted(runs)]
             results[name] = {"summary": summary(ordered), "runs": ordered}
-            write(options.output, results)
-
-
-def write(path: Path, results: dict[str, Any]) -> None:
-    """Write results with what is needed to repeat them."""
-    from nlp_transfer.hardware import describe
-
-    record = {
-        "command": "python tests/benchmarks/quality.py --data DATA --recipes … --seeds … --output " + path.as_posix(),
-        "date": datetime.now(UTC).date().isoformat(),
-        "hardware": describe(),
-        "versions": {name: importlib.metadata.version(name) for name in ("torch", "transformers", "peft")},
-        "results": results,
-    }
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(record, indent=1, ensure_ascii=False) + "\n", encoding="utf8")
+            write_results(options.output, command, results)
 
 
 if __name__ == "__main__":

@@ -10,7 +10,6 @@ alone; loading and tokenising are not counted. Run it on an otherwise idle machi
 from __future__ import annotations
 
 import argparse
-import importlib.metadata
 import json
 import resource
 import subprocess
@@ -18,9 +17,10 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+
+from record import read_results, write_results
 
 MODEL = "sentence-transformers/all-MiniLM-L6-v2"
 MAX_LENGTH = 256
@@ -239,8 +239,7 @@ def main() -> None:
     if options.one:
         run_one(*options.one, options.data, options.rows)
         return
-    kept = options.output is not None and options.output.is_file()
-    results: dict[str, Any] = json.loads(options.output.read_text(encoding="utf8"))["results"] if kept else {}
+    results = read_results(options.output)
     for work in options.work:
         results[work] = {}
         for way in WAYS[work]:
@@ -257,18 +256,8 @@ def main() -> None:
         results[work]["times_faster"] = round(ratio, 2)
         print(f"{work:10} {ratio:.2f} times faster", flush=True)
     if options.output:
-        from nlp_transfer.hardware import describe
-
-        record = {
-            "command": "python tests/benchmarks/speed.py --data DATA "
-            f"--rows {options.rows} --output {options.output.as_posix()}",
-            "date": datetime.now(UTC).date().isoformat(),
-            "hardware": describe(),
-            "versions": {name: importlib.metadata.version(name) for name in ("torch", "transformers", "peft")},
-            "rows": options.rows,
-            "results": results,
-        }
-        options.output.write_text(json.dumps(record, indent=2) + "\n", encoding="utf8")
+        command = f"python tests/benchmarks/speed.py --data DATA --rows {options.rows} --output "
+        write_results(options.output, command + options.output.as_posix(), results)
 
 
 if __name__ == "__main__":
