@@ -56,9 +56,10 @@ def in_one_sentence(metrics: Mapping[str, Any]) -> str:
         return f"No verdict: {UNJUDGED}"
     role, scores = next(iter(metrics["scores"].items()))
     split = next(name for name in (*JUDGES, "source.dev") if name in scores)
-    unjudged = "; without its source-only twin nobody can say whether adaptation helped" if role == ADAPTED else ""
+    taught = metrics.get("target_labels")
+    unjudged = f"; without its {called(TWIN, taught)} twin nobody can say whether adaptation helped"
     score = f"{interval_text(scores[split]['interval'])} {metrics['headline']}"
-    return f"The {called(role, metrics.get('target_labels'))} model reaches {score} on {split}{unjudged}."
+    return f"The {called(role, taught)} model reaches {score} on {split}{unjudged if role == ADAPTED else ''}."
 
 
 def interval_text(interval: Mapping[str, float], signed: bool = False) -> str:
@@ -103,7 +104,8 @@ def comparison_in_one_sentence(summary: Mapping[str, Any]) -> str:
             "hurt": "it hurts",
             "no evidence": "there is no evidence that it helps or hurts",
         }
-        gained = f"{interval_text(gain, signed=True)} {summary['headline']} over its source-only twin"
+        twin = called(TWIN, summary.get("target_labels", {}).get(picked))
+        gained = f"{interval_text(gain, signed=True)} {summary['headline']} over its {twin} twin"
         return f"{told}; on target.test {verdict[gain['verdict']]}: {gained}."
     if "best" not in summary:
         return f"{told}; without labelled target rows (data.target.test) nobody can say whether anything helps."
