@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import errno
-import functools
-import os
-import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from . import __version__
-from .errors import UserError
+from .commands.options import Model, Overrides, RecipeFile, TextColumn
+from .commands.plain import plain, talks
 
 # Plain help and plain tracebacks: both are read in logs as often as on a terminal, and quicker to load.
 app = typer.Typer(
@@ -24,66 +20,6 @@ app = typer.Typer(
     no_args_is_help=True,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-
-Overrides = Annotated[
-    list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a setting, such as train.epochs=2.")
-]
-RecipeFile = Annotated[str, typer.Argument(metavar="RECIPE", help="Recipe file (YAML).")]
-Model = Annotated[str, typer.Argument(metavar="MODEL", help="Run folder, model folder or hub id.")]
-TextColumn = Annotated[str | None, typer.Option(help="Column of the text; 'text' by default.")]
-
-
-def _plain(resumes: bool = False) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Turn what a user can mend into a line on standard error and an exit code, without a traceback.
-
-    Args:
-        resumes: The same command, given again, goes on where it was stopped.
-    """
-    again = " Run the same command again to resume where it stopped." if resumes else ""
-
-    def decorate(command: Callable[..., None]) -> Callable[..., None]:
-        @functools.wraps(command)
-        def guarded(*args: Any, **settings: Any) -> None:
-            try:
-                command(*args, **settings)
-            except UserError as error:
-                raise _stop(str(error), 2) from None
-            except KeyboardInterrupt:
-                raise _stop(f"\nStopped.{again}", 130) from None
-            except BrokenPipeError:
-                # The reader, such as `head`, has seen enough. Nothing may be flushed into the pipe at exit.
-                os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-                raise typer.Exit(141) from None
-            except (PermissionError, OSError) as error:
-                message = _disk_message(error)
-                if message is None:
-                    raise
-                raise _stop(message + again, 2) from None
-
-        return guarded
-
-    return decorate
-
-
-def _stop(message: str, code: int) -> typer.Exit:
-    if _talks():
-        print(message, file=sys.stderr)
-    return typer.Exit(code)
-
-
-def _talks() -> bool:
-    """Whether this process prints: of several that train together, the first one only."""
-    return os.environ.get("RANK", "0") == "0"
-
-
-def _disk_message(error: OSError) -> str | None:
-    """Word the errors of the file system that a user can mend; None for any other."""
-    place = f" ({error.filename})" if error.filename else ""
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return f"The disk is full{place}. What was complete is kept; free some space."
-    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-        return f"No permission{place}: {error.strerror}."
-    return None
 
 
 def _version(wanted: bool) -> None:
@@ -102,7 +38,7 @@ def _options(
 
 
 @app.command("run")
-@_plain(resumes=True)
+@plain(resumes=True)
 def run_command(
     recipe: RecipeFile,
     overrides: Overrides = None,
@@ -119,12 +55,12 @@ def run_command(
 
     loaded = load_recipe(recipe, overrides or ())
     result = run(loaded, fresh=fresh, reporter=ConsoleReporter())
-    if _talks():
+    if talks():
         show_run(result, loaded)
 
 
 @app.command("compare")
-@_plain(resumes=True)
+@plain(resumes=True)
 def compare_command(
     recipe: RecipeFile,
     strategies: Annotated[
@@ -151,7 +87,7 @@ def compare_command(
 
 
 @app.command("check")
-@_plain()
+@plain()
 def check_command(
     recipe: RecipeFile,
     overrides: Overrides = None,
@@ -169,7 +105,7 @@ def check_command(
 
 
 @app.command("diagnose")
-@_plain()
+@plain()
 def diagnose_command(
     recipe: RecipeFile,
     overrides: Overrides = None,
@@ -196,7 +132,7 @@ def diagnose_command(
 
 
 @app.command("predict")
-@_plain()
+@plain()
 def predict_command(
     model: Model,
     input: Annotated[str, typer.Option(metavar="FILE", help="txt, jsonl, csv or tsv file; - is standard input.")],
@@ -222,7 +158,7 @@ def predict_command(
 
 
 @app.command("evaluate")
-@_plain()
+@plain()
 def evaluate_command(
     model: Model,
     data: Annotated[str, typer.Option(metavar="FILE", help="Labelled rows: csv, tsv, jsonl, parquet or conll.")],
@@ -249,7 +185,7 @@ def _index(column: str | None) -> int | None:
 
 
 @app.command("report")
-@_plain()
+@plain()
 def report_command(
     folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="Folder of a finished run or comparison.")],
 ) -> None:
@@ -260,7 +196,7 @@ def report_command(
 
 
 @app.command("schema")
-@_plain()
+@plain()
 def schema_command() -> None:
     """Print the JSON Schema of recipes.
 
@@ -273,7 +209,7 @@ def schema_command() -> None:
 
 
 @app.command("recipes")
-@_plain()
+@plain()
 def recipes_command() -> None:
     """List the recipes that come along."""
     from .recipe.shipped import list_recipes
@@ -283,7 +219,7 @@ def recipes_command() -> None:
 
 
 @app.command("copy")
-@_plain()
+@plain()
 def copy_command(
     name: Annotated[str, typer.Argument(metavar="NAME", help="Name as 'nlp-transfer recipes' lists it.")],
     destination: Annotated[Path, typer.Argument(metavar="[DEST]", help="New file, or an existing folder.")] = Path(),

@@ -20,6 +20,7 @@ LAYERS = {
         "evaluate_metrics",
         "intervals",
         "selection",
+        "evidence",
         "guard",
         "verdict",
         "calibration",
@@ -46,7 +47,7 @@ LAYERS = {
     ],
     5: [
         *["running", "card", "checking", "streaming", "evaluation", "conclusions", "comparison"],
-        *["diagnosis", "report", "screen", "cli", "__main__"],
+        *["diagnosis", "report", "screen", "commands", "cli", "__main__"],
     ],
 }
 LAYER = {name: layer for layer, names in LAYERS.items() for name in names}
@@ -56,7 +57,7 @@ BASES = {("methods", "base"), ("methods", "adversarial")}
 KINDS = ["methods", "tasks"]
 """Folders whose files are parts: each is on its own, but for the base class and what its own class derives from."""
 
-LIGHT = ["__init__", "errors", "recipe", "cli", "__main__"]
+LIGHT = ["__init__", "errors", "recipe", "commands", "cli", "__main__"]
 HEAVY = {
     "torch",
     "transformers",
