@@ -6,12 +6,18 @@ python tests/benchmarks/tables.py
 from __future__ import annotations
 
 import json
+import statistics
 from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
 RESULTS = ROOT / "recipes" / "benchmarks" / "results"
 BEGIN, END = "<!-- results -->", "<!-- /results -->"
+TRANSFER_TITLES = {
+    "reviews": "Adaptation, sentiment of reviews: target accuracy in percent (gain over the twin of equal steps)",
+    "news_ner": "Adaptation, news to politics and science without target labels: entity F1 in percent, 400 steps",
+    "news_ner_few": "200 labelled target sentences: entity F1 in percent, up to 400 steps on news",
+}
 SPEED_TITLES = {
     "finetune": "fine-tuning, classification",
     "mlm": "masked-LM pretraining",
@@ -37,6 +43,42 @@ def cell(entry: dict[str, Any], split: str) -> str:
         return f"{numbers['mean']:.3f} ± {numbers['sd']:.3f}"
     interval = entry["runs"][0]["scores"][split]
     return f"{interval['value']:.3f} [{interval['low']:.3f}, {interval['high']:.3f}]"
+
+
+def transfer_table(record: dict[str, Any]) -> list[str]:
+    """One line a strategy: its score in each case with the gain over the twin of equal steps, and what it costs."""
+    cases = record["results"]
+    named = dict.fromkeys(name for case in cases.values() for name in case["strategies"])
+    lines = [f"| strategy | {' | '.join(cases)} | mean gain | time |", "|---" * (len(cases) + 3) + "|"]
+    for name in named:
+        entries = [case["strategies"].get(name) for case in cases.values()]
+        gains = [entry["gain"]["value"] for entry in entries if entry is not None and "gain" in entry]
+        mean = f"{100 * statistics.fmean(gains):+.1f}" if gains else ""
+        times = statistics.fmean(entry["times_source_only"] for entry in entries if entry is not None)
+        lines.append(f"| {name} | {' | '.join(map(transfer_cell, entries))} | {mean} | {times:.1f}× |")
+    for key, title in (
+        ("picked_and_guarded", "*what the label-free rule picks, guarded*"),
+        ("bound", "*trained on the target's own labels*"),
+    ):
+        found = [case.get(key) for case in cases.values()]
+        if any(found):
+            cells = [f"{100 * statistics.fmean(values):.1f}" if values else "" for values in found]
+            lines.append(f"| {title} | {' | '.join(cells)} | | |")
+    return lines
+
+
+def transfer_cell(entry: dict[str, Any] | None) -> str:
+    """Mean ± sd over seeds in percent, with the gain and its interval."""
+    if entry is None:
+        return ""
+    test = entry["scores"]["target.test"]
+    spread = f" ± {100 * test['sd']:.1f}" if test["sd"] is not None else ""
+    score = f"{100 * test['mean']:.1f}{spread}"
+    if "gain" not in entry:
+        return score
+    gain = entry["gain"]
+    bold = "**" if gain["verdict"] == "helped" else ""
+    return f"{score} ({bold}{100 * gain['value']:+.1f}{bold} [{100 * gain['low']:+.1f}, {100 * gain['high']:+.1f}])"
 
 
 def speed_table(record: dict[str, Any]) -> list[str]:
@@ -73,11 +115,17 @@ def results_text() -> str:
     for name, title, metric in (
         ("books_kitchen", "Sentiment, books → kitchen (Amazon reviews), all-MiniLM-L6-v2", "accuracy"),
         ("conll", "NER, CoNLL-2003, all-MiniLM-L6-v2, one epoch", "F1"),
+        ("banking77", "Intents, BANKING77, a few examples of each of 77", "accuracy"),
     ):
         path = RESULTS / f"{name}.json"
         if path.is_file():
             record = json.loads(path.read_text(encoding="utf8"))
             lines += section(title, name, quality_table(record, metric), record)
+    for name, title in TRANSFER_TITLES.items():
+        path = RESULTS / f"{name}.json"
+        if path.is_file():
+            record = json.loads(path.read_text(encoding="utf8"))
+            lines += section(title, name, transfer_table(record), record)
     path = RESULTS / "speed.json"
     if path.is_file():
         record = json.loads(path.read_text(encoding="utf8"))
