@@ -16,7 +16,7 @@ from .hardware import is_main_process
 from .inference import Predictor, load_resolved, text_answer, token_answer, write_settings
 from .intervals import Interval, paired_difference
 from .outputs import sample_rows, units_of
-from .predictions import file_of
+from .predictions import file_of, write_target
 from .recipe.schema import Recipe
 from .recipe.trust import GuardSpec
 from .selecting import selection_of, told
@@ -37,6 +37,10 @@ def with_settings(space: Workspace, outcome: Outcome) -> None:
             space.task.restore(result.facts["task"])
             recipe = space.recipe
             write_settings(result.model, space.task, space.limits, recipe.task.polarity, recipe.data.target.label_map)
+
+
+SAMPLE = 0
+"""Seed of the rows that models are compared on without labels."""
 
 
 def evaluate_models(space: Workspace, outcome: Outcome, folder: Path) -> dict[str, Any]:
@@ -77,6 +81,9 @@ def evaluate_models(space: Workspace, outcome: Outcome, folder: Path) -> dict[st
     metrics = _metrics(recipe, space.task.headline, scores) | _target_labels(space) | {"calibration": calibrated}
     if recipe.evaluate.label_free:
         metrics["label_free"] = {role: label_free(candidate) for role, candidate in candidates.items()}
+        if is_main_process():
+            for role, candidate in candidates.items():
+                write_target(folder, role, candidate.target.probabilities_DUC)
     if isinstance(recipe.guard, GuardSpec) and len(candidates) > 1:
         decision = decide(
             candidates[ADAPTED],
@@ -92,7 +99,10 @@ def evaluate_models(space: Workspace, outcome: Outcome, folder: Path) -> dict[st
 
 
 def _candidate(predictor: Predictor, space: Workspace, source_dev: Score) -> Candidate:
-    """What a model says of a sample of unlabelled target text and of source dev; target labels are not at hand here."""
+    """What a model says of a sample of unlabelled target text and of source dev; target labels are not at hand here.
+
+    The sample is the same for every seed, so that runs can be compared row by row.
+    """
     unlabelled = space.splits.unlabelled
     assert unlabelled is not None
     guard = space.recipe.guard
@@ -101,9 +111,7 @@ def _candidate(predictor: Predictor, space: Workspace, source_dev: Score) -> Can
         units_of(
             predictor.model,
             predictor.task,
-            predictor.task.encode(
-                sample_rows(rows, most, space.recipe.seed), predictor.tokenizer, predictor.limits, labelled
-            ),
+            predictor.task.encode(sample_rows(rows, most, SAMPLE), predictor.tokenizer, predictor.limits, labelled),
             predictor.tokenizer.pad_token_id,
             most=most,
             batch_tokens=predictor.batch_tokens,

@@ -20,10 +20,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .selection import Units, agreement_with_clusters, bnm, clusters_of, density_ratios, errors_of, weighted_risk
+from .selection import Units, agreement_with_clusters, clusters_of, density_ratios, errors_of, weighted_risk
 
-EVIDENCE = ("bnm", "class_ami", "dev")
-RESTS_ON_CONFIDENCE = {"bnm"}
+EVIDENCE = ("class_ami", "dev")
 
 OVERLAP = (0.5, 2.0)
 """Mean density ratio of source units within which DEV has a vote."""
@@ -66,7 +65,7 @@ class Scored:
     """
 
     def __init__(self, target: Units, source: Units) -> None:
-        self.counts = {"bnm": len(target), "class_ami": len(target), "dev": len(source)}
+        self.counts = {"class_ami": len(target), "dev": len(source)}
         self._target = target
         self._clusters_DU = clusters_of(target.features_UH, target.chosen_DU, target.probabilities_DUC.shape[-1])
         self._error_U = errors_of(source)
@@ -85,8 +84,6 @@ class Scored:
             kept: Indices of the units that are looked at; by default all.
         """
         kept = np.arange(self.counts[name]) if kept is None else kept
-        if name == "bnm":
-            return bnm(self._target.probabilities_DUC[:, kept])
         if name == "class_ami":
             return agreement_with_clusters(self._target.chosen_DU[:, kept], self._clusters_DU[:, kept])
         return -weighted_risk(self._error_U[kept], self._weights_U[kept])

@@ -8,18 +8,16 @@ models on unlabelled target text. The twin is kept where the adapted model
   neither is suspicious), its confidence has gone, or source dev has got worse by more than a margin;
 - **has nothing to show**: its answers are those of the twin, or the label-free evidence does not favour it.
 
-The evidence is three scores of :mod:`nlp_transfer.selection`, each of which may vote for or against the adapted model.
-Musgrave et al. (arXiv 2208.07360) find that accuracy on the source, which bounds the loss above, is hard to beat as a
-single validator, that BNM and ClassAMI are the ones to turn to where it fails, and that which is best differs from
-method to method. So there are several, from different sides: ``bnm`` (certain and diverse predictions), ``class_ami``
-(predictions follow the clusters of the features) and ``dev`` (fewer errors on source units that look like target).
-Entropy does not vote, for a collapsed model has the lowest, nor does information maximisation, which says what BNM
-says. A score votes where its difference is more than chance (:mod:`nlp_transfer.evidence`); the one that selected the
-checkpoint does not vote. Overconfidence alone raises BNM, and there are methods that train for it: the evidence favours
-the adapted model only where more scores speak for it than against it *and* one that does not rest on confidence is
-among them. DEV abstains where the domains hardly overlap in the features of either model: the mean of its weights, 1 in
+The evidence is two scores of :mod:`nlp_transfer.selection`, each of which may vote for or against the adapted model:
+``class_ami`` (predictions follow the clusters of the features; one of the validators that Musgrave et al., arXiv
+2208.07360, find worth turning to where accuracy on the source fails) and ``dev`` (fewer errors on source units that
+look like target). A score votes where its difference is more than chance (:mod:`nlp_transfer.evidence`); the one that
+selected the checkpoint does not vote. Nothing that rests on confidence (entropy, information maximisation, BNM) votes:
+there are methods that raise it by training for it, and aligning features lowers it, calibrated or not, where accuracy
+rises. DEV abstains where the domains hardly overlap in the features of either model: the mean of its weights, 1 in
 theory, is then far from 1, and the estimate an extrapolation that flatters whatever mixes the domains. The thresholds
-are settings; they catch what is plain, and a verdict on labelled target rows remains the judge.
+are settings; they catch what is plain, and a verdict on labelled target rows remains the judge. Where several
+strategies are compared, their ensemble says more (:mod:`nlp_transfer.comparison.ensemble`).
 
 Shape suffixes: D decisions, U units, C classes.
 """
@@ -32,7 +30,7 @@ from typing import Any
 
 import numpy as np
 
-from .evidence import EVIDENCE, RESTS_ON_CONFIDENCE, Scored, Vote, votes
+from .evidence import EVIDENCE, Scored, Vote, votes
 from .intervals import Interval
 from .recipe.trust import GuardSpec
 from .selection import Units
@@ -76,16 +74,18 @@ class Decision:
     Args:
         kept: ``adapted`` or ``source-only``.
         reasons: Sentences for people.
+        collapsed: The adapted model is no candidate at all, whatever speaks for it.
         numbers: Everything that was measured, JSON-able.
     """
 
     kept: str
     reasons: list[str]
+    collapsed: bool = False
     numbers: dict[str, Any] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
         """Return what ``metrics.json`` holds."""
-        return {"kept": self.kept, "reasons": self.reasons, **self.numbers}
+        return {"kept": self.kept, "reasons": self.reasons, "collapsed": self.collapsed, **self.numbers}
 
 
 def called(role: str, target_labels: Any) -> str:
@@ -120,13 +120,13 @@ def decide(
     finite = {ADAPTED: _finite(adapted), TWIN: _finite(twin)}
     numbers: dict[str, Any] = {"units": len(twin.target)}
     if not finite[ADAPTED]:
-        return Decision(TWIN, ["The adapted model's outputs are not finite numbers."], numbers)
+        return Decision(TWIN, ["The adapted model's outputs are not finite numbers."], True, numbers)
     if not finite[TWIN]:
-        return Decision(ADAPTED, ["The twin's outputs are not finite numbers."], numbers)
+        return Decision(ADAPTED, ["The twin's outputs are not finite numbers."], False, numbers)
     fewest = min(len(twin.target), len(twin.source))
     if fewest < FEWEST_UNITS:
         few = f"Only {fewest} units to compare on: too few to say anything for the adapted model."
-        return Decision(TWIN, [few], numbers)
+        return Decision(TWIN, [few], False, numbers)
     agreement = float((adapted.target.chosen_DU == twin.target.chosen_DU).all(0).mean())
     divergence = _divergences(adapted, twin)
     numbers |= {
@@ -141,13 +141,13 @@ def decide(
     numbers["evidence_error"] = {name: _rounded_or_none(vote.error) for name, vote in found.items()}
     if agreement == 1.0:
         same = f"There is no difference: both models answer alike on all {len(twin.target)} target units."
-        return Decision(TWIN, [same], numbers)
+        return Decision(TWIN, [same], False, numbers)
     faults = [
         *_share_faults(adapted, twin, labels, divergence, spec),
         *_strength_faults(adapted, twin, spec, source_gain),
     ]
     kept, words = _weigh(found, spec)
-    return Decision(TWIN if faults else kept, faults or [words], numbers)
+    return Decision(TWIN if faults else kept, faults or [words], bool(faults), numbers)
 
 
 def shares(chosen_DU: np.ndarray | None, classes: int) -> np.ndarray:
@@ -222,7 +222,7 @@ def _weigh(found: dict[str, Vote], spec: GuardSpec) -> tuple[str, str]:
     for_it = [name for name, side in sides.items() if side > 0]
     against = [name for name, side in sides.items() if side < 0]
     told = f"for it {', '.join(for_it) or 'nothing'}; against it {', '.join(against) or 'nothing'}"
-    if len(for_it) > len(against) and set(for_it) - RESTS_ON_CONFIDENCE:
+    if len(for_it) > len(against):
         return ADAPTED, f"Not collapsed, and label-free evidence favours the adapted model: {told}."
     return TWIN, f"No label-free evidence favours the adapted model: {told}."
 

@@ -103,11 +103,11 @@ def comparison_table(summary: Mapping[str, Any]) -> Table:
         scores = [_mean_text(entry["scores"][split]) for split in splits]
         gain = f"{interval_text(entry['gain'], signed=True)} {entry['gain']['verdict']}" if "gain" in entry else ""
         memory = "" if entry["peak_mib"] is None else f"{entry['peak_mib']:,}"
-        kept = f"{entry['kept']} of {entry['runs']}"
+        collapsed = f"{entry['collapsed']} of {entry['runs']}"
         marked = f"{name} ←" if name == summary["picked"] else name
         cost = [f"{entry['steps']:,}", f"{entry['seconds']:.0f}", memory]
-        rows.append([marked, *scores, gain, kept, f"{entry['mean_rank']:.2f}", *cost])
-    header = ["strategy", *splits, "gain over its twin", "kept by the guard", "mean rank", "steps", "seconds", "MiB"]
+        rows.append([marked, *scores, gain, collapsed, f"{entry['mean_rank']:.2f}", *cost])
+    header = ["strategy", *splits, "gain over its twin", "collapsed", "mean rank", "steps", "seconds", "MiB"]
     return _table(title, header, rows)
 
 

@@ -84,7 +84,14 @@ def write_comparison(folder: Path, recipe: Any, judged: bool = True) -> Path:
         splits = ["source.dev", *(["target.test"] if judged else [])]
         scores = {split: {"mean": value, "sd": 0.012, "values": [value - 0.01, value + 0.01]} for split in splits}
         told = {"value": gain, "low": (gain or 0) - 0.02, "high": (gain or 0) + 0.02, "verdict": verdict}
-        rest = {"kept": 2, "steps": 80, "seconds": 33.3, "times_source_only": 1.5, "peak_mib": 1234, "mean_rank": 1.5}
+        rest = {
+            "collapsed": 0,
+            "steps": 80,
+            "seconds": 33.3,
+            "times_source_only": 1.5,
+            "peak_mib": 1234,
+            "mean_rank": 1.5,
+        }
         free = {"source_dev": value, "dev": None}
         return {"runs": 2, "scores": scores, "label_free": free, **rest} | (
             {"gain": told} if judged and gain is not None else {}

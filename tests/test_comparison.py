@@ -203,7 +203,7 @@ def test_the_table_holds_what_was_measured(compared: tuple[Path, dict[str, Any],
     assert entry["scores"]["target.test"]["sd"] == pytest.approx(np.std(values, ddof=1))
     assert entry["gain"]["value"] == pytest.approx(np.mean([one["gain"]["target.test"]["value"] for one in metrics]))
     assert entry["gain"]["verdict"] in ("helped", "no evidence", "hurt")
-    assert entry["kept"] == sum(one["kept"] == "adapted" for one in metrics)
+    assert entry["collapsed"] == sum(one["guard"]["collapsed"] for one in metrics)
     assert "gain" not in summary["strategies"]["source_only"]
     assert summary["picked"] in summary["strategies"]
     tests = {name: one["scores"]["target.test"]["mean"] for name, one in summary["strategies"].items()}

@@ -25,6 +25,7 @@ from ..reporter import Reporter
 from ..strategies import SOURCE_ONLY, name_problems
 from ..verdict import rows_that_differ, verdict
 from .claims import check_claims, check_rows
+from .ensemble import FEWEST, agreement_with_ensemble
 from .results import JUDGE, Result, read_result
 from .runs import members, run_all
 from .search import studied, tuned
@@ -127,6 +128,9 @@ def _spec(recipe: Recipe, strategies: Sequence[str] | None, seeds: Sequence[int]
             text = f"'{found.tune.objective}' scores unlabelled target text. Set data.target.unlabelled, or source_dev."
             raise RecipeError([Problem(text, "compare.tune.objective")])
         found = found.model_copy(update={"picks_by": ["source_dev"]})
+    if found.picks_by is None:
+        models = len(found.strategies) * len(found.seeds)
+        found = found.model_copy(update={"picks_by": ["ensemble" if models >= FEWEST else "class_ami"]})
     if recipe.selection.name == "oracle":
         text = "strategies are compared without target labels, but selection is 'oracle'. Take another selection."
         raise RecipeError([Problem(text, "selection")])
@@ -143,23 +147,21 @@ def summarise(results: Sequence[Result], spec: CompareSpec, recipe: Recipe) -> d
 
     Returns:
         ``strategies`` by name (scores by split as mean, sd and values; ``gain`` over the twin with its simultaneous
-        interval and verdict; ``kept``: seeds in which the guard keeps it; mean rank; cost relative to source-only),
-        ``picked`` without target labels, with labelled target splits ``best`` and ``regret`` (best minus picked), and
-        ``target_labels``: the number of labelled target rows that strategies were trained on, where there are such.
+        interval and verdict; ``collapsed``: seeds in which the guard found it so; mean rank; cost relative to
+        source-only), ``picked`` without target labels, with labelled target splits ``best`` and ``regret`` (best minus
+        picked), and ``target_labels``: the number of labelled target rows that strategies were trained on, where there
+        are such.
     """
     by_name = {one.label: [r for r in results if r.strategy == one.label] for one in spec.strategies}
     plain = next(one.label for one in spec.strategies if one.name == SOURCE_ONLY and not one.set)
     base = by_name[plain]
     table = {name: _entry(own, base) for name, own in by_name.items()}
     _add_gains(table, by_name, base, recipe)
-    scores = {
-        name: {kind: stats.fmean(r.label_free(kind) for r in own) for kind in spec.picks_by}
-        for name, own in by_name.items()
-    }
+    scores = _label_free(by_name, spec.picks_by or [])
     for name, rank in mean_ranks(scores).items():
         table[name] |= {"mean_rank": round(rank, 3), "label_free": {k: _rounded(v) for k, v in scores[name].items()}}
-    accepted = [name for name, entry in table.items() if 2 * entry["kept"] > entry["runs"]]
-    picked = min(accepted or [plain], key=lambda name: table[name]["mean_rank"])
+    sound = [name for name, entry in table.items() if 2 * entry["collapsed"] < entry["runs"]]
+    picked = min(sound or [plain], key=lambda name: table[name]["mean_rank"])
     summary: dict[str, Any] = {
         "headline": results[0].metrics["headline"],
         "confidence": recipe.evaluate.confidence,
@@ -177,6 +179,21 @@ def summarise(results: Sequence[Result], spec: CompareSpec, recipe: Recipe) -> d
     return summary
 
 
+def _label_free(by_name: dict[str, list[Result]], kinds: Sequence[str]) -> dict[str, dict[str, float]]:
+    """Return the scores that pick, each the mean over seeds. The ensemble is that of all runs that are sound."""
+    found = {
+        name: {kind: stats.fmean(r.label_free(kind) for r in own) for kind in kinds} for name, own in by_name.items()
+    }
+    if "ensemble" not in kinds:
+        return found
+    sound = [r for own in by_name.values() for r in own if not r.collapsed and r.target_DUC is not None]
+    values = agreement_with_ensemble([r.target_DUC for r in sound if r.target_DUC is not None])
+    for name in found:
+        own_values = [value for r, value in zip(sound, values, strict=True) if r.strategy == name]
+        found[name]["ensemble"] = stats.fmean(own_values) if own_values else math.nan
+    return found
+
+
 def _entry(own: Sequence[Result], base: Sequence[Result]) -> dict[str, Any]:
     splits = own[0].metrics["scores"][own[0].role]
     values = {split: [r.metrics["scores"][r.role][split]["interval"]["value"] for r in own] for split in splits}
@@ -192,7 +209,7 @@ def _entry(own: Sequence[Result], base: Sequence[Result]) -> dict[str, Any]:
             }
             for split, found in values.items()
         },
-        "kept": sum(r.guarded for r in own),
+        "collapsed": sum(r.collapsed for r in own),
         "steps": round(stats.fmean(r.cost["steps"] for r in own)),
         "seconds": round(seconds, 1),
         "times_source_only": round(seconds / usual, 2) if usual else None,

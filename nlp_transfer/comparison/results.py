@@ -10,7 +10,7 @@ import numpy as np
 
 from ..guard import ADAPTED, TWIN
 from ..parts import build_task
-from ..predictions import answer_of, read_answers
+from ..predictions import answer_of, read_answers, read_target
 from ..recipe.schema import Recipe
 from ..tasks.base import Score, Task
 from ..verdict import JUDGES
@@ -31,6 +31,7 @@ class Result:
         counts_NK: Counts of each test row for the headline number, None without target test.
         twin_NK: Those of the source-only twin of the same run, None where it has none.
         score: Score of the target test, for its statistic.
+        target_DUC: Probabilities of units of unlabelled target text, None where there is none.
     """
 
     strategy: str
@@ -40,6 +41,7 @@ class Result:
     counts_NK: np.ndarray | None
     twin_NK: np.ndarray | None
     score: Score | None
+    target_DUC: np.ndarray | None = None
 
     @property
     def role(self) -> str:
@@ -52,9 +54,9 @@ class Result:
         return int(self.metrics.get("target_labels", {"rows": 0})["rows"])
 
     @property
-    def guarded(self) -> bool:
-        """Whether the guard keeps the strategy's own model (True where there is no guard to ask)."""
-        return bool(self.metrics["kept"] == self.role)
+    def collapsed(self) -> bool:
+        """Whether the guard found the strategy's own model collapsed (False where there is no guard to ask)."""
+        return bool(self.metrics.get("guard", {}).get("collapsed", False))
 
     def value(self, split: str) -> float | None:
         """Return the headline number on a split."""
@@ -62,7 +64,7 @@ class Result:
         return None if found is None else float(found["interval"]["value"])
 
     def label_free(self, name: str) -> float:
-        """Return a score that needs no target labels; NaN where there is none."""
+        """Return a score of this run alone that needs no target labels; NaN where there is none."""
         if name == "source_dev":
             value = self.value("source.dev")
         else:
@@ -92,6 +94,7 @@ def read_result(member: Member) -> Result:
         None if score is None else score.counts_NK,
         None if twin is None else twin.counts_NK,
         score,
+        read_target(folder, own),
     )
 
 

@@ -9,7 +9,7 @@ from pydantic import Field, model_validator
 from .section import Section
 
 Seed = Annotated[int, Field(ge=0, lt=2**31)]
-Judge = Literal["source_dev", "entropy", "information_maximisation", "bnm", "class_ami", "dev"]
+Judge = Literal["ensemble", "source_dev", "entropy", "information_maximisation", "bnm", "class_ami", "dev"]
 
 Title = Annotated[
     str,
@@ -18,10 +18,6 @@ Title = Annotated[
         description="text of letters, digits, spaces and . _ + - (in quotes where it looks like a number)",
     ),
 ]
-
-
-def _judges() -> list[Judge]:
-    return ["source_dev", "bnm", "class_ami", "dev"]
 
 
 class StrategySpec(Section):
@@ -100,13 +96,15 @@ class CompareSpec(Section):
         strategies: What is compared. ``source_only`` always takes part: it is what gains are measured from.
         seeds: Every strategy is trained once with each.
         tune: Search of settings for each strategy before the seeds are run.
-        picks_by: Label-free scores whose mean rank picks a strategy.
+        picks_by: Label-free scores whose mean rank picks a strategy. By default ``ensemble``, the agreement with all
+            models together (:mod:`nlp_transfer.comparison.ensemble`); of fewer than three models ``class_ami``, and
+            without target text ``source_dev``.
     """
 
     strategies: Annotated[list[StrategySpec], Field(min_length=1)]
     seeds: Annotated[list[Seed], Field(min_length=1)] = Field(default_factory=lambda: [1, 2, 3])
     tune: SearchSpec | None = None
-    picks_by: Annotated[list[Judge], Field(min_length=1)] = Field(default_factory=_judges)
+    picks_by: Annotated[list[Judge], Field(min_length=1)] | None = None
 
     @model_validator(mode="after")
     def _named_apart(self) -> CompareSpec:

@@ -35,7 +35,7 @@ class Strategy:
         gain: Gain on the target test over the source-only twin; None where there is no test, or no twin.
         verdict: What that comes to: ``helped``, ``hurt`` or ``no evidence``; empty without a gain.
         behind: How far its mean on the target test is below the best strategy's; None without test.
-        kept: Seeds in which the guard keeps it.
+        collapsed: Seeds in which the guard found it collapsed.
         runs: Number of seeds.
         rank: Mean rank by the label-free scores; 1 is best.
         label_free: These scores by name, None where one is not a number.
@@ -50,7 +50,7 @@ class Strategy:
     gain: Interval | None
     verdict: str
     behind: float | None
-    kept: int
+    collapsed: int
     runs: int
     rank: float
     label_free: dict[str, float | None]
@@ -173,7 +173,7 @@ def _strategy(name: str, entry: Mapping[str, Any], ceiling: float | None) -> Str
         gain=None if gain is None else Interval(gain["value"], gain["low"], gain["high"]),
         verdict="" if gain is None else gain["verdict"],
         behind=None if ceiling is None else ceiling - entry["scores"][JUDGE]["mean"],
-        kept=entry["kept"],
+        collapsed=entry["collapsed"],
         runs=entry["runs"],
         rank=entry["mean_rank"],
         label_free=entry["label_free"],

@@ -1,0 +1,60 @@
+"""How near each of several models is to all of them together: agreement with their ensemble on unlabelled target text.
+
+Hu et al. (2024), *Towards Reliable Model Selection for Unsupervised Domain Adaptation: An Empirical Study and A
+Certified Baseline*, NeurIPS Datasets and Benchmarks (EnsV): the mean of the models' probabilities has a loss no larger
+than their average, and is mostly better than most, so its answers stand in for the labels that the target lacks. Scores
+of a single model judge how sure it is, or how its features lie; this one judges its answers by those of the others, and
+a model that has collapsed finds nobody who agrees. It needs models that err differently, and at least three of them: of
+two, the more confident one is the ensemble.
+
+Shape suffixes: M models, D decisions, U units, C classes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+FEWEST = 3
+"""Fewer models have no ensemble that could judge them."""
+
+
+def agreement_with_ensemble(probabilities_MDUC: Sequence[np.ndarray]) -> list[float]:
+    """Return Cohen's kappa between each model's answers and those of the mean of all: 1 is the same, 0 chance.
+
+    The paper counts equal answers; kappa takes off what is equal by chance, as words without an entity mostly are.
+
+    Args:
+        probabilities_MDUC: Probabilities of the classes of each decision by each model, of the same units.
+
+    Returns:
+        A value for each model, the mean over decisions; NaN for all of fewer than three models.
+
+    Raises:
+        ValueError: The models have looked at different units.
+    """
+    if len(probabilities_MDUC) < FEWEST:
+        return [float("nan")] * len(probabilities_MDUC)
+    shapes = {found.shape for found in probabilities_MDUC}
+    if len(shapes) > 1:
+        raise ValueError(f"Models must have looked at the same units, not {sorted(shapes)}.")
+    answers_DU = np.mean(probabilities_MDUC, axis=0).argmax(-1)
+    return [
+        float(np.mean([kappa(own_U, all_U) for own_U, all_U in zip(found.argmax(-1), answers_DU, strict=True)]))
+        for found in probabilities_MDUC
+    ]
+
+
+def kappa(first_U: np.ndarray, second_U: np.ndarray) -> float:
+    """Return Cohen's kappa of two lists of classes: (p_o − p_e) / (1 − p_e); 1 where both are one same class.
+
+    Args:
+        first_U: Class indices of one.
+        second_U: Those of the other.
+    """
+    equal = float((first_U == second_U).mean())
+    classes = 1 + max(int(first_U.max()), int(second_U.max()))
+    shares = [np.bincount(found_U, minlength=classes) / len(found_U) for found_U in (first_U, second_U)]
+    chance = float(shares[0] @ shares[1])
+    return 1.0 if chance == 1.0 else (equal - chance) / (1 - chance)
