@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from . import __version__
 from .commands.options import Model, Overrides, RecipeFile, TextColumn
 from .commands.plain import plain, talks
+from .commands.predict import predict_command
 
 # Plain help and plain tracebacks: both are read in logs as often as on a terminal, and quicker to load.
 app = typer.Typer(
@@ -131,30 +132,7 @@ def diagnose_command(
     show_diagnosis(found, as_json, output)
 
 
-@app.command("predict")
-@plain()
-def predict_command(
-    model: Model,
-    input: Annotated[str, typer.Option(metavar="FILE", help="txt, jsonl, csv or tsv file; - is standard input.")],
-    output: Annotated[str, typer.Option(metavar="FILE", help="JSON Lines to write; - is standard output.")],
-    text_column: TextColumn = None,
-    format: Annotated[str | None, typer.Option(help="Format of the input, where its suffix does not tell.")] = None,
-    batch_tokens: Annotated[int, typer.Option(min=64, help="Most padded tokens in one forward pass.")] = 2048,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an output file that exists.")] = False,
-) -> None:
-    """Predict for every text of a file.
-
-    The file may be of any size. The exit code is 1 if some rows could not be read.
-    """
-    from .screen import show_predicted
-    from .streaming import predict_file
-
-    options: dict[str, Any] = {} if text_column is None else {"text_column": text_column}
-    summary = predict_file(
-        model, input, output, format=format, batch_tokens=batch_tokens, overwrite=overwrite, **options
-    )
-    show_predicted(summary, output)
-    raise typer.Exit(1 if summary["errors"] else 0)
+app.command("predict")(predict_command)
 
 
 @app.command("evaluate")

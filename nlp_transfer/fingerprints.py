@@ -10,17 +10,30 @@ from typing import Any
 from .models import ResolvedModel
 from .recipe.schema import Recipe
 
+_MODEL_FILES = {".safetensors", ".onnx", ".json", ".txt", ".model"}
+
 
 def identity(source: ResolvedModel) -> str:
     """Return what tells one set of weights from another under the same name: a commit, or a hash of the files."""
     if source.commit is not None and source.adapter is None:
         return source.commit
     folders = [source.folder, *([] if source.adapter is None else [source.adapter])]
-    hashes = [_sha256(path) for folder in folders for path in sorted(folder.glob("*.safetensors"))]
+    hashes = [file_sha256(path) for folder in folders for path in sorted(folder.glob("*.safetensors"))]
     return hashlib.sha256(" ".join(hashes).encode()).hexdigest()
 
 
-def _sha256(path: Path) -> str:
+def contents(source: ResolvedModel) -> str:
+    """Hash all files of a model that its answers follow from: weights, configuration, tokenizer, labels, limits.
+
+    Unlike :func:`identity` it is the same with and without a network, and it notices a changed threshold.
+    """
+    folders = [source.folder, *([] if source.adapter is None else [source.adapter])]
+    files = [path for folder in folders for path in sorted(folder.iterdir()) if path.suffix in _MODEL_FILES]
+    return hashlib.sha256(" ".join(f"{path.name} {file_sha256(path)}" for path in files).encode()).hexdigest()
+
+
+def file_sha256(path: Path) -> str:
+    """Hash a file."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 

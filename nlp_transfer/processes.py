@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
+from datetime import timedelta
 from typing import Any
 
 import torch
@@ -43,14 +44,23 @@ def gather(value: Any) -> list[Any]:
     return shares
 
 
+def join(patience: timedelta | None = None) -> None:
+    """Start the process group that a launcher (accelerate launch, torchrun) has prepared, if there is one.
+
+    Args:
+        patience: How long one process waits for another, where their work is long and unequal; by default that of
+            torch, half an hour at most. A launcher ends those that wait for one that has died.
+    """
+    if world_size() > 1:
+        from accelerate import PartialState
+
+        PartialState(cpu=not torch.cuda.is_available(), **({} if patience is None else {"timeout": patience}))
+
+
 @contextlib.contextmanager
 def first_process_first() -> Iterator[None]:
     """Let the first process run the block before the others, so that they find what it made or deleted."""
-    if world_size() > 1:
-        # Starts the process group that a launcher (accelerate launch, torchrun) has prepared.
-        from accelerate import PartialState
-
-        PartialState(cpu=not torch.cuda.is_available())
+    join()
     if not is_main_process():
         wait_for_all()
     yield

@@ -101,7 +101,7 @@ def difference(old: str, new: str) -> str:
 
 @contextlib.contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Keep two runs from writing one folder at the same time.
+    """Keep two runs, or two predictions, from writing one folder at the same time.
 
     Raises:
         RunBusyError: Another live process holds the folder.
@@ -112,7 +112,7 @@ def locked(folder: Path) -> Iterator[None]:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
-            raise RunBusyError(f"run folder '{folder}' is in use by another process.") from error
+            raise RunBusyError(f"folder '{folder}' is in use by another process.") from error
         yield
 
 

@@ -229,6 +229,8 @@ def show_recipes(recipes: Sequence[tuple[str, str, Path]]) -> None:
 def show_predicted(summary: Mapping[str, Any], output: str) -> None:
     """Say on standard error what a prediction did, and whether rows could not be read."""
     where = "standard output" if output == "-" else output
+    if summary["kept"]:
+        print(f"rows that an earlier, unfinished prediction had done: {summary['kept']}", file=sys.stderr)
     print(f"rows: {summary['rows']} in {summary['seconds']} s, written to {where}", file=sys.stderr)
     if summary["errors"]:
         print(f'rows that could not be read: {summary["errors"]}; their lines hold {{"error": …}}', file=sys.stderr)

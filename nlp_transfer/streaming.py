@@ -1,27 +1,36 @@
-"""Answers for a file of texts of any size, written as JSON Lines in the order of the texts."""
+"""Answers for any number of texts, written in the order of the texts."""
 
 from __future__ import annotations
 
 import contextlib
 import itertools
 import json
-import os
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from datetime import timedelta
 from pathlib import Path
-from typing import Any, BinaryIO, TextIO
+from typing import Any, TextIO
 
-from .data.texts import Row, format_of, read_rows
+from . import __version__, models
+from .bulk.job import Job
+from .bulk.source import TextSource
+from .bulk.writing import PARQUET, join_parts
+from .data.texts import Row
 from .errors import DataError, Problem
+from .fingerprints import contents
+from .hardware import is_main_process, world_size
 from .inference import CHUNK, load_predictor
+from .processes import agree, join, place, wait_for_all
 
 Predict = Callable[[Sequence[str]], list[dict[str, Any]]]
+PATIENCE = timedelta(days=30)
+"""How long a process that is done waits for the others."""
 
 
 def predict_file(
     model: str | Path | Predict,
-    input: str | Path,
+    input: str | Path | TextSource,
     output: str | Path,
     *,
     text_column: str = "text",
@@ -30,45 +39,104 @@ def predict_file(
     overwrite: bool = False,
     chunk: int = CHUNK,
 ) -> dict[str, Any]:
-    """Predict for every text of a file.
+    """Predict for every text of a file or data set.
 
     The answer of a row is what :meth:`~nlp_transfer.inference.Predictor.__call__` returns for its text; of a row that
     cannot be read it is ``{"error": "file:line: reason"}``, so that answers keep the order and number of the rows.
 
+    A prediction that writes a file keeps its finished parts in a folder beside it, until all are there. Stopped or
+    killed, it goes on from there when it is called again. Under several processes (``accelerate launch``) all must
+    call; each computes a share of the parts. A resumed prediction may have another number of processes.
+
     Args:
-        model: Run folder, model folder or hub id; or a predictor.
-        input: A txt (one text a line), jsonl, csv or tsv file, or ``-`` for standard input.
-        output: The file to write, or ``-`` for standard output. A file appears under its name when it is complete.
-        text_column: Column of the text (jsonl, csv, tsv).
+        model: Run folder, model folder or hub id; or a predictor (whose predictions cannot be resumed).
+        input: A txt (one text a line), jsonl, csv, tsv or parquet file, ``-`` for standard input; or a
+            :class:`~nlp_transfer.bulk.source.TextSource`, for data sets of the hub.
+        output: The file to write: Parquet if it ends in ``.parquet``, else JSON Lines; or ``-`` for standard output. A
+            file appears under its name when it is complete.
+        text_column: Column of the text (jsonl, csv, tsv, parquet), where the input is a path.
         format: Format of the input, where its suffix does not tell; standard input is ``txt`` by default.
         batch_tokens: Most padded tokens in one forward pass.
-        overwrite: Replace an output file that exists.
-        chunk: Texts held in memory and sorted by length together.
+        overwrite: Replace an output file that exists, and drop an unfinished prediction from another input or model.
+        chunk: Texts held in memory and sorted by length together; the rows of a part.
 
     Returns:
-        ``rows``, ``errors`` (rows that could not be read) and ``seconds`` (without loading the model).
+        ``rows``, ``errors`` (rows that could not be read), ``kept`` (rows that an earlier call had done) and
+        ``seconds`` (without loading the model).
 
     Raises:
-        DataError: The input cannot be read or the output cannot be written; checked before the model is loaded.
+        DataError: The input cannot be read, the output cannot be written, or an unfinished prediction for it has
+            another input or model; checked before the model is loaded.
         ModelError: The model is not found or has no task head.
     """
-    _check_output(str(input), str(output), overwrite)
-    with _opened(str(input)) as file:
-        origin = "standard input" if str(input) == "-" else str(input)
-        kind = "txt" if str(input) == "-" and format is None else format_of(Path(input), format)
-        rows = read_rows(file, origin, kind, text_column)
-        predict = load_predictor(model, batch_tokens=batch_tokens) if isinstance(model, str | Path) else model
-        if str(input) == "-" and sys.stdin.isatty():
-            chunk = 1  # who types wants an answer to each line
+    source = input if isinstance(input, TextSource) else TextSource(str(input), text_column, format)
+    to_file = _check_output(source.path, str(output), overwrite)
+    if world_size() > 1 and (source.is_standard_input or not to_file):
+        raise DataError([Problem("several processes can read and write files only", f"{source.origin}, {output}")])
+
+    def load() -> Predict:
+        return load_predictor(model, batch_tokens=batch_tokens) if isinstance(model, str | Path) else model
+
+    with contextlib.ExitStack() as stack:
+        rows = stack.enter_context(source.rows())
+        if not to_file:
+            return _stream(load(), rows, str(output), 1 if source.is_standard_input and sys.stdin.isatty() else chunk)
+        join(PATIENCE)
+        job, stamp = Job(Path(output)), source.stamp()
+        if is_main_process():
+            stack.enter_context(job.claimed(_facts(model, source, chunk), overwrite))
+        done = agree(job.complete() if is_main_process() else None)
+        predict = load()
         begun = time.monotonic()
-        summary = {"rows": 0, "errors": 0}
-        with _written(str(output)) as sink:
-            for batch in iter(lambda: list(itertools.islice(rows, chunk)), []):
-                for answer in _answers(predict, batch):
-                    sink.write(json.dumps(answer, ensure_ascii=False) + "\n")
-                sink.flush()
-                summary["rows"] += len(batch)
-                summary["errors"] += sum(row.text is None for row in batch)
+        _compute(predict, rows, job, set(done), chunk)
+        wait_for_all()
+        if source.stamp() != stamp:
+            raise DataError([Problem("the input was changed while it was read; predict for it again", source.origin)])
+        parts = agree(job.complete() if is_main_process() else None)
+        assert sorted(parts) == list(range(len(parts)))
+        if is_main_process():
+            join_parts([job.path(number) for number in sorted(parts)], job.output)
+            job.remove()
+        wait_for_all()
+    return {
+        "rows": sum(part.rows for part in parts.values()),
+        "errors": sum(part.errors for part in parts.values()),
+        "kept": sum(part.rows for part in done.values()),
+        "seconds": round(time.monotonic() - begun, 2),
+    }
+
+
+def _facts(model: str | Path | Predict, source: TextSource, chunk: int) -> Mapping[str, Any] | None:
+    """Return everything that the answers follow from; None where that cannot be told."""
+    if not isinstance(model, str | Path) or source.is_standard_input:
+        return None
+    weights = contents(models.resolve(str(model)))
+    return {"version": __version__, "model": weights, "input": source.identity(), "rows_per_part": chunk}
+
+
+def _compute(predict: Predict, rows: Iterator[Row], job: Job, done: set[int], chunk: int) -> None:
+    """Compute this process's share of the parts that are not done yet."""
+    rank, world = place()
+    missing = 0
+    for number, batch in enumerate(iter(lambda: list(itertools.islice(rows, chunk)), [])):
+        if number in done:
+            continue
+        if missing % world == rank:
+            job.write(number, list(_answers(predict, batch)))
+        missing += 1
+
+
+def _stream(predict: Predict, rows: Iterator[Row], output: str, chunk: int) -> dict[str, Any]:
+    """Answer into a pipe or a device."""
+    begun = time.monotonic()
+    summary: dict[str, Any] = {"rows": 0, "errors": 0, "kept": 0}
+    with _opened(output) as sink:
+        for batch in iter(lambda: list(itertools.islice(rows, chunk)), []):
+            for answer in _answers(predict, batch):
+                sink.write(json.dumps(answer, ensure_ascii=False) + "\n")
+            sink.flush()
+            summary["rows"] += len(batch)
+            summary["errors"] += sum(row.text is None for row in batch)
     return summary | {"seconds": round(time.monotonic() - begun, 2)}
 
 
@@ -79,56 +147,31 @@ def _answers(predict: Predict, rows: Sequence[Row]) -> Iterator[dict[str, Any]]:
         yield {"error": row.error} if row.text is None else next(answers)
 
 
-def _check_output(input: str, output: str, overwrite: bool) -> None:
-    """Refuse what would fail, or destroy something, after hours of work."""
+def _check_output(input: str, output: str, overwrite: bool) -> bool:
+    """Refuse what would fail, or destroy something, after hours of work; return whether it is a file to write."""
     path = Path(output)
     if output == "-":
-        return
+        return False
     if path.is_dir():
         raise DataError([Problem("this is a folder; name a file in it as output", output)])
     if not path.parent.is_dir():
         raise DataError([Problem(f"there is no folder '{path.parent}' to write the output to", output)])
-    if not path.is_file():
-        return
-    if input != "-" and Path(input).exists() and path.samefile(input):
-        raise DataError([Problem("the output is the input file; name another one", output)])
-    if not overwrite:
-        raise DataError([Problem("the output file exists already; give --overwrite to replace it", output)])
+    if path.exists() and not path.is_file():  # a pipe or a device
+        if path.suffix.lower() == PARQUET:
+            raise DataError([Problem("Parquet can be written to files only", output)])
+        return False
+    if path.is_file():
+        if input != "-" and Path(input).exists() and path.samefile(input):
+            raise DataError([Problem("the output is the input file; name another one", output)])
+        if not overwrite:
+            raise DataError([Problem("the output file exists already; give --overwrite to replace it", output)])
+    return True
 
 
 @contextlib.contextmanager
-def _opened(input: str) -> Iterator[BinaryIO]:
-    if input == "-":
-        yield sys.stdin.buffer
-        return
-    path = Path(input)
-    if path.is_dir():
-        raise DataError([Problem("this is a folder; name a file in it", input)])
-    try:
-        file = path.open("rb")
-    except OSError as error:
-        raise DataError([Problem(f"the input file cannot be opened: {error.strerror}", input)]) from error
-    with file:
-        yield file
-
-
-@contextlib.contextmanager
-def _written(output: str) -> Iterator[TextIO]:
-    """Open the output; a regular file gets its name when the block ends well, and leaves nothing behind if not."""
-    path = Path(output)
+def _opened(output: str) -> Iterator[TextIO]:
     if output == "-":
         yield sys.stdout
         return
-    if path.exists() and not path.is_file():  # a pipe or a device
-        with path.open("w", encoding="utf-8") as sink:
-            yield sink
-        return
-    part = path.with_name(path.name + ".part")
-    try:
-        with part.open("w", encoding="utf-8") as sink:
-            yield sink
-            sink.flush()
-            os.fsync(sink.fileno())
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
+    with Path(output).open("w", encoding="utf-8") as sink:
+        yield sink

@@ -14,17 +14,18 @@ import typer
 from ..errors import UserError
 
 
-def plain(resumes: bool = False) -> Callable[[Callable[..., None]], Callable[..., None]]:
+def plain(resumes: bool | Callable[..., bool] = False) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Turn what a user can mend into a line on standard error and an exit code, without a traceback.
 
     Args:
-        resumes: The same command, given again, goes on where it was stopped.
+        resumes: The same command, given again, goes on where it was stopped; or what tells so from its settings.
     """
-    again = " Run the same command again to resume where it stopped." if resumes else ""
 
     def decorate(command: Callable[..., None]) -> Callable[..., None]:
         @functools.wraps(command)
         def guarded(*args: Any, **settings: Any) -> None:
+            goes_on = resumes(**settings) if callable(resumes) else resumes
+            again = " Run the same command again to resume where it stopped." if goes_on else ""
             try:
                 command(*args, **settings)
             except UserError as error:

@@ -7,17 +7,17 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from datasets import Dataset
 
+from nlp_transfer.data.columns import dataset_rows, parquet_rows
 from nlp_transfer.data.formats import SUFFIXES
 from nlp_transfer.data.load import HUB, SHOWN, check_file, from_hub, refuse
 from nlp_transfer.data.spans import is_blank
 from nlp_transfer.data.texts import FORMATS, Row, read_rows
-from nlp_transfer.errors import DataError, Problem, nearest
+from nlp_transfer.errors import DataError, Problem
 
-ROWS_AT_ONCE = 1000
+ADVICE = "Name it with corpus.columns.text."
 
 
 @dataclass(frozen=True)
@@ -103,7 +103,7 @@ def _of_file(path: Path, name: str, column: str, format: str | None) -> Corpus:
     check_file(path, name)
     chosen = SUFFIXES.get(path.suffix.lower()) if format is None else format
     if chosen == "parquet":
-        return Corpus(name, str(path), partial(_parquet_rows, path, column))
+        return Corpus(name, str(path), partial(parquet_rows, path, column, ADVICE))
     if chosen not in FORMATS:
         what = f"the suffix '{path.suffix}'" if format is None else f"format '{format}'"
         allowed = ", ".join((*FORMATS, "parquet"))
@@ -114,7 +114,7 @@ def _of_file(path: Path, name: str, column: str, format: str | None) -> Corpus:
 def _file_rows(path: Path, format: str, column: str) -> Iterator[Row]:
     try:
         with path.open("rb") as file:
-            for row in read_rows(file, str(path), format, column, advice="Name it with corpus.columns.text."):
+            for row in read_rows(file, str(path), format, column, ADVICE):
                 # Blank lines are common in plain text files, and are no texts.
                 if format != "txt" or row.text is None or not is_blank(row.text):
                     yield row
@@ -122,38 +122,6 @@ def _file_rows(path: Path, format: str, column: str) -> Iterator[Row]:
         raise DataError([Problem(f"the file cannot be read: {error.strerror}", str(path))]) from error
 
 
-def _parquet_rows(path: Path, column: str) -> Iterator[Row]:
-    import pyarrow
-    import pyarrow.parquet
-
-    try:
-        file = pyarrow.parquet.ParquetFile(path)
-        _check_column(column, file.schema_arrow.names, str(path))
-        for batch in file.iter_batches(ROWS_AT_ONCE, columns=[column]):
-            yield from _values(batch.column(0).to_pylist(), str(path))
-    except pyarrow.ArrowException as error:
-        raise DataError([Problem(f"not a readable Parquet file: {error}", str(path))]) from error
-
-
 def _of_dataset(rows: Dataset, name: str, origin: str, column: str) -> Corpus:
-    _check_column(column, rows.column_names, origin)
-    return Corpus(name, origin, partial(_dataset_rows, rows.select_columns([column]), origin, column))
-
-
-def _dataset_rows(rows: Dataset, origin: str, column: str) -> Iterator[Row]:
-    for batch in rows.iter(ROWS_AT_ONCE):
-        yield from _values(batch[column], origin)
-
-
-def _check_column(column: str, names: list[str], origin: str) -> None:
-    if column not in names:
-        message = f"no column '{column}'; there are: {', '.join(names)}.{nearest(column, names)}"
-        refuse([Problem(f"{message} Name it with corpus.columns.text.", origin)])
-
-
-def _values(values: list[Any], origin: str) -> Iterator[Row]:
-    for value in values:
-        if isinstance(value, str):
-            yield Row(value)
-        else:
-            yield Row(None, f"{origin}: a text is {str(value)[:40]!r}, not a string")
+    dataset_rows(rows, column, origin, ADVICE)  # refuses a missing column before anything is read
+    return Corpus(name, origin, partial(dataset_rows, rows, column, origin, ADVICE))

@@ -10,11 +10,9 @@ import csv
 import json
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, BinaryIO
 
 from ..errors import DataError, Problem, nearest
-from .formats import SUFFIXES
 
 FORMATS = ("txt", "jsonl", "csv", "tsv")
 LONGEST_FIELD = 2**26
@@ -35,24 +33,6 @@ class Row:
 
     text: str | None
     error: str = ""
-
-
-def format_of(path: Path, wanted: str | None) -> str:
-    """Return the format of a file of texts.
-
-    Args:
-        path: The file; its suffix tells the format where ``wanted`` does not.
-        wanted: One of :data:`FORMATS`, or None.
-
-    Raises:
-        DataError: Neither tells a format that holds texts.
-    """
-    chosen = SUFFIXES.get(path.suffix.lower()) if wanted is None else wanted
-    if chosen not in FORMATS:
-        found = f"'{wanted}'" if wanted is not None else f"the suffix '{path.suffix}'"
-        text = f"texts are read from {', '.join(FORMATS)} files, not from {found}. Say which with --format."
-        raise DataError([Problem(text, str(path))])
-    return chosen
 
 
 def read_rows(
@@ -78,7 +58,7 @@ def read_rows(
     """
     lines = _lines(file, origin)
     if format == "txt":
-        return (_checked(line, f"{origin}:{number}") for number, line in enumerate(lines, start=1))
+        return (checked(line, f"{origin}:{number}") for number, line in enumerate(lines, start=1))
     if format == "jsonl":
         numbered = enumerate(lines, start=1)
         return (_json_row(line, f"{origin}:{number}", text_column) for number, line in numbered if line.strip())
@@ -88,7 +68,7 @@ def read_rows(
 
 
 def _lines(file: BinaryIO, origin: str) -> Iterator[str]:
-    """Split at LF or CRLF only; bytes that are not UTF-8 become surrogates, which :func:`_checked` finds."""
+    """Split at LF or CRLF only; bytes that are not UTF-8 become surrogates, which :func:`checked` finds."""
     for number, line in enumerate(file):
         if number == 0:
             if line.startswith((b"\xff\xfe", b"\xfe\xff")):
@@ -101,10 +81,15 @@ def _filled(lines: Iterable[str]) -> Iterator[tuple[int, str]]:
     return ((number, line) for number, line in enumerate(lines, start=1) if line)
 
 
-def _checked(text: Any, where: str) -> Row:
-    """Return a row, provided that its text is one that can be written as UTF-8."""
+def checked(text: Any, where: str) -> Row:
+    """Return a row, provided that its text is one that can be written as UTF-8.
+
+    Args:
+        text: What stands in the place of the text; bytes that are not UTF-8 as surrogates.
+        where: File and line, for messages.
+    """
     if not isinstance(text, str):
-        return Row(None, f"{where}: the text is {json.dumps(text)[:40]}, not a string")
+        return Row(None, f"{where}: the text is {json.dumps(text, default=repr)[:40]}, not a string")
     try:
         text.encode("utf-8")
     except UnicodeEncodeError as error:
@@ -116,7 +101,7 @@ def _checked(text: Any, where: str) -> Row:
 
 
 def _json_row(line: str, where: str, column: str) -> Row:
-    bytes_fit = _checked(line, where)
+    bytes_fit = checked(line, where)
     if bytes_fit.text is None:
         return bytes_fit
     try:
@@ -127,7 +112,7 @@ def _json_row(line: str, where: str, column: str) -> Row:
         return Row(None, f"{where}: a JSON object was expected, not {line.strip()[:40]!r}")
     if column not in row:
         return Row(None, f"{where}: there is no '{column}'; the keys are: {', '.join(row)}.{nearest(column, row)}")
-    return _checked(row[column], where)
+    return checked(row[column], where)
 
 
 def _is_quoted(file: BinaryIO, origin: str) -> bool:
@@ -185,4 +170,4 @@ def _cell(fields: list[str] | str, width: int, index: int, where: str) -> Row:
         return Row(None, f"{where}: {fields}")
     if len(fields) != width:
         return Row(None, f"{where}: {len(fields)} fields, but the header has {width}")
-    return _checked(fields[index], where)
+    return checked(fields[index], where)
