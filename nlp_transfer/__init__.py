@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from .trainer import TransferTrainer
     from .tuning import Frozen, Full, Lora, TopLayers
     from .units import Sizes, Step
+    from .watching.watch import watch
 
 __version__ = "0.1.0"
 
@@ -81,6 +82,7 @@ __all__ = [
     "recipe_from",
     "resolve",
     "run",
+    "watch",
     "write_report",
 ]
 
@@ -110,6 +112,7 @@ _HOMES = {
     "trainer": ("TransferTrainer",),
     "tuning": ("Frozen", "Full", "Lora", "TopLayers"),
     "units": ("Sizes", "Step"),
+    "watching.watch": ("watch",),
 }
 _HOME = {name: home for home, names in _HOMES.items() for name in names}
 

@@ -11,6 +11,7 @@ from . import __version__
 from .commands.options import Model, Overrides, RecipeFile, TextColumn
 from .commands.plain import plain, talks
 from .commands.predict import predict_command
+from .commands.watch import watch_command
 
 # Plain help and plain tracebacks: both are read in logs as often as on a terminal, and quicker to load.
 app = typer.Typer(
@@ -133,6 +134,7 @@ def diagnose_command(
 
 
 app.command("predict")(predict_command)
+app.command("watch")(watch_command)
 
 
 @app.command("evaluate")

@@ -46,7 +46,7 @@ LAYERS = {
         *["diagnosis.probe", "diagnosis.timing"],
     ],
     5: [
-        *["running", "card", "checking", "bulk", "streaming", "evaluation", "conclusions", "comparison"],
+        *["running", "card", "checking", "bulk", "streaming", "watching", "evaluation", "conclusions", "comparison"],
         *["diagnosis", "report", "screen", "commands", "cli", "__main__"],
     ],
 }

@@ -1,0 +1,236 @@
+"""Watch a stream: read what arrives, predict in small batches, write trends and alerts, draw the page."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import json
+import os
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TextIO
+
+from ..data.formats import SUFFIXES
+from ..errors import DataError, Problem
+from ..inference import load_predictor
+from .arriving import LONGEST_LINE, arriving
+from .messages import FORMATS, BadLineError, Keys, Message, read_line, read_object
+from .monitor import Event, Monitor, Rules
+from .page import write_page
+from .reference import Predict, reference_texts, tally_of
+from .signals import Wishes, listening
+from .tally import observe
+from .windows import read_size
+
+BATCH = 32
+"""Texts that are predicted together, when as many are there; a text does not wait for others."""
+
+Item = bytes | str | Mapping[str, Any] | None
+"""A line of the stream (None: too long), or a text or mapping of the caller's."""
+
+
+@dataclass(frozen=True)
+class Output:
+    """Where a watch writes.
+
+    Args:
+        lines: File of JSON lines, ``-`` for standard output, or a function that takes each event.
+        page: HTML file; None for no page.
+        overwrite: Replace files that exist.
+    """
+
+    lines: str | Path | Callable[[Event], None] = "-"
+    page: str | Path | None = None
+    overwrite: bool = False
+
+    def check(self) -> None:
+        """Refuse what would destroy something, or fail when the stream has ended.
+
+        Raises:
+            DataError: A file exists already, is a folder or has none.
+        """
+        for place in (self.lines, self.page):
+            if callable(place) or place is None or str(place) == "-":
+                continue
+            path = Path(place)
+            if path.is_dir() or not path.parent.is_dir():
+                raise DataError([Problem("this is a folder, or there is none to write it to", str(path))])
+            if path.is_file() and not self.overwrite:
+                raise DataError([Problem("the file exists already; give --overwrite to replace it", str(path))])
+
+    @contextlib.contextmanager
+    def opened(self) -> Iterator[Callable[[Event], None]]:
+        """Give what writes an event inside the block; each line is flushed, so that a pipe sees it at once."""
+        if callable(self.lines):
+            yield self.lines
+        elif str(self.lines) == "-":
+            yield _writer(sys.stdout)
+        else:
+            with Path(self.lines).open("w", encoding="utf-8") as file:
+                yield _writer(file)
+
+
+def watch(
+    model: str | Path | Predict,
+    input: str | Path | Iterable[str | Mapping[str, Any]],
+    output: Output | Callable[[Event], None] | None = None,
+    *,
+    rules: Rules | str = "200",
+    format: str | None = None,
+    keys: Keys | None = None,
+    reference: str | None = None,
+) -> dict[str, Any]:
+    """Follow the labels of a stream of texts over time.
+
+    Ctrl-C and SIGTERM end it as the end of the stream does, with summary and page; SIGUSR1 writes the page at once.
+    Memory does not grow with the stream.
+
+    Args:
+        model: Run folder, model folder or hub id; or a predictor.
+        input: A file, ``-`` for standard input; or texts (or mappings with a text, and perhaps a time and a topic).
+        output: Where to write; or a function that takes each event. By default standard output, without a page.
+        rules: Size of the windows (``200`` texts, or ``15m``, ``1h``), or all rules of when to look and when to alert.
+        format: ``txt`` (a text a line) or ``jsonl``; by default by the suffix of the file, and ``txt``.
+        keys: Where in an object text, time and topic stand.
+        reference: ``target``, ``first`` or a file; see :func:`~nlp_transfer.watching.reference.reference_texts`.
+
+    Returns:
+        The last event, a summary: texts, windows, alerts, problems, and whether it was stopped.
+
+    Raises:
+        DataError: The input or the reference cannot be read, or a file to write exists.
+        ModelError: The model is not found or has no task head.
+    """
+    places = output if isinstance(output, Output) else Output("-" if output is None else output)
+    places.check()
+    with contextlib.ExitStack() as stack:
+        batches = stack.enter_context(_batches(input))
+        kind = _format(input, format)
+        name = str(model) if isinstance(model, str | Path) else type(model).__name__
+        texts, told = reference_texts(name, reference)
+        predict: Any = load_predictor(model) if isinstance(model, str | Path) else model
+        chosen = Rules(read_size(rules)) if isinstance(rules, str) else rules
+        monitor = Monitor(chosen, None if texts is None else tally_of(texts, predict))
+        emit = stack.enter_context(places.opened())
+        facts = {"model": name, "reference": told, "reference_texts": monitor.streams[None].reference.texts}
+        watching = Watching(monitor, predict, emit, kind, Keys() if keys is None else keys)
+        return watching.follow(batches, facts, places.page)
+
+
+@dataclass
+class Watching:
+    """One watch under way.
+
+    Args:
+        monitor: Counts and tests.
+        predict: The model.
+        emit: Takes each event.
+        format: Of lines.
+        keys: Where in an object things stand.
+        read: Lines read.
+        problems: Of these, those that could not be read.
+    """
+
+    monitor: Monitor
+    predict: Predict
+    emit: Callable[[Event], None]
+    format: str
+    keys: Keys
+    read: int = 0
+    problems: int = 0
+    begun: float = field(default_factory=time.monotonic)
+
+    def follow(
+        self, batches: Iterable[list[Item]], facts: Mapping[str, Any], page: str | Path | None
+    ) -> dict[str, Any]:
+        """Follow the stream to its end, or until it is stopped; return the summary."""
+        size = self.monitor.rules.size
+        window = f"{size.texts} texts" if size.seconds is None else f"{size.seconds} s"
+        self.emit({"event": "begin", **facts, "window": window, "alpha": self.monitor.rules.alpha})
+        wishes, stopped = Wishes(), False
+        try:
+            with listening(wishes), contextlib.suppress(KeyboardInterrupt):
+                stopped = True
+                for batch in batches:
+                    self._batch(batch)
+                    if wishes.page and page is not None:
+                        wishes.page = False
+                        write_page(page, self.monitor, facts | self._summary(stopped=False))
+                stopped = False
+            self._emit_all(self.monitor.close())
+            summary = self._summary(stopped)
+            self.emit(summary)
+            return summary
+        finally:
+            # Also when nobody reads the lines any more.
+            if page is not None:
+                write_page(page, self.monitor, facts | self._summary(stopped))
+
+    def _batch(self, items: list[Item]) -> None:
+        found = [message for item in items if (message := self._message(item)) is not None]
+        now = time.time()
+        answers = self.predict([message.text for message in found]) if found else []
+        for message, answer in zip(found, answers, strict=True):
+            self._emit_all(self.monitor.add(message, observe(answer), now))
+        self._emit_all(self.monitor.tick(now))
+
+    def _message(self, item: Item) -> Message | None:
+        self.read += 1
+        try:
+            if item is None:
+                raise BadLineError(f"the line is longer than {LONGEST_LINE:,} bytes")
+            if isinstance(item, bytes):
+                return read_line(item, self.format, self.keys)
+            return read_object({self.keys.text: item} if isinstance(item, str) else item, self.keys)
+        except BadLineError as error:
+            self.problems += 1
+            self.emit({"event": "problem", "line": self.read, "message": str(error)})
+            return None
+
+    def _emit_all(self, events: Iterable[Event]) -> None:
+        for event in events:
+            self.emit(event)
+
+    def _summary(self, stopped: bool) -> dict[str, Any]:
+        counts = {**self.monitor.counts, "topics": len(self.monitor.streams) - 1, "problems": self.problems}
+        return {"event": "summary", **counts, "stopped": stopped, "seconds": round(time.monotonic() - self.begun, 2)}
+
+
+@contextlib.contextmanager
+def _batches(input: str | Path | Iterable[Any]) -> Iterator[Iterable[list[Item]]]:
+    if not isinstance(input, str | Path):
+        items = iter(input)
+        yield iter(lambda: list(itertools.islice(items, BATCH)), [])
+    elif str(input) == "-":
+        yield arriving(sys.stdin.fileno(), BATCH)
+    else:
+        try:
+            descriptor = os.open(input, os.O_RDONLY)
+        except OSError as error:
+            raise DataError([Problem(f"the input cannot be opened: {error.strerror}", str(input))]) from error
+        try:
+            if Path(input).is_dir():
+                raise DataError([Problem("this is a folder; name a file in it", str(input))])
+            yield arriving(descriptor, BATCH)
+        finally:
+            os.close(descriptor)
+
+
+def _format(input: Any, wanted: str | None) -> str:
+    if wanted is None:
+        suffix = Path(input).suffix.lower() if isinstance(input, str | Path) else ""
+        wanted = SUFFIXES.get(suffix, "txt")
+    if wanted not in FORMATS:
+        raise DataError([Problem(f"a stream is {' or '.join(FORMATS)}, not '{wanted}'; say which with --format")])
+    return wanted
+
+
+def _writer(file: TextIO) -> Callable[[Event], None]:
+    def write(event: Event) -> None:
+        file.write(json.dumps(event, ensure_ascii=False) + "\n")
+        file.flush()
+
+    return write

@@ -1,0 +1,376 @@
+"""Watching a stream: sound alerts, every line read or told, and nothing lost when it is stopped."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from pages import read_page
+
+from nlp_transfer.errors import DataError, RunError
+from nlp_transfer.watching.arriving import LONGEST_LINE, arriving
+from nlp_transfer.watching.messages import BadLineError, Keys, Message, read_line, read_time
+from nlp_transfer.watching.monitor import KEPT, Monitor, Rules
+from nlp_transfer.watching.page import write_page
+from nlp_transfer.watching.reference import MOST, reference_texts
+from nlp_transfer.watching.shift import compare, confidence_p, level_of, share_p
+from nlp_transfer.watching.tally import SAMPLE, Observation, Tally, observe
+from nlp_transfer.watching.watch import Output, watch
+from nlp_transfer.watching.windows import WindowSize, read_size
+
+NAMES = ("bad", "fair", "good")
+TEXT = Message("x")
+
+
+def draw(rng: np.random.Generator, count: int, shares: Sequence[float], sure: tuple[float, float]) -> list[Observation]:
+    labels = rng.choice(NAMES, size=count, p=shares)
+    values = rng.beta(*sure, size=count)
+    return [
+        Observation(frozenset([str(label)]), float(value), NAMES) for label, value in zip(labels, values, strict=True)
+    ]
+
+
+def feed(monitor: Monitor, seen: Sequence[Observation], topic: str | None = None) -> list[dict[str, Any]]:
+    return [event for one in seen for event in monitor.add(Message("x", None, topic), one, 0.0)]
+
+
+def tally(seen: Sequence[Observation]) -> Tally:
+    made = Tally()
+    for one in seen:
+        made.add(one)
+    return made
+
+
+# Statistics
+
+
+def test_share_p_is_fishers_exact_test() -> None:
+    window, reference = Tally(12), Tally(20)
+    window.counts["a"], reference.counts["a"] = 8, 5
+
+    def chance(inside: int) -> float:
+        return math.comb(13, inside) * math.comb(19, 12 - inside) / math.comb(32, 12)
+
+    expected = sum(chance(k) for k in range(13) if chance(k) <= chance(8) * (1 + 1e-9))
+    assert share_p(window, reference, "a") == pytest.approx(expected)
+
+
+def test_confidence_p_is_the_permutation_p_of_the_largest_gap() -> None:
+    sides = [0.1, 0.4, 0.45, 0.7], [0.5, 0.8, 0.9, 0.95]
+    everything = sorted([*sides[0], *sides[1]])
+
+    def gap(one: Sequence[float]) -> float:
+        other = [value for value in everything if value not in one]
+        return max(abs(sum(v <= at for v in one) - sum(v <= at for v in other)) for at in everything)
+
+    splits = [gap(one) for one in combinations(everything, 4)]
+    expected = sum(value >= gap(sides[0]) for value in splits) / len(splits)
+    first, second = (Tally(4, confidences=list(side)) for side in sides)
+    assert confidence_p(first, second) == pytest.approx(expected)
+
+
+def test_levels_spend_alpha_and_no_more() -> None:
+    levels = [level_of(number, 0.05) for number in range(1, 200_001)]
+    assert levels == sorted(levels, reverse=True)
+    # What is left after n windows is about 1 / ln(n): the integral of 1 / (x ln² x).
+    assert sum(levels) + 0.05 / (2.10974 * math.log(200_001.5)) == pytest.approx(0.05, rel=1e-4)
+
+
+def test_the_tests_of_a_window_share_its_level() -> None:
+    rng = np.random.default_rng(0)
+    sides = [tally(draw(rng, 50, (0.2, 0.3, 0.5), (8, 2))) for _ in range(2)]
+    tests = compare(*sides, level=0.01)
+    assert [(test.of, test.label) for test in tests] == [
+        *(("label share", name) for name in NAMES),
+        ("confidence", None),
+    ]
+    assert sum(test.level for test in tests) == pytest.approx(0.01)
+
+
+def alerts_of(stream: int, alpha: float, after: Sequence[float], sure: tuple[float, float]) -> list[int]:
+    """The windows in which alerts are raised; from window 11 on, labels and confidence are drawn otherwise."""
+    rng = np.random.default_rng(stream)
+    monitor = Monitor(Rules(WindowSize(texts=50), alpha))
+    usual = draw(rng, 500, (0.2, 0.3, 0.5), (8, 2))
+    events = feed(monitor, [*usual, *draw(rng, 500, after, sure)])
+    return [event["window"] for event in events if event["event"] == "alert"]
+
+
+def test_false_alerts_are_as_rare_as_promised() -> None:
+    """Of 30 streams, at most a share of 0.2 alerts: no more than 13, with a chance of 0.999."""
+    alerting = sum(bool(alerts_of(stream, 0.2, (0.2, 0.3, 0.5), (8, 2))) for stream in range(30))
+    assert alerting <= 13
+
+
+@pytest.mark.parametrize(
+    ("after", "sure"), [((0.5, 0.3, 0.2), (8, 2)), ((0.2, 0.3, 0.5), (4, 2.5))], ids=["labels", "confidence"]
+)
+def test_a_real_shift_is_found_soon(after: Sequence[float], sure: tuple[float, float]) -> None:
+    found = [alerts_of(100 + stream, 0.05, after, sure) for stream in range(12)]
+    assert all(windows and 11 <= windows[0] <= 13 for windows in found), found
+
+
+# Windows
+
+
+def test_a_shift_is_told_once_and_when_it_is_over() -> None:
+    rng = np.random.default_rng(1)
+    monitor = Monitor(Rules(WindowSize(texts=100)))
+    for shares in ((0.2, 0.3, 0.5), (0.7, 0.2, 0.1), (0.2, 0.3, 0.5)):
+        feed(monitor, draw(rng, 600, shares, (8, 2)))
+    windows = monitor.streams[None].history
+    assert [one["role"] for one in windows] == ["reference"] * 5 + ["tested"] * 13
+    assert [one["window"] for one in windows if "bad" in one["shifted"]] == list(range(7, 13))
+    assert [alert["window"] for alert in monitor.alerts if alert["label"] == "bad"] == [7]
+    assert monitor.alerts[0]["message"].startswith("share of 'bad' has shifted: 0.")
+
+
+def test_topics_are_compared_with_themselves() -> None:
+    rng = np.random.default_rng(2)
+    monitor = Monitor(Rules(WindowSize(texts=50), most_topics=2))
+    events = []
+    for number in range(8):
+        for topic, shares in (("calm", (0.1, 0.1, 0.8)), ("moved", (0.8, 0.1, 0.1) if number < 7 else (0.1, 0.1, 0.8))):
+            events += feed(monitor, draw(rng, 50, shares, (8, 2)), topic)
+    # All texts together have moved, too.
+    assert {event["topic"] for event in events if event["event"] == "alert"} == {"moved", None}
+    feed(monitor, draw(rng, 3, (0.1, 0.1, 0.8), (8, 2)), "third")
+    assert set(monitor.streams) == {None, "calm", "moved"}
+    assert monitor.counts["beyond_most_topics"] == 3
+
+
+def test_windows_of_time_follow_the_stream_or_the_clock() -> None:
+    monitor = Monitor(Rules(read_size("1m")))
+    one = Observation(frozenset(["good"]), 0.9, NAMES)
+    events = []
+    for at in (0, 59, 61, 30, 200):
+        events += monitor.add(Message("x", float(at)), one, now=1e9)
+    assert monitor.tick(2e9) == []  # the clock says nothing of a stream that brings its own times
+    events += monitor.close()
+    assert [event["texts"] for event in events] == [2, 2, 1]
+    assert events[0]["end"] == "1970-01-01T00:00:59+00:00"
+    assert monitor.counts["late"] == 1
+    live = Monitor(Rules(read_size("1m")))
+    assert live.add(TEXT, one, now=600.0) == [] == live.tick(659.0)
+    assert [event["texts"] for event in live.tick(660.0)] == [1]
+
+
+def test_few_texts_are_counted_and_not_tested() -> None:
+    rng = np.random.default_rng(3)
+    reference = tally(draw(rng, 300, (0.2, 0.3, 0.5), (8, 2)))
+    monitor = Monitor(Rules(WindowSize(texts=10)), reference)
+    events = feed(monitor, draw(rng, 10, (1, 0, 0), (8, 2)))
+    assert [event["role"] for event in events] == ["too few texts"]
+    assert monitor.tested == 0
+
+
+def test_memory_is_bounded() -> None:
+    one = Observation(frozenset(["good"]), 0.9, NAMES)
+    counted = tally([one] * (SAMPLE + 500))
+    assert (counted.texts, counted.rated, len(counted.confidences)) == (SAMPLE + 500, SAMPLE + 500, SAMPLE)
+    monitor = Monitor(Rules(WindowSize(texts=1)))
+    feed(monitor, [one] * (KEPT + 50))
+    assert len(monitor.streams[None].history) == KEPT
+    assert monitor.counts["windows"] == KEPT + 50
+
+
+@pytest.mark.parametrize("text", ["0", "-5", "1.5h", "soon", "", "5 m"])
+def test_windows_that_are_none_are_refused(text: str) -> None:
+    with pytest.raises(DataError, match="is no window"):
+        read_size(text)
+
+
+# Lines
+
+
+def test_answers_of_every_task_are_read() -> None:
+    probabilities = {"a": 0.9, "b": 0.2}
+    assert observe({"label": "a", "score": 0.9, "probabilities": probabilities}) == Observation(
+        frozenset("a"), 0.9, ("a", "b")
+    )
+    several = observe({"labels": ["a"], "probabilities": probabilities})
+    assert (several.labels, several.confidence) == (frozenset("a"), pytest.approx(0.85))
+    words = [{"score": 0.5}, {"score": 1.0}]
+    assert observe({"words": words, "entities": [{"label": "PER"}] * 2}) == Observation(frozenset(["PER"]), 0.75)
+    assert observe({"words": [], "entities": []}) == Observation(frozenset(), None)
+
+
+def test_lines_with_time_and_topic() -> None:
+    line = b'{"text": "caf\xc3\xa9", "timestamp": "1970-01-01T01:00:00+01:00", "topic": 7}\r'
+    assert read_line(line, "jsonl", Keys()) == Message("café", 0.0, "7")
+    assert read_line(b'{"t": "x", "at": 1.5}', "jsonl", Keys("t", "at")) == Message("x", 1.5)
+    assert read_line(b"", "txt", Keys()) is None
+    assert read_time("1970-01-02") == 86400.0
+
+
+@pytest.mark.parametrize(
+    ("line", "told"),
+    [
+        (b"\xff", "is not UTF-8"),
+        (b'{"text": ', "invalid JSON"),
+        (b"[" * 100_000, "invalid JSON"),
+        (b"[]", "a JSON object was expected"),
+        (b'{"txt": "x"}', "Did you mean 'txt'"),
+        (b'{"text": 3}', "not a string"),
+        (b'{"text": "\\ud800"}', "stands alone"),
+        (b'{"text": "x", "timestamp": "yesterday"}', "ISO 8601"),
+        (b'{"text": "x", "timestamp": "0001-01-01T00:00:00+14:00"}', "ISO 8601"),
+        (b'{"text": "x", "timestamp": 1e300}', "ISO 8601"),
+        (b'{"text": "x", "timestamp": NaN}', "ISO 8601"),
+        (b'{"text": "x", "topic": ["a"]}', "the topic is"),
+    ],
+)
+def test_bad_lines_are_told(line: bytes, told: str) -> None:
+    with pytest.raises(BadLineError, match=told):
+        read_line(line, "jsonl", Keys())
+
+
+def test_lines_arrive_whole_and_without_waiting() -> None:
+    read, write = os.pipe()
+    lines = arriving(read, 2, wait=0.01)
+    os.write(write, b"one\ntwo\nthree\nha")
+    assert [next(lines), next(lines)] == [[b"one", b"two"], [b"three"]]
+    assert next(lines) == []
+    os.write(write, b"lf\nlast")
+    os.close(write)
+    assert list(lines) == [[b"half"], [b"last"]]
+    os.close(read)
+
+
+def test_endless_lines_are_passed_over() -> None:
+    read, write = os.pipe()
+
+    def send() -> None:
+        for block in (b"one\n", *[b"x" * 2**16] * (LONGEST_LINE // 2**16 + 3), b"\ntwo\n", b"y" * 2**16):
+            os.write(write, block)
+        os.close(write)
+
+    sender = threading.Thread(target=send)
+    sender.start()
+    assert [line for batch in arriving(read, 9) for line in batch] == [b"one", None, b"two", b"y" * 2**16]
+    sender.join()
+    os.close(read)
+
+
+# Watching
+
+
+class Stub:
+    """Answers by the first word."""
+
+    def __call__(self, texts: Sequence[str]) -> list[dict[str, Any]]:
+        return [{"label": text.split()[0], "score": 0.9, "probabilities": dict.fromkeys(NAMES, 0.3)} for text in texts]
+
+
+def stream(count: int = 600) -> Iterator[dict[str, Any]]:
+    for number in range(count):
+        yield {
+            "text": f"{NAMES[number % 3] if number < count // 2 else 'bad'} text",
+            "topic": "<b>",
+            "timestamp": number,
+        }
+
+
+def test_a_watch_tells_windows_alerts_and_a_summary(tmp_path: Path) -> None:
+    lines, page = tmp_path / "trends.jsonl", tmp_path / "trends.html"
+    summary = watch(Stub(), [*stream(), {"text": 1}], Output(lines, page), rules="50", reference="first")
+    events = [json.loads(line) for line in lines.read_text().splitlines()]
+    assert [events[0]["event"], events[-1]] == ["begin", summary]
+    assert (summary["texts"], summary["windows"], summary["problems"], summary["stopped"]) == (600, 24, 1, False)
+    alerts = {(event["topic"], event["window"], event["label"]) for event in events if event["event"] == "alert"}
+    assert alerts == {(topic, 7, label) for topic in (None, "<b>") for label in NAMES}
+    html = page.read_text()
+    read = read_page(html)
+    assert "6 shifts were found" in read.text and "<b>" in read.text and "<b>" not in html
+    assert len(read.named("svg")) == 4
+    with pytest.raises(DataError, match="--overwrite"):
+        watch(Stub(), [], Output(lines))
+
+
+def test_a_page_of_nothing(tmp_path: Path) -> None:
+    write_page(tmp_path / "empty.html", Monitor(Rules(WindowSize(texts=5))), {"model": "m"})
+    assert "Nothing could be compared yet" in read_page((tmp_path / "empty.html").read_text()).text
+
+
+def test_references(tmp_path: Path) -> None:
+    assert reference_texts("m", "first")[0] is None
+    texts, told = reference_texts(str(tmp_path), None)
+    assert texts is None and "is no run folder" in told
+    with pytest.raises(RunError, match="is no run folder"):
+        reference_texts(str(tmp_path), "target")
+    (tmp_path / "texts.txt").write_text("\n".join(map(str, range(MOST + 5))))
+    texts, _ = reference_texts("m", str(tmp_path / "texts.txt"))
+    assert texts is not None and len(set(texts)) == MOST
+    for at, content in ((1, b"\n"), (2, b"\xff\n")):
+        (tmp_path / f"{at}.txt").write_bytes(content)
+        with pytest.raises(DataError, match="no texts" if at == 1 else "not UTF-8"):
+            reference_texts("m", str(tmp_path / f"{at}.txt"))
+
+
+def test_the_target_text_of_a_run_is_its_reference(tmp_path: Path) -> None:
+    (tmp_path / "target.jsonl").write_text('{"body": "one", "label": "bad"}\n{"body": "two"}\n')
+    data = {"folder": str(tmp_path), "columns": {"text": "body"}, "source": {"train": "x.jsonl"}}
+    values = {"name": "x", "model": "m", "task": "sentiment", "data": data | {"target": {"unlabelled": "target.jsonl"}}}
+    (tmp_path / "recipe.yaml").write_text(json.dumps(values))
+    texts, told = reference_texts(str(tmp_path), None)
+    assert texts == ["one", "two"] and told == f"data.target.unlabelled of {tmp_path}"
+
+
+LIVE = """
+import sys
+sys.path.insert(0, sys.argv[2])
+from test_watching import Stub
+from nlp_transfer.watching.watch import Output, watch
+summary = watch(Stub(), "-", Output("-", sys.argv[1]), rules="4", format="jsonl", reference="first")
+"""
+
+
+@pytest.mark.slow
+def test_a_live_watch_flushes_draws_on_request_and_ends_cleanly(tmp_path: Path) -> None:
+    page = tmp_path / "page.html"
+    watching = subprocess.Popen(
+        [sys.executable, "-c", LIVE, str(page), str(Path(__file__).parent)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    )
+    assert watching.stdin is not None and watching.stdout is not None
+    try:
+        assert json.loads(watching.stdout.readline())["event"] == "begin"
+        watching.stdin.write(b'oops\n{"text": "\xff"}\n' + b'{"text": "good"}\n' * 4)
+        watching.stdin.flush()
+        assert [json.loads(watching.stdout.readline())["event"] for _ in range(3)] == ["problem", "problem", "window"]
+        watching.send_signal(signal.SIGUSR1)
+        wait_for(page)
+        page.unlink()
+        watching.stdin.write(b'{"text": "bad"}\n')
+        watching.stdin.flush()
+        time.sleep(0.5)
+        watching.send_signal(signal.SIGINT)
+        rest = [json.loads(line) for line in watching.stdout]
+        assert watching.wait(60) == 0
+    finally:
+        watching.kill()
+        watching.stdin.close()
+        watching.stdout.close()
+    assert [event["event"] for event in rest] == ["window", "summary"]
+    assert (rest[-1]["texts"], rest[-1]["problems"], rest[-1]["stopped"]) == (5, 2, True)
+    read_page(page.read_text())
+
+
+def wait_for(path: Path) -> None:
+    end = time.monotonic() + 60
+    while not path.is_file():
+        assert time.monotonic() < end, "no page"
+        time.sleep(0.05)
