@@ -99,6 +99,13 @@ def test_the_tests_of_a_window_share_its_level() -> None:
     assert sum(test.level for test in tests) == pytest.approx(0.01)
 
 
+def test_of_two_labels_that_exclude_each_other_one_is_tested() -> None:
+    seen = [Observation(frozenset([label]), None, NAMES[:2]) for label in ("bad", "fair", "fair")]
+    both = [*seen, Observation(frozenset(NAMES[:2]), None)]
+    assert [test.label for test in compare(tally(seen), tally(seen), 0.1)] == ["bad"]
+    assert [test.label for test in compare(tally(both), tally(seen), 0.1)] == ["bad", "fair"]
+
+
 def alerts_of(stream: int, alpha: float, after: Sequence[float], sure: tuple[float, float]) -> list[int]:
     """The windows in which alerts are raised; from window 11 on, labels and confidence are drawn otherwise."""
     rng = np.random.default_rng(stream)

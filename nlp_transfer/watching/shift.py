@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from statistics import fmean
 
 from .tally import Tally
 
@@ -74,6 +75,8 @@ def compare(window: Tally, reference: Tally, level: float) -> list[Test]:
     labels = sorted(
         label for label in {*window.counts, *reference.counts} if window.counts[label] + reference.counts[label]
     )
+    if len(labels) == 2 and all(side.counts.total() == side.texts for side in (window, reference)):
+        labels = labels[:1]  # of two labels that exclude each other, one tells all
     rated = bool(window.confidences and reference.confidences)
     each = level / (len(labels) + rated)
     tests = [
@@ -81,8 +84,8 @@ def compare(window: Tally, reference: Tally, level: float) -> list[Test]:
         for label in labels
     ]
     if rated:
-        means = [sum(side.confidences) / len(side.confidences) for side in (window, reference)]
-        tests.append(Test(CONFIDENCE, None, *means, confidence_p(window, reference), each))
+        means = [fmean(side.confidences) for side in (window, reference)]
+        tests.append(Test(CONFIDENCE, None, means[0], means[1], confidence_p(window, reference), each))
     return tests
 
 

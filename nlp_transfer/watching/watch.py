@@ -8,7 +8,7 @@ import json
 import os
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TextIO
@@ -144,7 +144,7 @@ class Watching:
     begun: float = field(default_factory=time.monotonic)
 
     def follow(
-        self, batches: Iterable[list[Item]], facts: Mapping[str, Any], page: str | Path | None
+        self, batches: Iterable[Sequence[Item]], facts: dict[str, Any], page: str | Path | None
     ) -> dict[str, Any]:
         """Follow the stream to its end, or until it is stopped; return the summary."""
         size = self.monitor.rules.size
@@ -169,7 +169,7 @@ class Watching:
             if page is not None:
                 write_page(page, self.monitor, facts | self._summary(stopped))
 
-    def _batch(self, items: list[Item]) -> None:
+    def _batch(self, items: Sequence[Item]) -> None:
         found = [message for item in items if (message := self._message(item)) is not None]
         now = time.time()
         answers = self.predict([message.text for message in found]) if found else []
@@ -200,7 +200,7 @@ class Watching:
 
 
 @contextlib.contextmanager
-def _batches(input: str | Path | Iterable[Any]) -> Iterator[Iterable[list[Item]]]:
+def _batches(input: str | Path | Iterable[Any]) -> Iterator[Iterable[Sequence[Item]]]:
     if not isinstance(input, str | Path):
         items = iter(input)
         yield iter(lambda: list(itertools.islice(items, BATCH)), [])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from .style import DASHES, MARKERS, MUTED, SERIES, Drawing, drawn, legend, panel, styled
 
@@ -77,7 +78,7 @@ def _draw(
     with styled():
         figure, axes = panel(2.9)
         for number, (label, values) in enumerate(lines.items()):
-            look = {"color": SERIES[number], "linestyle": DASHES[number], "marker": MARKERS[number]}
+            look: dict[str, Any] = {"color": SERIES[number], "linestyle": DASHES[number], "marker": MARKERS[number]}
             axes.plot(windows, values, label=label, markevery=0.12, **look)
         for window in inside:
             axes.axvline(window, color=MUTED, linewidth=0.6, linestyle=":", zorder=0)
