@@ -10,6 +10,7 @@ import typer
 from . import __version__
 from .commands.options import Model, Overrides, RecipeFile, TextColumn
 from .commands.plain import plain, talks
+from .commands.serve import serve_command
 
 # Plain help and plain tracebacks: both are read in logs as often as on a terminal, and quicker to load.
 app = typer.Typer(
@@ -193,6 +194,9 @@ def report_command(
     from .report.write import write_report
 
     print(write_report(folder))
+
+
+app.command("serve")(serve_command)
 
 
 @app.command("schema")
