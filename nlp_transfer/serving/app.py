@@ -24,8 +24,10 @@ from .schema import Answer
 from .settings import ServiceLimits
 from .twin import Predict
 
-PROTECTED = (routes.PREDICT, routes.TWIN, routes.EXPLAIN, routes.METRICS)
-COUNTED = (*PROTECTED, routes.HEALTH, *page.PATHS)
+OPEN = (*page.PATHS, routes.HEALTH, "/openapi.json")
+"""Paths that need no token: they say nothing of the model."""
+
+COUNTED = (*OPEN, routes.PREDICT, routes.TWIN, routes.EXPLAIN, routes.METRICS)
 
 
 @dataclass(frozen=True)
@@ -85,7 +87,7 @@ def build_app(service: Service, limits: ServiceLimits | None = None, token: str 
     # The last one is the outermost.
     app.add_middleware(BodyLimits, most=limits.max_body, seconds=limits.timeout)
     if token is not None:
-        app.add_middleware(BearerToken, expected=digest(token), paths=PROTECTED)
+        app.add_middleware(BearerToken, expected=digest(token), open_paths=OPEN)
     app.add_middleware(Measured, metrics=metrics, paths=COUNTED)
     return app
 

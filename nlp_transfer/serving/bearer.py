@@ -17,17 +17,17 @@ class BearerToken:
     Args:
         app: What is protected.
         expected: :func:`digest` of the token.
-        paths: Which paths are protected.
+        open_paths: Which paths need no token; every other one does.
     """
 
-    def __init__(self, app: ASGIApp, expected: bytes, paths: Collection[str]):
+    def __init__(self, app: ASGIApp, expected: bytes, open_paths: Collection[str]):
         self.app = app
-        self.paths = frozenset(paths)
+        self.open_paths = frozenset(open_paths)
         self._expected = expected
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request (ASGI)."""
-        if scope["type"] != "http" or scope["path"] not in self.paths or self._knows(Headers(scope=scope)):
+        if scope["type"] != "http" or scope["path"] in self.open_paths or self._knows(Headers(scope=scope)):
             await self.app(scope, receive, send)
             return
         answer = {"error": "A valid token is needed: send the header 'Authorization: Bearer TOKEN'."}
