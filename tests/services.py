@@ -6,7 +6,7 @@ import contextlib
 import threading
 import time
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -47,6 +47,14 @@ def expected(text: str) -> dict[str, Any]:
     score = zlib.crc32(text.encode("utf8")) / 2**32
     probabilities = {"positive": score, "negative": 1 - score}
     return {"text": text, "label": "positive", "score": score, "probabilities": probabilities}
+
+
+def wait_until(condition: Callable[[], object], seconds: float = 10.0) -> None:
+    """Wait for something that another thread or process does."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
 
 
 @dataclass

@@ -15,7 +15,7 @@ from typing import Any
 
 import httpx
 import pytest
-from services import Running, Stub, expected, stub_service
+from services import Running, Stub, expected, stub_service, wait_until
 from typer.testing import CliRunner
 
 from nlp_transfer import cli
@@ -93,13 +93,6 @@ def test_only_the_guilty_request_fails_and_its_text_is_not_logged(
     assert others[1].result().json() == {"error": "The model failed on this request."}
     assert others[2].result().json()["answers"] == [expected("after")]
     assert "ValueError" in caplog.text and "private" not in caplog.text
-
-
-def wait_until(condition: Any, seconds: float = 10.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
 
 
 def waiting(client: httpx.Client) -> float:

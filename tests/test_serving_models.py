@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
+import re
+import signal
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,7 +21,7 @@ from conftest import build_model, byte_level_tokenizer, sentencepiece_tokenizer,
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from samples import PLAIN, plain_classifier
-from services import Running, running
+from services import Running, running, wait_until
 
 from nlp_transfer import load_predictor
 from nlp_transfer.data.spans import words as split_words
@@ -24,7 +29,7 @@ from nlp_transfer.serving.app import build_app
 from nlp_transfer.serving.attribution import Target, attribute, word_weights
 from nlp_transfer.serving.explaining import Explainer, NotExplained, Question, explainable
 from nlp_transfer.serving.server import prepare
-from nlp_transfer.serving.settings import ServiceLimits
+from nlp_transfer.serving.settings import TOKEN_VARIABLE, ServiceLimits
 from nlp_transfer.serving.twin import Lazy, twin_folder
 
 TEXT_HEAD, TOKEN_HEAD = "AutoModelForSequenceClassification", "AutoModelForTokenClassification"
@@ -299,3 +304,36 @@ def test_the_twin_is_loaded_once_and_only_when_asked() -> None:
     assert made == []
     assert lazy(["a"]) + lazy(["b"]) == [{"text": "a"}, {"text": "b"}]
     assert made == [1]
+
+
+# The command
+
+
+@pytest.mark.slow
+def test_the_command_serves_and_ends_when_told_to(run_folder: Path) -> None:
+    command = [sys.executable, "-m", "nlp_transfer", "serve", str(run_folder), "--port", "0"]
+    environment = os.environ | {TOKEN_VARIABLE: "s3cret"}
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
+    ) as process:
+        assert process.stdout is not None
+        url = re.search(r"http://127\.0\.0\.1:\d+", process.stdout.readline())
+        assert url is not None
+        with httpx.Client(base_url=url[0], headers={"Authorization": "Bearer s3cret"}, timeout=60) as client:
+            wait_until(lambda: listens(client), 60)
+            assert client.post("/predict", json={"texts": ["private words"]}).json()["answers"][0]["label"]
+            assert client.post("/predict", content=b"private", headers={"Content-Type": "application/json"}).is_error
+        process.send_signal(signal.SIGTERM)
+        said, logged = process.communicate(timeout=60)
+    assert process.returncode == -signal.SIGTERM
+    assert "POST /predict" in logged and "Finished server process" in logged
+    assert "Traceback" not in logged
+    for secret in ("s3cret", "private"):
+        assert secret not in said + logged
+
+
+def listens(client: httpx.Client) -> bool:
+    try:
+        return client.get("/health").is_success
+    except httpx.ConnectError:
+        return False

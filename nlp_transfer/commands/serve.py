@@ -25,6 +25,7 @@ def serve_command(
     max_texts: Annotated[int, typer.Option(min=1, help="Most texts in a request.")] = 256,
     max_characters: Annotated[int, typer.Option(min=1, help="Longest text.")] = 20_000,
     max_body: Annotated[int, typer.Option(min=1024, help="Largest request, in bytes.")] = 2**20,
+    queue_tokens: Annotated[int, typer.Option(min=1, help="About as many tokens may wait; more is refused.")] = 2**17,
 ) -> None:
     """Serve a model over HTTP, with a page to try it.
 
@@ -34,5 +35,11 @@ def serve_command(
     from ..serving.server import serve
     from ..serving.settings import ServiceLimits, read_token
 
-    limits = ServiceLimits(timeout=timeout, max_texts=max_texts, max_characters=max_characters, max_body=max_body)
+    limits = ServiceLimits(
+        timeout=timeout,
+        max_texts=max_texts,
+        max_characters=max_characters,
+        max_body=max_body,
+        queue_tokens=queue_tokens,
+    )
     serve(model, host=host, port=port, token=read_token(token_file), limits=limits)

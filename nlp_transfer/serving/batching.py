@@ -181,7 +181,8 @@ class Batcher:
         except Exception as error:
             if len(batch) > 1:
                 for job in batch:
-                    await self._answer([job])
+                    if not job.answer.done():
+                        await self._answer([job])
                 return
             # Without its message, which may quote a text.
             logger.error("%s\n%s", type(error).__name__, "".join(traceback.format_tb(error.__traceback__)))

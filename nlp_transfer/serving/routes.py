@@ -79,7 +79,7 @@ def state_routes(
 
     @router.get(HEALTH, response_class=JSONResponse, response_model=Health, responses=stuck, summary="State")
     async def health() -> Response:
-        late = any(lane.busy_seconds > limits.timeout for lane in lanes.values())
+        late = lanes[PREDICT].busy_seconds > limits.timeout
         return JSONResponse({"status": "stuck" if late else "ok"}, 503 if late else 200)
 
     refused: Responses = {401: {"model": Refusal, "description": REFUSALS[401]}} if secured else {}
