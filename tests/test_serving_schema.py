@@ -8,7 +8,7 @@ from typing import Any
 import httpx
 import pytest
 import schemathesis
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, given, settings
 from services import Stub, running
 
 from nlp_transfer.serving.app import Service, build_app
@@ -37,18 +37,27 @@ def described(url: str) -> Any:
     return schemathesis.openapi.from_url(f"{url}/openapi.json")
 
 
-schema = schemathesis.pytest.from_fixture("described")
+PATHS = {"/predict": "POST", "/twin": "POST", "/explain": "POST", "/health": "GET", "/metrics": "GET"}
 
 
-@schema.parametrize()
-@settings(max_examples=8, deadline=None, suppress_health_check=list(HealthCheck))
-def test_every_request_is_answered_as_described(case: Any) -> None:
-    case.call_and_validate(timeout=20)
+@pytest.mark.parametrize("mode", schemathesis.GenerationMode)
+@pytest.mark.parametrize("path", PATHS)
+def test_every_request_is_answered_as_described(path: str, mode: schemathesis.GenerationMode, described: Any) -> None:
+    """Statuses, headers and bodies; with ``negative`` requests that are not as described, which must be refused."""
+    if PATHS[path] == "GET" and mode.is_negative:
+        return  # there is nothing to get wrong
+
+    @settings(max_examples=6, deadline=None, suppress_health_check=list(HealthCheck))
+    @given(case=described[path][PATHS[path]].as_strategy(mode))
+    def ask(case: schemathesis.Case) -> None:
+        case.call_and_validate(timeout=20)
+
+    ask()
 
 
 def test_the_description_tells_the_limits(url: str) -> None:
     description = httpx.get(f"{url}/openapi.json").json()
-    assert set(description["paths"]) == {"/predict", "/twin", "/explain", "/health", "/metrics"}
+    assert set(description["paths"]) == set(PATHS)
     shapes = description["components"]["schemas"]
     texts = shapes["PredictRequest"]["properties"]["texts"]
     assert (texts["minItems"], texts["maxItems"], texts["items"]["maxLength"]) == (1, 3, 40)

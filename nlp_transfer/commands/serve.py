@@ -32,6 +32,7 @@ def serve_command(
     The token may also stand in the environment variable NLP_TRANSFER_TOKEN. Ctrl-C stops the service, after what it has
     accepted is answered.
     """
+    from ..reporter import ConsoleReporter
     from ..serving.server import serve
     from ..serving.settings import ServiceLimits, read_token
 
@@ -42,4 +43,5 @@ def serve_command(
         max_body=max_body,
         queue_tokens=queue_tokens,
     )
-    serve(model, host=host, port=port, token=read_token(token_file), limits=limits)
+    token = read_token(token_file)
+    serve(model, host=host, port=port, token=token, limits=limits, reporter=ConsoleReporter())

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import UserError
+from ..reporter import Reporter
 from .settings import ServiceLimits
 
 if TYPE_CHECKING:
@@ -24,6 +25,7 @@ def serve(
     port: int = 8000,
     token: str | None = None,
     limits: ServiceLimits | None = None,
+    reporter: Reporter | None = None,
 ) -> None:
     """Serve a model over HTTP until the process is told to stop (SIGINT, SIGTERM); accepted requests are answered.
 
@@ -34,6 +36,7 @@ def serve(
         token: Token that clients must send (``Authorization: Bearer TOKEN``); see
             :func:`~nlp_transfer.serving.settings.read_token`.
         limits: Limits and times.
+        reporter: Where the address is told; silent by default.
 
     Raises:
         UserError: The extra ``serve`` is missing, the address cannot be had, or the model cannot be loaded.
@@ -44,6 +47,7 @@ def serve(
     from .app import build_app
 
     limits = ServiceLimits() if limits is None else limits
+    reporter = Reporter() if reporter is None else reporter
     listener = bind(host, port)
     with listener:
         app = build_app(prepare(model), limits, token)
@@ -58,9 +62,9 @@ def serve(
         )
         address = listener.getsockname()
         shown = f"[{address[0]}]" if ":" in address[0] else address[0]
-        print(f"Serving {model} on http://{shown}:{address[1]} (Ctrl+C stops it)", flush=True)
+        reporter.say(f"Serving {model} on http://{shown}:{address[1]} (Ctrl+C stops it)")
         if token is None and not is_loopback(address[0]):
-            print("Others can reach this address, and no token is set: anybody may ask.", flush=True)
+            reporter.warn(f"others can reach {address[0]}, and no token is set: anybody may ask.")
         uvicorn.Server(config).run(sockets=[listener])
 
 

@@ -12,10 +12,12 @@ import argparse
 import asyncio
 import contextlib
 import json
+import re
 import signal
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -94,15 +96,26 @@ async def load(url: str, texts: Sequence[str], clients: int) -> tuple[list[Reply
 def service(model: str, *options: str) -> Iterator[str]:
     """Start a service in a process of its own; yield its URL. It must end by itself when it is told to."""
     command = [sys.executable, "-m", "nlp_transfer", "serve", model, "--port", "0", *options]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
-        assert process.stdout is not None
-        url = process.stdout.readline().partition(" on ")[2].split(" ")[0].strip()
+    # What it says goes to a file: a full pipe would stop it.
+    with tempfile.NamedTemporaryFile() as said, subprocess.Popen(command, stderr=said) as process:
         try:
+            url = address_in(Path(said.name), process)
             wait_for(url)
             yield url
         finally:
             process.send_signal(signal.SIGTERM)
             process.wait(DEADLINE)
+
+
+def address_in(said: Path, process: subprocess.Popen[bytes]) -> str:
+    """Wait until the service has said where it listens."""
+    while True:
+        found = re.search(r"Serving .* on (http://\S+)", said.read_text(encoding="utf8"))
+        if found:
+            return found[1]
+        if process.poll() is not None:
+            raise SystemExit(said.read_text(encoding="utf8"))
+        time.sleep(0.2)
 
 
 def wait_for(url: str, seconds: float = 300.0) -> None:
