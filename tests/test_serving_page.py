@@ -67,7 +67,7 @@ SERVICES = {
     "text": Service(
         "reviews", labelled, LabelAnswer, ["positive"], twin=lambda texts: labelled(texts, 0.6), explain=explained
     ),
-    "tags": Service("news", tagged, EntitiesAnswer, ["B-PER"], twin=lambda texts: tagged(texts, []), explain=explained),
+    "tags": Service("news", tagged, EntitiesAnswer, ["PER"], twin=lambda texts: tagged(texts, []), explain=explained),
 }
 
 # The page itself may stand in nobody's frame; here it does, with the width of a screen, and is used from outside.

@@ -38,7 +38,7 @@ class Service:
         name: What the model is called on the page.
         predict: Answers for texts; see :class:`~nlp_transfer.inference.Predictor`.
         kind: What one answer holds.
-        labels: Labels that it may give.
+        labels: Labels that it may give; of entities their kinds.
         twin: The source-only twin, where there is one.
         explain: Explains answers, where the model can be explained.
     """

@@ -81,7 +81,7 @@ def check_extra() -> None:
 
 def prepare(model: str | Path) -> Service:
     """Load a model, and ask it once: what comes back says what kind of answers it gives."""
-    from ..inference import load_predictor
+    from ..inference import known_labels, load_predictor
     from .app import Service
     from .explaining import Explainer, explainable
     from .schema import kind_of
@@ -94,7 +94,7 @@ def prepare(model: str | Path) -> Service:
         name=Path(model).name or str(model),
         predict=predictor,
         kind=kind_of(answer),
-        labels=[label for label in predictor.task.labels if label != "O"],
+        labels=known_labels(predictor.task),
         twin=None if twin is None else Lazy(lambda: load_predictor(twin)),
         explain=Explainer(predictor) if explainable(predictor) else None,
     )
