@@ -17,7 +17,7 @@ from . import page, routes
 from .batching import Batcher
 from .bearer import BearerToken, digest
 from .bodies import BodyLimits
-from .explaining import Explainer, NotExplained, Question
+from .explaining import Explain, NotExplained, Question
 from .metrics import Batches, Measured, Metrics
 from .refusals import add_handlers
 from .schema import Answer
@@ -48,7 +48,7 @@ class Service:
     kind: type[Answer]
     labels: Sequence[str]
     twin: Predict | None = None
-    explain: Explainer | None = None
+    explain: Explain | None = None
 
 
 def build_app(service: Service, limits: ServiceLimits | None = None, token: str | None = None) -> FastAPI:
@@ -115,7 +115,7 @@ def _encoded(predict: Predict) -> Callable[[list[str]], list[bytes]]:
     return lambda texts: [_json(answer) for answer in predict(texts)]
 
 
-def _explained(explain: Explainer) -> Callable[[list[Question]], list[bytes | NotExplained]]:
+def _explained(explain: Explain) -> Callable[[list[Question]], list[bytes | NotExplained]]:
     def compute(questions: list[Question]) -> list[bytes | NotExplained]:
         replies: list[bytes | NotExplained] = []
         for question in questions:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -28,6 +29,9 @@ class Question:
     text: str
     label: str | None = None
     at: int | None = None
+
+
+Explain = Callable[[Question], dict[str, Any]]
 
 
 def explainable(predictor: Any) -> bool:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -35,7 +34,7 @@ def _number(stage: str) -> int:
 
 
 class Lazy:
-    """A predictor that is made when it is first called.
+    """A predictor that is made when it is first called; for one thread only.
 
     Args:
         make: Makes it.
@@ -44,11 +43,9 @@ class Lazy:
     def __init__(self, make: Callable[[], Predict]):
         self._make = make
         self._made: Predict | None = None
-        self._lock = threading.Lock()
 
     def __call__(self, texts: Sequence[str]) -> list[dict[str, Any]]:
         """Answer for some texts."""
-        with self._lock:
-            if self._made is None:
-                self._made = self._make()
+        if self._made is None:
+            self._made = self._make()
         return self._made(texts)
