@@ -34,6 +34,8 @@ if TYPE_CHECKING:
     from .recipe import Recipe, resolve
     from .report.write import write_report
     from .running import RunResult, run
+    from .serving.server import serve
+    from .serving.settings import ServiceLimits
     from .streaming import predict_file
     from .tasks.classification import Classification, MultiLabel
     from .tasks.ner import Ner
@@ -66,6 +68,7 @@ __all__ = [
     "Predictor",
     "Recipe",
     "RunResult",
+    "ServiceLimits",
     "Sizes",
     "Step",
     "TaskObjective",
@@ -82,6 +85,7 @@ __all__ = [
     "recipe_from",
     "resolve",
     "run",
+    "serve",
     "watch",
     "write_report",
 ]
@@ -106,6 +110,8 @@ _HOMES = {
     "recipe": ("Recipe", "resolve"),
     "report.write": ("write_report",),
     "running": ("RunResult", "run"),
+    "serving.server": ("serve",),
+    "serving.settings": ("ServiceLimits",),
     "streaming": ("predict_file",),
     "tasks.classification": ("Classification", "MultiLabel"),
     "tasks.ner": ("Ner",),

@@ -11,6 +11,7 @@ from . import __version__
 from .commands.options import Model, Overrides, RecipeFile, TextColumn
 from .commands.plain import plain, talks
 from .commands.predict import predict_command
+from .commands.serve import serve_command
 from .commands.watch import watch_command
 
 # Plain help and plain tracebacks: both are read in logs as often as on a terminal, and quicker to load.
@@ -173,6 +174,9 @@ def report_command(
     from .report.write import write_report
 
     print(write_report(folder))
+
+
+app.command("serve")(serve_command)
 
 
 @app.command("schema")

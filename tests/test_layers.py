@@ -47,7 +47,7 @@ LAYERS = {
     ],
     5: [
         *["running", "card", "checking", "bulk", "streaming", "watching", "evaluation", "conclusions", "comparison"],
-        *["diagnosis", "report", "screen", "commands", "cli", "__main__"],
+        *["serving", "diagnosis", "report", "screen", "commands", "cli", "__main__"],
     ],
 }
 LAYER = {name: layer for layer, names in LAYERS.items() for name in names}

@@ -5,22 +5,18 @@ from __future__ import annotations
 import html
 import json
 import re
-import shutil
 import subprocess
 from pathlib import Path
 from typing import Any
 
 import pytest
+from browsers import BROWSER, QUIET, needs_browser
 from helpers import make_recipe
 from report_samples import run_facts, write_comparison
 
 from nlp_transfer.report.comparison import comparison_page, read_comparison
 from nlp_transfer.report.run import run_page
 
-BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
-BROWSER = next((path for name in BROWSERS if (path := shutil.which(name))), None)
-QUIET = ["--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking"]
-QUIET += ["--disable-component-update", "--disable-sync", "--disable-dev-shm-usage", "--virtual-time-budget=10000"]
 WIDTHS = {"phone": 375, "desk": 1200}
 
 # Each page stands in a frame of its own, with the width of a screen; the frame can be looked into from outside, where
@@ -46,7 +42,7 @@ addEventListener("load", () => {
 });
 </script>"""
 
-pytestmark = pytest.mark.skipif(BROWSER is None, reason=f"no browser is installed (any of {', '.join(BROWSERS)})")
+pytestmark = needs_browser
 
 
 @pytest.fixture(scope="module")

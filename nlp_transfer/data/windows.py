@@ -125,6 +125,22 @@ def word_groups(tokenizer: Any, texts: Sequence[str], limits: Limits) -> list[np
     ]
 
 
+def token_spans(tokenizer: Any, texts: Sequence[str], limits: Limits) -> list[np.ndarray]:
+    """Return which characters each token stands for.
+
+    Args:
+        tokenizer: A fast tokenizer.
+        texts: N texts.
+        limits: How they are cut.
+
+    Returns:
+        For each window of :func:`windows_of_texts` or :func:`windows_of_words` the first character of each token and
+        the one after its last, (T, 2); empty where a token was added to the text.
+    """
+    found = _encode(tokenizer, texts, limits, offsets=True)
+    return [np.asarray(window.offsets, dtype=np.int64).reshape(-1, 2) for of_row in found for window in of_row]
+
+
 @dataclass(frozen=True)
 class _Raw:
     input_ids: list[int]
