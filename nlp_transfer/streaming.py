@@ -14,7 +14,8 @@ from typing import Any, BinaryIO, TextIO
 
 from .data.texts import Row, format_of, read_rows
 from .errors import DataError, Problem
-from .inference import CHUNK, load_predictor
+from .inference import load_predictor
+from .predictor import CHUNK
 
 Predict = Callable[[Sequence[str]], list[dict[str, Any]]]
 
@@ -32,7 +33,7 @@ def predict_file(
 ) -> dict[str, Any]:
     """Predict for every text of a file.
 
-    The answer of a row is what :meth:`~nlp_transfer.inference.Predictor.__call__` returns for its text; of a row that
+    The answer of a row is what :meth:`~nlp_transfer.predictor.Predictor.__call__` returns for its text; of a row that
     cannot be read it is ``{"error": "file:line: reason"}``, so that answers keep the order and number of the rows.
 
     Args:

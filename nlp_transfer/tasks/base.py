@@ -1,15 +1,17 @@
-"""What a task is. The trainer and prediction know tasks only through this class."""
+"""What a task is. The trainer and prediction know tasks only through this class.
+
+Tasks load torch when they train: an exported model answers without it.
+"""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import datasets
 import numpy as np
-import torch
 
 from ..calibration import softmax
 from ..data.canonical import Kind
@@ -18,7 +20,11 @@ from ..data.mixture import Mixture
 from ..data.windows import Limits, Window
 from ..metrics import Interval
 from ..pseudo_labels import PseudoLabel, Rule
-from ..units import Step
+
+if TYPE_CHECKING:
+    import torch
+
+    from ..units import Step
 
 
 @dataclass(frozen=True)
