@@ -17,6 +17,7 @@ import datasets
 import numpy as np
 
 from .data.label_map import LabelMap
+from .data.memory import Columns
 from .data.spans import words as split_words
 from .data.tags import to_spans
 from .data.windows import Limits, Window
@@ -82,7 +83,7 @@ class Predictor:
                     raise TypeError(f"text {number} is a {type(text).__name__}, not a string: {text!r}")
             yield from self._answer([_SURROGATE.sub("\ufffd", text) for text in batch])
 
-    def logits(self, rows: datasets.Dataset, shared: bool = False) -> list[np.ndarray]:
+    def logits(self, rows: datasets.Dataset | Columns, shared: bool = False) -> list[np.ndarray]:
         """Return combined logits of canonical rows; see :meth:`nlp_transfer.tasks.base.Task.combine`.
 
         Args:
@@ -107,7 +108,7 @@ class Predictor:
     def _answer(self, texts: list[str]) -> list[dict[str, Any]]:
         if isinstance(self.task, Ner):
             return self._entities(texts)
-        rows = datasets.Dataset.from_dict({"text": texts})
+        rows = Columns({"text": texts})
         logits = self.logits(rows)
         answers = self.task.answer(logits)
         return [
@@ -118,14 +119,7 @@ class Predictor:
         spans = [split_words(text) for text in texts]
         words = [[text[start:end] for start, end in found] for text, found in zip(texts, spans, strict=True)]
         starts = [[start for start, _ in found] for found in spans]
-        features = datasets.Features(
-            {
-                "text": datasets.Value("string"),
-                "words": datasets.List(datasets.Value("string")),
-                "starts": datasets.List(datasets.Value("int32")),
-            }
-        )
-        rows = datasets.Dataset.from_dict({"text": texts, "words": words, "starts": starts}, features=features)
+        rows = Columns({"text": texts, "words": words, "starts": starts})
         logits = self.logits(rows)
         tags = self.task.answer(logits)
         return [token_answer(self.task, *row) for row in zip(texts, words, starts, tags, logits, strict=True)]

@@ -155,6 +155,22 @@ def test_parity_sees_what_differs(exports):
     assert compare(model, other, rows, "here").largest == float("inf")
 
 
+def test_the_command_says_how_close_the_export_is(exports, quick, tmp_path):
+    from typer.testing import CliRunner
+
+    from nlp_transfer.cli import app
+
+    rows = own_answers(exports["text"][0], ["good film", "a bad app", "poor"])
+    rows.to_json(tmp_path / "rows.jsonl")
+    source, target = exports["text"][1].folder.parent / "text", tmp_path / "out"
+    command = ["export", str(source), "--output", str(target), "--data", str(tmp_path / "rows.jsonl")]
+    done = CliRunner().invoke(app, command)
+    assert done.exit_code == 0, done.output
+    assert "fp32: 3 rows of" in done.output and "same answers 100.00%" in done.output
+    again = CliRunner().invoke(app, command)
+    assert again.exit_code == 2 and "exists already" in again.output
+
+
 # --- what is refused ---------------------------------------------------------------------------------------------
 
 

@@ -65,7 +65,7 @@ def distill(
 
 def _recipe(record: Record, start: str, output: Path, overrides: Sequence[str]) -> Recipe:
     """Return the teacher's recipe for a student: full tuning, its answers in place of adaptation."""
-    left_out = {"compare", "guard", "selection", "tuning", "source_only"}
+    left_out = {"compare", "guard", "selection", "tuning", "source_only", "hub"}
     values = record.recipe.model_dump(exclude=left_out)
     train = values["train"]
     if record.recipe.tuning.name != "full":

@@ -88,18 +88,19 @@ def quantise(graph: Path, path: Path) -> None:
     """Write a graph whose matrices are int8, one scale for each column; activations are quantised while it runs.
 
     Args:
-        graph: What :func:`write_graph` wrote.
-        path: File to write.
+        graph: What :func:`write_graph` wrote; it loses the shapes that are noted in it.
+        path: File to write, in another folder.
     """
     import onnx
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
-    model = onnx.load(graph)
+    model = onnx.load(graph, load_external_data=False)
     # Matrices of linear layers are transposed on the way; the shapes that the exporter noted would contradict them.
     del model.graph.value_info[:]
+    onnx.save(model, graph)
     with _quiet():
         quantize_dynamic(
-            model,
+            graph,
             path,
             per_channel=True,
             reduce_range=saturates(),

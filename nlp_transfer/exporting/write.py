@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+import os
 import shutil
 import tempfile
 from dataclasses import asdict, dataclass
@@ -83,7 +84,8 @@ def export(
     model = load_predictor(run, precision="fp32", device="cpu")
     checked, origin = check_rows(run, model, data, rows)
     target.parent.mkdir(parents=True, exist_ok=True)
-    part = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
+    part = target.with_name(f".{target.name}-{os.getpid()}")
+    part.mkdir()
     try:
         fp32 = _convert(model, part, checked, origin)
         quantised = _quantise(model, part, checked, origin) if int8 else None
@@ -96,7 +98,6 @@ def export(
         versions = {name: importlib.metadata.version(name) for name in PACKAGES}
         parities = {"fp32": asdict(fp32)} | ({} if quantised is None else {"int8": asdict(quantised)})
         _record(part, model, {"precision": "int8" if int8 else "fp32", "parity": parities, "versions": versions})
-        part.chmod(0o755)
         part.rename(target)
     finally:
         shutil.rmtree(part, ignore_errors=True)

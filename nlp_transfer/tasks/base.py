@@ -16,6 +16,7 @@ import numpy as np
 from ..calibration import softmax
 from ..data.canonical import Kind
 from ..data.load import ORIGIN
+from ..data.memory import Columns
 from ..data.mixture import Mixture
 from ..data.windows import Limits, Window
 from ..metrics import Interval
@@ -136,13 +137,13 @@ class Task(ABC):
         self.mean_pooling = False
         self.index = {label: number for number, label in enumerate(self.labels)}
 
-    def encode(self, rows: datasets.Dataset, tokenizer: Any, limits: Limits, labelled: bool) -> Encoded:
+    def encode(self, rows: datasets.Dataset | Columns, tokenizer: Any, limits: Limits, labelled: bool) -> Encoded:
         """Cut rows into windows; with ``labelled``, attach labels and, of several domains, the origin of each row."""
         encoded = self.cut(rows, tokenizer, limits, labelled)
         return encoded.with_origins(rows[ORIGIN]) if labelled and ORIGIN in rows.column_names else encoded
 
     @abstractmethod
-    def cut(self, rows: datasets.Dataset, tokenizer: Any, limits: Limits, labelled: bool) -> Encoded:
+    def cut(self, rows: datasets.Dataset | Columns, tokenizer: Any, limits: Limits, labelled: bool) -> Encoded:
         """Cut rows into windows; with ``labelled``, attach labels."""
 
     @abstractmethod

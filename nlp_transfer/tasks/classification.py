@@ -11,6 +11,7 @@ import numpy as np
 
 from ..calibration import fit_binary_temperature, fit_temperature, sigmoid, softmax
 from ..data.canonical import Kind
+from ..data.memory import Columns
 from ..data.windows import Limits, Window, windows_of_texts
 from ..marks import UNKNOWN
 from ..metrics import (
@@ -75,7 +76,7 @@ class Classification(Task):
             weights = [self.class_weights.get(label, 1.0) for label in self.labels]
             self.weights_C = np.array(weights, dtype=np.float32)
 
-    def cut(self, rows: datasets.Dataset, tokenizer: Any, limits: Limits, labelled: bool) -> Encoded:
+    def cut(self, rows: datasets.Dataset | Columns, tokenizer: Any, limits: Limits, labelled: bool) -> Encoded:
         """Cut texts into windows; every window carries the label of its text with weight 1/k."""
         windows = windows_of_texts(tokenizer, list(rows["text"]), limits)
         targets = self._targets(rows) if labelled else self._unknown(len(rows))
@@ -84,7 +85,7 @@ class Classification(Task):
         ]
         return Encoded(windows, len(rows), features)
 
-    def _targets(self, rows: datasets.Dataset) -> np.ndarray:
+    def _targets(self, rows: datasets.Dataset | Columns) -> np.ndarray:
         return np.asarray([self.index[label] for label in rows["label"]], dtype=np.int64)
 
     def _unknown(self, count: int) -> np.ndarray:
@@ -204,7 +205,7 @@ class MultiLabel(Classification):
             np.full(len(self.labels), 0.5) if thresholds is None else np.asarray(thresholds, dtype=float)
         )
 
-    def _targets(self, rows: datasets.Dataset) -> np.ndarray:
+    def _targets(self, rows: datasets.Dataset | Columns) -> np.ndarray:
         return np.asarray(
             [[float(label in given) for label in self.labels] for given in rows["labels"]], dtype=np.float32
         )

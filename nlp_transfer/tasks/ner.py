@@ -11,6 +11,7 @@ import numpy as np
 
 from ..calibration import fit_temperature, softmax
 from ..data.canonical import Kind
+from ..data.memory import Columns
 from ..data.windows import Limits, Window, windows_of_words
 from ..marks import UNKNOWN
 from ..metrics import bootstrap_interval, entity_counts, entity_metrics, f1_from_counts
@@ -52,7 +53,7 @@ class Ner(Task):
         )
         self.first_C = np.array([not label.startswith("I-") for label in labels])
 
-    def cut(self, rows: datasets.Dataset, tokenizer: Any, limits: Limits, labelled: bool) -> Encoded:
+    def cut(self, rows: datasets.Dataset | Columns, tokenizer: Any, limits: Limits, labelled: bool) -> Encoded:
         """Cut texts into windows; each word is labelled at its first subword, in one window only.
 
         A token that covers several words is trained on the first one's tag; see :meth:`combine` for the others.

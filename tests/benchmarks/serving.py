@@ -87,14 +87,11 @@ def best(rounds: list[dict[str, Any]]) -> dict[str, Any]:
     return highest | {key: min(one[key] for one in rounds) for key in ("p50_ms", "p99_ms")}
 
 
-def score(place: Path, kind: str, file: Path, rows: int) -> float:
-    """Return the headline score of a model or export."""
-    from nlp_transfer import evaluate, load_predictor
-    from nlp_transfer.data.load import load_split
+def score(place: Path, file: Path) -> float:
+    """Return the headline score of a model or export on all rows of a file."""
+    from nlp_transfer import evaluate
 
-    predictor = load_predictor(place)
-    split = load_split(str(file), name="data", kind=predictor.task.row_kind)
-    return round(evaluate(predictor, split.rows.select(range(min(rows, len(split)))), resamples=1).interval.value, 4)
+    return round(evaluate(place, str(file), resamples=1).interval.value, 4)
 
 
 def compare(kind: str, run: Path, options: argparse.Namespace) -> dict[str, Any]:
@@ -115,7 +112,7 @@ def compare(kind: str, run: Path, options: argparse.Namespace) -> dict[str, Any]
             figures = results[way]
             figures["times_faster"] = round(figures["texts_per_second"] / results[WAYS[0]]["texts_per_second"], 2)
             if way != WAYS[0]:
-                figures["score"] = score(places[way], kind, file, options.rows)
+                figures["score"] = score(places[way], file)
             print(f"{kind:10} {way:18} {figures}", flush=True)
     return results
 
@@ -126,7 +123,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, help="folder with sentiment/kitchen and ner/conll2003")
     parser.add_argument("--classifier", type=Path, help="finished run that classifies reviews")
     parser.add_argument("--tagger", type=Path, help="finished run that tags entities")
-    parser.add_argument("--rows", type=int, default=1000, help="texts for throughput and score")
+    parser.add_argument("--rows", type=int, default=1000, help="texts for throughput")
     parser.add_argument("--single", type=int, default=200, help="texts for latency")
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--batch-tokens", type=int, default=2048)
