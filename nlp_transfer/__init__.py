@@ -19,7 +19,10 @@ if TYPE_CHECKING:
     from .comparison.compare import Comparison, compare
     from .diagnosis.diagnose import diagnose
     from .diagnosis.result import Diagnosis
-    from .inference import Predictor, evaluate, load_predictor
+    from .distillation.distill import distill
+    from .distillation.weigh import Distilled
+    from .exporting.write import Exported, export
+    from .inference import evaluate, load_predictor
     from .methods.anchor import Anchor
     from .methods.base import Method
     from .methods.cdan import Cdan
@@ -31,6 +34,7 @@ if TYPE_CHECKING:
     from .methods.mmd import Mmd
     from .objectives import TaskObjective
     from .parts import METHODS, load_recipe, recipe_from
+    from .predictor import Predictor
     from .recipe import Recipe, resolve
     from .report.write import write_report
     from .running import RunResult, run
@@ -55,6 +59,8 @@ __all__ = [
     "Coral",
     "Dann",
     "Diagnosis",
+    "Distilled",
+    "Exported",
     "Frozen",
     "Full",
     "JointMlm",
@@ -77,8 +83,10 @@ __all__ = [
     "check",
     "compare",
     "diagnose",
+    "distill",
     "errors",
     "evaluate",
+    "export",
     "load_predictor",
     "load_recipe",
     "predict_file",
@@ -95,7 +103,10 @@ _HOMES = {
     "comparison.compare": ("Comparison", "compare"),
     "diagnosis.diagnose": ("diagnose",),
     "diagnosis.result": ("Diagnosis",),
-    "inference": ("Predictor", "evaluate", "load_predictor"),
+    "distillation.distill": ("distill",),
+    "distillation.weigh": ("Distilled",),
+    "exporting.write": ("Exported", "export"),
+    "inference": ("evaluate", "load_predictor"),
     "methods.anchor": ("Anchor",),
     "methods.base": ("Method",),
     "methods.cdan": ("Cdan",),
@@ -107,6 +118,7 @@ _HOMES = {
     "methods.mmd": ("Mmd",),
     "objectives": ("TaskObjective",),
     "parts": ("METHODS", "load_recipe", "recipe_from"),
+    "predictor": ("Predictor",),
     "recipe": ("Recipe", "resolve"),
     "report.write": ("write_report",),
     "running": ("RunResult", "run"),

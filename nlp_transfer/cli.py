@@ -8,6 +8,8 @@ from typing import Annotated
 import typer
 
 from . import __version__
+from .commands.distill import distill_command
+from .commands.export import export_command
 from .commands.options import Model, Overrides, RecipeFile, TextColumn
 from .commands.plain import plain, talks
 from .commands.predict import predict_command
@@ -163,6 +165,10 @@ def evaluate_command(
 def _index(column: str | None) -> int | None:
     """Return the number of a CoNLL column (negative: from the last); None for a name."""
     return int(column) if column is not None and column.removeprefix("-").isdecimal() else None
+
+
+app.command("export")(export_command)
+app.command("distill")(distill_command)
 
 
 @app.command("report")

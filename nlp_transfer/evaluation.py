@@ -13,15 +13,17 @@ from .calibration import reliability
 from .data.load import ORIGIN, Split
 from .guard import ADAPTED, TWIN, Candidate, Decision, called, decide
 from .hardware import is_main_process
-from .inference import Predictor, load_resolved, text_answer, token_answer, write_settings
+from .inference import load_resolved
 from .intervals import Interval, paired_difference
 from .outputs import sample_rows, units_of
 from .predictions import file_of, write_target
+from .predictor import Predictor, text_answer, token_answer
 from .recipe.schema import Recipe
 from .recipe.trust import GuardSpec
 from .selecting import selection_of, told
 from .selection import SCORES, score
 from .sequence import Outcome
+from .settings import write_settings
 from .stages.model import output_of
 from .tasks.base import Score, Task
 from .tasks.ner import Ner

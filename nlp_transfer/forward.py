@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from .data.batching import pad_tokens, token_batches
 from .data.windows import Window
 from .processes import gather, place
+from .reading import read_batches
 
 Batch = dict[str, torch.Tensor]
 
@@ -40,16 +40,14 @@ def read_windows(
     Returns:
         For each window its values in fp32; of (T, …) those of padding are left out.
     """
-    lengths = [len(window.input_ids) for window in windows]
-    rank, world = place() if shared else (0, 1)
-    results: dict[int, np.ndarray] = {}
-    for indices in token_batches(lengths, batch_tokens)[rank::world]:
-        batch = pad_tokens([windows[index].input_ids for index in indices], pad_id)
+
+    def of_batch(ids_NT: np.ndarray, mask_NT: np.ndarray) -> np.ndarray:
+        batch = {"input_ids": torch.from_numpy(ids_NT), "attention_mask": torch.from_numpy(mask_NT)}
         values = compute({key: value.to(device) for key, value in batch.items()})
-        for index, row in zip(indices, values.float().cpu().numpy(), strict=True):
-            results[int(index)] = row[: lengths[index]].copy() if row.ndim > 1 else row
-        if on_batch is not None:
-            on_batch(len(indices) * world)
+        return np.asarray(values.float().cpu().numpy())
+
+    part = place() if shared else (0, 1)
+    results = read_batches(of_batch, windows, pad_id, batch_tokens, on_batch, part)
     if shared:
         results = {index: row for share in gather(results) for index, row in share.items()}
     return [results[index] for index in range(len(windows))]

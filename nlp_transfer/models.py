@@ -24,6 +24,7 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING_N
 
 from .attention import use_fast_attention
 from .errors import ModelError
+from .exporting.record import is_export
 
 DEADLINE = 5.0
 """Seconds that the first question to the hub may take."""
@@ -103,6 +104,8 @@ def _resolve_folder(model_id: str, path: Path) -> ResolvedModel:
         if base.adapter is not None:
             raise ModelError(f"model '{model_id}' is an adapter on an adapter ({base.adapter}); merge that one first.")
         return replace(base, adapter=path, note=f"adapter {path} on {base.note or base.id}")
+    if is_export(path):
+        raise ModelError(f"model '{model_id}' is an export, which can predict but is no base. Name its run instead.")
     if not (path / "config.json").is_file():
         raise ModelError(f"model '{model_id}': the folder holds no config.json, so it is neither a model nor a run.")
     return ResolvedModel(model_id, None, path, note=f"folder {path}")
@@ -302,34 +305,6 @@ def _merge_adapter(model: Any, source: ResolvedModel) -> Any:
         # The adapter holds the new rows, as PEFT's own loading takes for granted, too.
         model.resize_token_embeddings(tokens, mean_resizing=False)
     return PeftModel.from_pretrained(model, source.adapter).merge_and_unload()
-
-
-def merge_into(source: ResolvedModel, folder: Path) -> ResolvedModel:
-    """Write a base with its adapter merged as a model of its own, so that another adapter can go on top of it.
-
-    Args:
-        source: A resolved model with an adapter.
-        folder: New folder; one that is complete is kept.
-
-    Raises:
-        ModelError: The adapter is for no task that is known here.
-    """
-    assert source.adapter is not None
-    if not (folder / "config.json").is_file():
-        kind = json.loads((source.adapter / "adapter_config.json").read_text(encoding="utf8")).get("task_type")
-        heads = {"SEQ_CLS": "AutoModelForSequenceClassification", "TOKEN_CLS": "AutoModelForTokenClassification"}
-        labels = label_names(source)
-        if kind not in heads or labels is None:
-            raise ModelError(f"model '{source.id}': an adapter for {kind} cannot be built upon.")
-        names = {"id2label": dict(enumerate(labels)), "label2id": {label: at for at, label in enumerate(labels)}}
-        model = load_model(heads[kind], source, read_config(source, num_labels=len(labels), **names)).model
-        part = folder.with_name(f"{folder.name}.part")
-        with quiet():
-            model.save_pretrained(part)
-            load_tokenizer(source).save_pretrained(part)
-        part.replace(folder)
-    note = f"{source.note}, merged"
-    return ResolvedModel(str(folder.resolve()), None, folder, note=note, commit=source.commit)
 
 
 def label_names(source: ResolvedModel) -> list[str] | None:

@@ -164,10 +164,10 @@ def _method_problems(
         )
     if method.needs_target and not has_target:
         yield f"'{name}' needs unlabelled target text. Set data.target.unlabelled, or remove the method."
-    if method.needs_teacher and data.get("source_only") is False:
+    if method.needs_teacher and data.get("source_only") is False and not _settings(data, name).get("teacher"):
         yield (
             f"'{name}' learns from the source-only twin, which source_only: false leaves out. Set source_only: true, "
-            "or remove the method."
+            "name another teacher, or remove the method."
         )
     if method.needs_teacher and value_at(data, "model", "extend_vocabulary"):
         yield (
@@ -179,6 +179,11 @@ def _method_problems(
         adapts = stage.get("adapt", True) if isinstance(stage, dict) else True
         if name_of(stage) == "self_train" and adapts and not method.in_rounds:
             yield f"'{name}' works in 'finetune' only. Set adapt: false in the stage 'self_train'."
+
+
+def _settings(data: dict[str, Any], name: str) -> dict[str, Any]:
+    """Return a method's settings as they are written."""
+    return next(part for part in data["methods"] if isinstance(part, dict) and part.get("name") == name)
 
 
 def _trust_findings(data: dict[str, Any], methods: bool, has_target: bool) -> list[Finding]:

@@ -18,6 +18,7 @@ from .errors import Problem, RecipeError, UserError
 from .evaluation import evaluate_models, with_settings
 from .fingerprints import identity
 from .hardware import choose_precision, idle_gpus, is_main_process
+from .merging import merge_into
 from .parts import METHODS, Known
 from .prepare import Splits, build_task, load_splits, say_notes
 from .processes import first_process_first, wait_for_all
@@ -139,7 +140,7 @@ def _run_claimed(
         with first_process_first():
             # Named by its weights: an adapter that was trained anew in the meantime is merged anew.
             place = folder / "stages" / f"base-{identity(space.base)[:12]}"
-            space = replace(space, base=models.merge_into(space.base, place))
+            space = replace(space, base=merge_into(space.base, place))
     spare = idle_gpus()
     if spare:
         reporter.warn(

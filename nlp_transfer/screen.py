@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
     from .comparison.compare import Comparison
     from .diagnosis.result import Diagnosis
+    from .distillation.weigh import Distilled
+    from .exporting.write import Exported
     from .running import RunResult
     from .tasks.base import Score
 
@@ -234,6 +236,34 @@ def show_predicted(summary: Mapping[str, Any], output: str) -> None:
     print(f"rows: {summary['rows']} in {summary['seconds']} s, written to {where}", file=sys.stderr)
     if summary["errors"]:
         print(f'rows that could not be read: {summary["errors"]}; their lines hold {{"error": …}}', file=sys.stderr)
+
+
+def show_exported(exported: Exported) -> None:
+    """Print how close an export is to its model, its size and its folder."""
+    parities = {"fp32": exported.fp32} | ({} if exported.int8 is None else {"int8": exported.int8})
+    lines = [f"{name}: {parity.told}" for name, parity in parities.items()]
+    show(*lines, f"Export: {exported.folder} ({exported.size / 1e6:.1f} MB)")
+
+
+def show_distilled(distilled: Distilled) -> None:
+    """Print a student beside its teacher: scores of the same rows, size, speed, and where its run lies."""
+    from .conclusions import interval_text
+
+    rows = [
+        [
+            name,
+            *(f"{value:.4f}" for value in side.scores.values()),
+            f"{side.parameters:,}",
+            f"{side.texts_per_second:.0f}",
+        ]
+        for name, side in (("teacher", distilled.teacher), ("student", distilled.student))
+    ]
+    gain = [interval_text(interval.to_dict(), signed=True) for interval in distilled.gain.values()]
+    smaller = distilled.teacher.parameters / distilled.student.parameters
+    faster = distilled.student.texts_per_second / distilled.teacher.texts_per_second
+    rows.append(["student − teacher", *gain, f"{smaller:.1f} times smaller", f"{faster:.1f} times faster"])
+    header = ["model", *distilled.gain, "weights", "texts/s"]
+    show("", _table(distilled.run.metrics["headline"], header, rows), "", f"Run folder: {distilled.run.folder}")
 
 
 def _table(title: str, header: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:

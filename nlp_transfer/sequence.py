@@ -10,6 +10,7 @@ from typing import Any
 from .arguments import optimizer_steps
 from .fingerprints import identity, stage_fingerprint
 from .guard import TWIN
+from .models import resolve
 from .prepare import corpus_role
 from .recipe.schema import AnyStage, FinetuneStage, PretrainStage, SelfTrainStage, TrainSpec
 from .selecting import ORACLE, SOURCE_DEV
@@ -71,6 +72,7 @@ def train_stages(space: Workspace, folder: Path, fingerprints: dict[str, str]) -
     if recipe.adapts and recipe.source_only:
         outcome.twins = _train_twin(space, twin_stages(adapted), folder, fingerprints, base)
     before, chain, twins = Before(), "", iter(outcome.twins.values())
+    teachers = [identity(resolve(part.settings["teacher"])) for part in recipe.methods if part.settings.get("teacher")]
     teaches = any(space.methods[part.name].needs_teacher for part in recipe.methods)
     for number, stage in enumerate(recipe.stages, start=1):
         place = folder / "stages" / f"{number}-{stage.name}"
@@ -82,6 +84,8 @@ def train_stages(space: Workspace, folder: Path, fingerprints: dict[str, str]) -
         settings, data = _depends_on(space, stage, fingerprints, corpus)
         if teaches and settings[1] and before.twin is not None:
             settings.append(recorded(before.twin)["fingerprint"])
+        if teachers and settings[1]:
+            settings.append(teachers)
         chain = stage_fingerprint(recipe, base, settings, data, chain)
         # From the twin, too: a stage that does not adapt, and comes after none that does, is the twin's.
         borrow(place, chain, [folder, *space.reuse])

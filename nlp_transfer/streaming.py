@@ -20,7 +20,8 @@ from .data.texts import Row
 from .errors import DataError, Problem
 from .fingerprints import contents
 from .hardware import is_main_process, world_size
-from .inference import CHUNK, load_predictor
+from .inference import load_predictor
+from .predictor import CHUNK
 from .processes import agree, join, place, wait_for_all
 
 Predict = Callable[[Sequence[str]], list[dict[str, Any]]]
@@ -41,7 +42,7 @@ def predict_file(
 ) -> dict[str, Any]:
     """Predict for every text of a file or data set.
 
-    The answer of a row is what :meth:`~nlp_transfer.inference.Predictor.__call__` returns for its text; of a row that
+    The answer of a row is what :meth:`~nlp_transfer.predictor.Predictor.__call__` returns for its text; of a row that
     cannot be read it is ``{"error": "file:line: reason"}``, so that answers keep the order and number of the rows.
 
     A prediction that writes a file keeps its finished parts in a folder beside it, until all are there. Stopped or

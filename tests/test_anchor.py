@@ -18,7 +18,7 @@ from nlp_transfer.forward import window_logits
 from nlp_transfer.functional import distillation_divergence
 from nlp_transfer.methods.anchor import Anchor
 from nlp_transfer.running import run
-from nlp_transfer.stages import finetune as stage
+from nlp_transfer.stages import teacher as stage
 from nlp_transfer.units import UNKNOWN, Sizes, Step
 
 

@@ -17,7 +17,8 @@ from samples import PLAIN, plain_classifier, recipe_values, write_data
 from nlp_transfer import evaluate, load_predictor, recipe_from, run
 from nlp_transfer.data.windows import Limits
 from nlp_transfer.errors import DataError, ModelError
-from nlp_transfer.inference import SETTINGS, Predictor, write_settings
+from nlp_transfer.inference import Predictor
+from nlp_transfer.settings import SETTINGS, write_settings
 from nlp_transfer.tasks.classification import Classification, MultiLabel
 
 TEXT_HEAD, TOKEN_HEAD = "AutoModelForSequenceClassification", "AutoModelForTokenClassification"

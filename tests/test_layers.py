@@ -29,25 +29,27 @@ LAYERS = {
         "hardware",
         "attention",
         "predictions",
+        "marks",
+        "exporting.record",
         *["diagnosis.advice", "diagnosis.confidence", "diagnosis.distance", "diagnosis.label_shift"],
         *["diagnosis.result", "diagnosis.transferability", "diagnosis.vocabulary"],
         *["report.figures", "report.domains", "report.page", "report.projection"],
     ],
     2: [
         *["data", "tasks", "tuning", "methods", "models", "heads", "processes", "checkpoints"],
-        *["objectives", "pretraining", "caching", "forward", "vocabulary", "averaging"],
+        *["objectives", "pretraining", "caching", "forward", "reading", "merging", "vocabulary", "averaging"],
         *["diagnosis.classifier", "diagnosis.features", "diagnosis.fluency", "diagnosis.texts"],
         *["report.curves", "report.slices", "report.examples", "report.confusion"],
     ],
     3: ["trainer", "parts", "stage_rules", "arguments", "callbacks", "outputs", "strategies"],
     4: [
         *["prepare", "workspace", "selecting", "jobs", "stages", "inference", "sequence", "runfolder"],
-        *["fingerprints"],
+        *["fingerprints", "predictor", "settings", "exporting.predictor"],
         *["diagnosis.probe", "diagnosis.timing"],
     ],
     5: [
         *["running", "card", "checking", "bulk", "streaming", "watching", "evaluation", "conclusions", "comparison"],
-        *["serving", "diagnosis", "report", "screen", "commands", "cli", "__main__"],
+        *["serving", "diagnosis", "report", "screen", "commands", "cli", "__main__", "exporting", "distillation"],
     ],
 }
 LAYER = {name: layer for layer, names in LAYERS.items() for name in names}

@@ -1,4 +1,4 @@
-"""Padding rows into tensors, and cutting a set of rows into batches of a bounded number of tokens."""
+"""Padding rows into tensors, and stacking source and target rows into one batch."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from ..units import TARGET, UNKNOWN
+from ..marks import TARGET, UNKNOWN
+from .padding import padded
 
 
 def pad_tokens(rows: Sequence[Sequence[int]], pad_id: int) -> dict[str, torch.Tensor]:
@@ -21,14 +22,8 @@ def pad_tokens(rows: Sequence[Sequence[int]], pad_id: int) -> dict[str, torch.Te
     Returns:
         ``input_ids`` and ``attention_mask``, both (N, T).
     """
-    lengths = np.fromiter((len(row) for row in rows), dtype=np.int64, count=len(rows))
-    mask_NT = np.arange(lengths.max()) < lengths[:, None]
-    ids_NT = np.full(mask_NT.shape, pad_id, dtype=np.int64)
-    ids_NT[mask_NT] = np.concatenate([np.asarray(row, dtype=np.int64) for row in rows])
-    return {
-        "input_ids": torch.from_numpy(ids_NT),
-        "attention_mask": torch.from_numpy(mask_NT.astype(np.int64)),
-    }
+    ids_NT, mask_NT = padded(rows, pad_id)
+    return {"input_ids": torch.from_numpy(ids_NT), "attention_mask": torch.from_numpy(mask_NT)}
 
 
 class PairCollator:
@@ -118,23 +113,3 @@ def _soft_labels(rows: Sequence[dict[str, Any]], tokens: int) -> torch.Tensor:
             place = (number, torch.as_tensor(row["units"])) if "units" in row else number
             soft[place] = torch.from_numpy(row["soft"])
     return soft
-
-
-def token_batches(lengths: Sequence[int], tokens: int) -> list[np.ndarray]:
-    """Cut rows into batches of like length whose padded size stays within ``tokens``.
-
-    Args:
-        lengths: Tokens of each row.
-        tokens: Largest rows × longest row of a batch; a longer single row makes a batch of its own.
-
-    Returns:
-        Arrays of row indices, longest rows first (so that a lack of memory shows at once).
-    """
-    order = np.argsort(-np.asarray(lengths, dtype=np.int64), kind="stable")
-    batches: list[np.ndarray] = []
-    begin = 0
-    while begin < len(order):
-        size = max(1, tokens // max(1, int(lengths[order[begin]])))
-        batches.append(order[begin : begin + size])
-        begin += size
-    return batches

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from ..data.batching import pad_tokens, token_batches
+from ..data.batching import pad_tokens
+from ..data.padding import token_batches
 from ..data.windows import Window
 from ..intervals import Interval, bootstrap_interval
 from ..models import encoder_of

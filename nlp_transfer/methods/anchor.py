@@ -22,12 +22,14 @@ class Anchor(Method):
     """Hold the answers near those of the source-only twin, against collapse in adversarial training.
 
     The twin is trained first and runs once over all rows; training then reads its logits, so that a step costs no
-    more than without.
+    more than without. Of a larger ``teacher``, a smaller model learns its answers.
 
     Args:
         sizes: Feature sizes; not needed.
         temperature: T, by which both logits are divided; larger ones look at the smaller probabilities, too.
         on: Rows on which answers are compared: ``source`` (as in Ryu and Lee), ``target`` or ``both``.
+        teacher: Run or model folder with the same labels and vocabulary that takes the place of the twin; a student
+            learns from it what it answers.
         shared: ``weight``, ``schedule`` and ``begin`` of every method.
     """
 
@@ -42,11 +44,13 @@ class Anchor(Method):
         *,
         temperature: Annotated[float, Field(gt=0, le=100)] = 2.0,
         on: Literal["source", "target", "both"] = "both",
+        teacher: str | None = None,
         **shared: Any,
     ):
         super().__init__(**shared)
         self.temperature = temperature
         self.on = on
+        self.teacher = teacher
 
     def terms(self, step: Step) -> dict[str, torch.Tensor]:
         """Return ``{"distance": mean divergence over the chosen units}``; windows of a long text share one vote."""

@@ -29,7 +29,8 @@ class Method(torch.nn.Module):
         needs_target: The method needs unlabelled target text.
         compares_domains: The method compares units of the two domains: a stage that trains on labelled target rows
             alone gives it source text, too.
-        needs_teacher: The method reads the source-only twin's logits (``Step.teacher_UC``).
+        needs_teacher: The method reads a teacher's logits (``Step.teacher_UC``).
+        teacher: Run or model that is this teacher; None: the source-only twin.
         in_rounds: The method can take part in rounds of self-training.
         masking: Set by a method that reads masked copies of target rows (``Step.masked``); target rows themselves
             then take part only where another method reads them.
@@ -54,6 +55,7 @@ class Method(torch.nn.Module):
         super().__init__()
         self.masking: Masking | None = None
         self.head: torch.nn.Module | None = None
+        self.teacher: str | None = None
         self.weight = weight
         self.schedule = schedule
         self.begin = begin

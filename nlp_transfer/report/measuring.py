@@ -15,8 +15,9 @@ from ..data.split import normalise
 from ..data.windows import Limits
 from ..guard import ADAPTED, TWIN
 from ..hardware import default_device
-from ..inference import Predictor, load_resolved
+from ..inference import load_resolved
 from ..outputs import text_vectors
+from ..predictor import Predictor
 from ..prepare import Splits
 from ..sequence import Outcome
 from ..stages.base import StageResult

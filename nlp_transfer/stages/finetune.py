@@ -11,8 +11,6 @@ from transformers.trainer_utils import set_seed
 
 from .. import jobs, models, parts
 from ..caching import cached_encoder
-from ..forward import window_logits
-from ..hardware import default_device
 from ..jobs import Job
 from ..objectives import TaskObjective
 from ..recipe.schema import FinetuneStage, TrainSpec
@@ -21,8 +19,9 @@ from ..workspace import Workspace
 from . import base
 from .frozen import read_once
 from .masked import masked_copies
-from .model import adopt_model, finished_model, task_model, unit_sizes
+from .model import adopt_model, task_model, unit_sizes
 from .rows import Rows, fit_task, labelled_rows, with_unlabelled
+from .teacher import taught
 
 
 def finetune(
@@ -66,9 +65,9 @@ def finetune(
     _say_long_rows(space, title, rows)
     continued = before.model is not None
     masked = masked_copies(space, train, folder, before.encoder, methods, model, rows.target, continued)
-    if any(method.needs_teacher for method in methods.values()):
-        assert before.twin is not None
-        rows = _taught(space, train, before.twin, rows)
+    for method in methods.values():
+        if method.needs_teacher:
+            rows = taught(space, train, method.teacher, before.twin, rows)
     with contextlib.ExitStack() as stack:
         if not parts.TUNINGS[recipe.tuning.name].moves_features:
             states, rows = read_once(space, model, rows)
@@ -116,26 +115,3 @@ def _say_long_rows(space: Workspace, title: str, rows: Rows) -> None:
             f"{title}: {labelled.long_rows} of {labelled.rows} {side} texts are longer than {space.limits.max_length} "
             f"tokens: {fate}."
         )
-
-
-def _taught(space: Workspace, train: TrainSpec, twin: Path, rows: Rows) -> Rows:
-    """Give all rows that are trained on the twin's logits, so that no step has to run it."""
-    trained = {name: encoded for name, encoded in rows.each() if name != "dev"}
-    windows = [window for encoded in trained.values() for window in encoded.windows]
-    teacher = finished_model(space, train, twin).to(default_device())
-    with space.reporter.bar("answers of the twin", len(windows)) as advance:
-        logits = iter(
-            window_logits(
-                teacher,
-                windows,
-                space.tokenizer.pad_token_id,
-                space.recipe.evaluate.batch_tokens,
-                advance,
-                autocast=space.precision.bf16,
-                shared=True,
-            )
-        )
-    taught: dict[str, Any] = {
-        name: encoded.with_teacher([next(logits) for _ in encoded.windows]) for name, encoded in trained.items()
-    }
-    return replace(rows, **taught)

@@ -1,24 +1,31 @@
-"""What a task is. The trainer and prediction know tasks only through this class."""
+"""What a task is. The trainer and prediction know tasks only through this class.
+
+Tasks load torch when they train: an exported model answers without it.
+"""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import datasets
 import numpy as np
-import torch
 
 from ..calibration import softmax
 from ..data.canonical import Kind
 from ..data.load import ORIGIN
+from ..data.memory import Columns
 from ..data.mixture import Mixture
 from ..data.windows import Limits, Window
 from ..metrics import Interval
 from ..pseudo_labels import PseudoLabel, Rule
-from ..units import Step
+
+if TYPE_CHECKING:
+    import torch
+
+    from ..units import Step
 
 
 @dataclass(frozen=True)
@@ -130,13 +137,13 @@ class Task(ABC):
         self.mean_pooling = False
         self.index = {label: number for number, label in enumerate(self.labels)}
 
-    def encode(self, rows: datasets.Dataset, tokenizer: Any, limits: Limits, labelled: bool) -> Encoded:
+    def encode(self, rows: datasets.Dataset | Columns, tokenizer: Any, limits: Limits, labelled: bool) -> Encoded:
         """Cut rows into windows; with ``labelled``, attach labels and, of several domains, the origin of each row."""
         encoded = self.cut(rows, tokenizer, limits, labelled)
         return encoded.with_origins(rows[ORIGIN]) if labelled and ORIGIN in rows.column_names else encoded
 
     @abstractmethod
-    def cut(self, rows: datasets.Dataset, tokenizer: Any, limits: Limits, labelled: bool) -> Encoded:
+    def cut(self, rows: datasets.Dataset | Columns, tokenizer: Any, limits: Limits, labelled: bool) -> Encoded:
         """Cut rows into windows; with ``labelled``, attach labels."""
 
     @abstractmethod

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import datasets
 import numpy as np
-import torch
 
 from ..calibration import fit_binary_temperature, fit_temperature, sigmoid, softmax
 from ..data.canonical import Kind
+from ..data.memory import Columns
 from ..data.windows import Limits, Window, windows_of_texts
-from ..functional import label_losses
+from ..marks import UNKNOWN
 from ..metrics import (
     accuracy_counts,
     bootstrap_interval,
@@ -25,8 +25,12 @@ from ..metrics import (
     tune_thresholds,
 )
 from ..pseudo_labels import PseudoLabel, Rule, keep
-from ..units import UNKNOWN, Step, first_token, mean_of_tokens
 from .base import Encoded, Score, Task
+
+if TYPE_CHECKING:
+    import torch
+
+    from ..units import Step
 
 
 def _window_means(encoded: Encoded, logits: list[np.ndarray]) -> list[np.ndarray]:
@@ -54,7 +58,7 @@ class Classification(Task):
     def __init__(self, labels: Sequence[str], class_weights: str | dict[str, float] | None = None):
         super().__init__(labels)
         self.class_weights = class_weights
-        self.weights_C = torch.ones(len(self.labels))
+        self.weights_C = np.ones(len(self.labels), dtype=np.float32)
 
     def fit(self, rows: datasets.Dataset, draws_N: np.ndarray | None = None) -> None:
         """Set class weights from the training rows."""
@@ -64,13 +68,15 @@ class Classification(Task):
             for label, draws in zip(rows["label"], draws_N.tolist(), strict=True):
                 counts[label] += draws
             total = float(draws_N.sum())
-            self.weights_C = torch.tensor(
-                [total / (len(counts) * counts[label]) if counts[label] else 0.0 for label in self.labels]
+            self.weights_C = np.array(
+                [total / (len(counts) * counts[label]) if counts[label] else 0.0 for label in self.labels],
+                dtype=np.float32,
             )
         elif isinstance(self.class_weights, dict):
-            self.weights_C = torch.tensor([self.class_weights.get(label, 1.0) for label in self.labels])
+            weights = [self.class_weights.get(label, 1.0) for label in self.labels]
+            self.weights_C = np.array(weights, dtype=np.float32)
 
-    def cut(self, rows: datasets.Dataset, tokenizer: Any, limits: Limits, labelled: bool) -> Encoded:
+    def cut(self, rows: datasets.Dataset | Columns, tokenizer: Any, limits: Limits, labelled: bool) -> Encoded:
         """Cut texts into windows; every window carries the label of its text with weight 1/k."""
         windows = windows_of_texts(tokenizer, list(rows["text"]), limits)
         targets = self._targets(rows) if labelled else self._unknown(len(rows))
@@ -79,7 +85,7 @@ class Classification(Task):
         ]
         return Encoded(windows, len(rows), features)
 
-    def _targets(self, rows: datasets.Dataset) -> np.ndarray:
+    def _targets(self, rows: datasets.Dataset | Columns) -> np.ndarray:
         return np.asarray([self.index[label] for label in rows["label"]], dtype=np.int64)
 
     def _unknown(self, count: int) -> np.ndarray:
@@ -87,6 +93,8 @@ class Classification(Task):
 
     def units(self, hidden_NTH: torch.Tensor, logits: torch.Tensor, batch: dict[str, torch.Tensor]) -> dict[str, Any]:
         """One unit a window; its features are the vector that the head reads."""
+        from ..units import first_token, mean_of_tokens
+
         mean = self.mean_pooling
         vectors_NH = mean_of_tokens(hidden_NTH, batch["attention_mask"]) if mean else first_token(hidden_NTH)
         return {
@@ -101,16 +109,18 @@ class Classification(Task):
 
     def loss_sum(self, step: Step) -> torch.Tensor:
         """Cross-entropy, times the window's weight and the weight of the class."""
+        from ..functional import label_losses
+
         known = step.labelled_U
         soft = None if step.soft_UC is None else step.soft_UC[known]
         losses = label_losses(step.logits_UC[known], step.labels_U[known], soft)
-        weights = step.weight_U[known] * self.weights_C.to(losses.device)[step.labels_U[known]]
+        weights = step.weight_U[known] * losses.new_tensor(self.weights_C)[step.labels_U[known]]
         return (losses * weights).sum()
 
     def count(self, batch: dict[str, torch.Tensor]) -> torch.Tensor:
         """Sum of the weights of the labelled windows."""
         known = batch["labels"] != UNKNOWN
-        classes = self.weights_C.to(batch["labels"].device)[batch["labels"].clamp(min=0)]
+        classes = batch["weight"].new_tensor(self.weights_C)[batch["labels"].clamp(min=0)]
         return (batch["weight"] * classes * known).sum()
 
     def combine(self, encoded: Encoded, logits: list[np.ndarray]) -> list[np.ndarray]:
@@ -195,7 +205,7 @@ class MultiLabel(Classification):
             np.full(len(self.labels), 0.5) if thresholds is None else np.asarray(thresholds, dtype=float)
         )
 
-    def _targets(self, rows: datasets.Dataset) -> np.ndarray:
+    def _targets(self, rows: datasets.Dataset | Columns) -> np.ndarray:
         return np.asarray(
             [[float(label in given) for label in self.labels] for given in rows["labels"]], dtype=np.float32
         )
@@ -205,11 +215,11 @@ class MultiLabel(Classification):
 
     def loss_sum(self, step: Step) -> torch.Tensor:
         """Binary cross-entropy, mean over labels (unknown ones count 0), times the window's weight."""
+        from torch.nn.functional import binary_cross_entropy_with_logits
+
         known = step.labelled_U
         labels_UC = step.labels_U[known]
-        losses_UC = torch.nn.functional.binary_cross_entropy_with_logits(
-            step.logits_UC[known], labels_UC.clamp(min=0), reduction="none"
-        )
+        losses_UC = binary_cross_entropy_with_logits(step.logits_UC[known], labels_UC.clamp(min=0), reduction="none")
         return ((losses_UC * (labels_UC != UNKNOWN)).mean(-1) * step.weight_U[known]).sum()
 
     def count(self, batch: dict[str, torch.Tensor]) -> torch.Tensor:

@@ -4,20 +4,24 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import datasets
 import numpy as np
-import torch
 
 from ..calibration import fit_temperature, softmax
 from ..data.canonical import Kind
+from ..data.memory import Columns
 from ..data.windows import Limits, Window, windows_of_words
-from ..functional import label_losses
+from ..marks import UNKNOWN
 from ..metrics import bootstrap_interval, entity_counts, entity_metrics, f1_from_counts
 from ..pseudo_labels import PseudoLabel, Rule, keep
-from ..units import UNKNOWN, Step
 from .base import Encoded, Score, Task
+
+if TYPE_CHECKING:
+    import torch
+
+    from ..units import Step
 
 
 def tag_set(types: Sequence[str]) -> list[str]:
@@ -49,7 +53,7 @@ class Ner(Task):
         )
         self.first_C = np.array([not label.startswith("I-") for label in labels])
 
-    def cut(self, rows: datasets.Dataset, tokenizer: Any, limits: Limits, labelled: bool) -> Encoded:
+    def cut(self, rows: datasets.Dataset | Columns, tokenizer: Any, limits: Limits, labelled: bool) -> Encoded:
         """Cut texts into windows; each word is labelled at its first subword, in one window only.
 
         A token that covers several words is trained on the first one's tag; see :meth:`combine` for the others.
@@ -87,6 +91,8 @@ class Ner(Task):
 
     def loss_sum(self, step: Step) -> torch.Tensor:
         """Cross-entropy, times the weight of the word's sentence, summed over labelled words."""
+        from ..functional import label_losses
+
         known = step.labelled_U
         soft = None if step.soft_UC is None else step.soft_UC[known]
         return (label_losses(step.logits_UC[known], step.labels_U[known], soft) * step.weight_U[known]).sum()

@@ -1,0 +1,82 @@
+"""Distilling a finished run into a smaller model: a run of its own, whose recipe names the teacher."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from ..inference import load_predictor
+from ..parts import recipe_from
+from ..recipe.schema import Recipe
+from ..report.record import Record, read_record
+from ..reporter import Reporter
+from ..runfolder import write_json
+from ..running import run
+from ..strategies import OWN_TRAINING
+from .student import write_student
+from .weigh import Distilled, weigh
+
+RESULT = "distillation.json"
+
+
+def distill(
+    teacher: str | Path,
+    student: int | str | None = None,
+    *,
+    output: str | Path | None = None,
+    overrides: Sequence[str] = (),
+    data: dict[str, Any] | None = None,
+    reporter: Reporter | None = None,
+) -> Distilled:
+    """Train a smaller model on the answers of a finished run, and compare the two.
+
+    The student is a run with the teacher's data and settings, fully tuned: it learns from the teacher's logits on
+    source and target text (Hinton et al. 2015, arXiv 1503.02531) and from the source labels. Target labels are not
+    read. The same call again resumes it.
+
+    Args:
+        teacher: Folder of a finished run.
+        student: Number of layers to keep of the teacher's, by default half; or a model of the same vocabulary.
+        output: Run folder of the student; by default beside the teacher's.
+        overrides: Settings as ``train.epochs=5`` or ``methods.0.temperature=4``.
+        data: See :func:`nlp_transfer.run`.
+        reporter: Where progress is told.
+
+    Returns:
+        The student's run, and both models' scores, sizes and speeds; also in ``distillation.json`` of its folder.
+
+    Raises:
+        UserError: The run is not finished, has no target text, or the student does not fit it.
+    """
+    folder = Path(teacher).expanduser()
+    record = read_record(folder)
+    if isinstance(student, str):
+        start, name = student, Path(student).name
+    else:
+        place = write_student(load_predictor(folder, precision="fp32", device="cpu"), student, folder / "students")
+        start, name = str(place.resolve()), place.name
+    target = folder.with_name(f"{folder.name}-{name}") if output is None else Path(output)
+    result = run(_recipe(record, start, target, overrides), data=data, reporter=reporter)
+    distilled = weigh(record, result)
+    write_json(target / RESULT, distilled.to_dict())
+    return distilled
+
+
+def _recipe(record: Record, start: str, output: Path, overrides: Sequence[str]) -> Recipe:
+    """Return the teacher's recipe for a student: full tuning, its answers in place of adaptation."""
+    left_out = {"compare", "guard", "selection", "tuning", "source_only", "hub"}
+    values = record.recipe.model_dump(exclude=left_out)
+    train = values["train"]
+    if record.recipe.tuning.name != "full":
+        train = {key: value for key, value in train.items() if key not in OWN_TRAINING[record.recipe.tuning.name]}
+    values |= {
+        "name": output.name,
+        "output": str(output),
+        "model": {"id": start},
+        "methods": [{"name": "anchor", "teacher": str(record.folder.resolve())}],
+        "stages": ["finetune"],
+        "source_only": False,
+        "train": train,
+    }
+    return recipe_from(values, overrides)

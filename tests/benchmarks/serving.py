@@ -1,0 +1,148 @@
+"""Throughput and latency of prediction: stock `pipeline`, this package with torch, and its exports, in one run.
+
+    python tests/benchmarks/serving.py --data DATA_FOLDER --classifier RUN --tagger RUN --output FILE.json
+
+Kitchen reviews for the classifier and CoNLL-2003 sentences for the tagger. Each way runs in a process of its own,
+alone; ways take turns, and the best of `--rounds` counts. Loading is not counted, tokenising is. The pipeline reads the
+first window of a text only; the others read all of it, in batches of `--batch-tokens`. Throughput is that of all texts
+handed over at once, latency that of one text after the other. Run it on an otherwise idle machine.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from record import write_results
+
+FILES = {"classifier": "sentiment/kitchen/target_test.jsonl", "tagger": "ner/conll2003/test.conll"}
+PIPELINES = {"classifier": "text-classification", "tagger": "token-classification"}
+WAYS = ("pipeline, batch 32", "torch", "ONNX fp32", "ONNX int8")
+
+
+def read_texts(kind: str, file: Path, rows: int) -> list[str]:
+    """Return the first texts of a file."""
+    from nlp_transfer.data.load import load_split
+
+    split = load_split(str(file), name="data", kind="words" if kind == "tagger" else "text")
+    return list(split.rows["text"][:rows])
+
+
+def stock(kind: str, run: Path) -> Callable[[list[str]], Any]:
+    """Return the pipeline, with adapters merged and its arguments at their best known values."""
+    import transformers
+
+    from nlp_transfer import load_predictor
+
+    loaded = load_predictor(run, precision="fp32", device="cpu")
+    limits = {} if kind == "tagger" else {"truncation": True, "max_length": loaded.limits.max_length}
+    grouped = {"aggregation_strategy": "first"} if kind == "tagger" else {}
+    pipe = transformers.pipeline(
+        PIPELINES[kind], model=loaded.model, tokenizer=loaded.tokenizer, device="cpu", **grouped
+    )
+    return lambda texts: pipe(texts, batch_size=32, **limits)
+
+
+def measure(way: str, kind: str, place: Path, file: Path, rows: int, single: int, batch_tokens: int) -> dict[str, Any]:
+    """Time one way in this process."""
+    from nlp_transfer import load_predictor
+
+    texts = read_texts(kind, file, rows)
+    own = not way.startswith("pipeline")
+    answer = load_predictor(place, batch_tokens=batch_tokens) if own else stock(kind, place)
+    answer(texts[:8])
+    begun = time.perf_counter()
+    answer(texts)
+    seconds = time.perf_counter() - begun
+    times = []
+    for text in texts[:single]:
+        begun = time.perf_counter()
+        answer([text])
+        times.append(1000 * (time.perf_counter() - begun))
+    p50, p99 = np.percentile(times, [50, 99])
+    return {"texts_per_second": round(len(texts) / seconds, 1), "p50_ms": round(p50, 2), "p99_ms": round(p99, 2)}
+
+
+def in_process(*arguments: Any) -> dict[str, Any]:
+    """Run :func:`measure` in a process of its own."""
+    command = [sys.executable, __file__, "--one", json.dumps([str(item) for item in arguments])]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise SystemExit(done.stderr)
+    figures: dict[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])
+    return figures
+
+
+def best(rounds: list[dict[str, Any]]) -> dict[str, Any]:
+    """Return the best of each figure."""
+    highest = {"texts_per_second": max(one["texts_per_second"] for one in rounds)}
+    return highest | {key: min(one[key] for one in rounds) for key in ("p50_ms", "p99_ms")}
+
+
+def score(place: Path, file: Path) -> float:
+    """Return the headline score of a model or export on all rows of a file."""
+    from nlp_transfer import evaluate
+
+    return round(evaluate(place, str(file), resamples=1).interval.value, 4)
+
+
+def compare(kind: str, run: Path, options: argparse.Namespace) -> dict[str, Any]:
+    """Measure every way for one model."""
+    from nlp_transfer import export
+
+    file = options.data / FILES[kind]
+    with tempfile.TemporaryDirectory() as folder:
+        places = dict.fromkeys(WAYS, run)
+        for way, int8 in (("ONNX fp32", False), ("ONNX int8", True)):
+            exported = export(run, Path(folder) / way.replace(" ", "-"), int8=int8, force=True, data=str(file))
+            places[way] = exported.folder
+            print(f"{kind:10} {way:18} {(exported.int8 or exported.fp32).told}", flush=True)
+        settings = (file, options.rows, options.single, options.batch_tokens)
+        rounds = [{way: in_process(way, kind, places[way], *settings) for way in WAYS} for _ in range(options.rounds)]
+        results = {way: best([one[way] for one in rounds]) for way in WAYS}
+        for way in WAYS:
+            figures = results[way]
+            figures["times_faster"] = round(figures["texts_per_second"] / results[WAYS[0]]["texts_per_second"], 2)
+            if way != WAYS[0]:
+                figures["score"] = score(places[way], file)
+            print(f"{kind:10} {way:18} {figures}", flush=True)
+    return results
+
+
+def main() -> None:
+    """Run every way, print the figures and write the JSON."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, help="folder with sentiment/kitchen and ner/conll2003")
+    parser.add_argument("--classifier", type=Path, help="finished run that classifies reviews")
+    parser.add_argument("--tagger", type=Path, help="finished run that tags entities")
+    parser.add_argument("--rows", type=int, default=1000, help="texts for throughput")
+    parser.add_argument("--single", type=int, default=200, help="texts for latency")
+    parser.add_argument("--rounds", type=int, default=2)
+    parser.add_argument("--batch-tokens", type=int, default=2048)
+    parser.add_argument("--output", type=Path, help="JSON file")
+    parser.add_argument("--one", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.one:
+        way, kind, place, file, *numbers = json.loads(options.one)
+        print(json.dumps(measure(way, kind, Path(place), Path(file), *map(int, numbers))))
+        return
+    runs = {kind: run for kind in FILES if (run := getattr(options, kind)) is not None}
+    if options.data is None or not runs:
+        parser.error("--data and at least one of --classifier and --tagger are needed")
+    results = {kind: compare(kind, run, options) for kind, run in runs.items()}
+    if options.output:
+        named = " ".join(f"--{kind} RUN" for kind in runs)
+        command = f"python tests/benchmarks/serving.py --data DATA {named} --rows {options.rows} --output "
+        write_results(options.output, command + options.output.as_posix(), results)
+
+
+if __name__ == "__main__":
+    main()
