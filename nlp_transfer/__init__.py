@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from .comparison.compare import Comparison, compare
     from .diagnosis.diagnose import diagnose
     from .diagnosis.result import Diagnosis
+    from .hub.push import push
     from .inference import Predictor, evaluate, load_predictor
     from .methods.anchor import Anchor
     from .methods.base import Method
@@ -78,6 +79,7 @@ __all__ = [
     "load_predictor",
     "load_recipe",
     "predict_file",
+    "push",
     "recipe_from",
     "resolve",
     "run",
@@ -89,6 +91,7 @@ _HOMES = {
     "comparison.compare": ("Comparison", "compare"),
     "diagnosis.diagnose": ("diagnose",),
     "diagnosis.result": ("Diagnosis",),
+    "hub.push": ("push",),
     "inference": ("Predictor", "evaluate", "load_predictor"),
     "methods.anchor": ("Anchor",),
     "methods.base": ("Method",),

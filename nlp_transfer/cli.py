@@ -10,6 +10,7 @@ import typer
 from . import __version__
 from .commands.options import Model, Overrides, RecipeFile, TextColumn
 from .commands.plain import plain, talks
+from .commands.push import push_command
 
 # Plain help and plain tracebacks: both are read in logs as often as on a terminal, and quicker to load.
 app = typer.Typer(
@@ -228,6 +229,9 @@ def copy_command(
     from .recipe.shipped import copy_recipe
 
     print(copy_recipe(name, destination))
+
+
+app.command("push")(push_command)
 
 
 def main() -> None:

@@ -1,7 +1,7 @@
 """Where weights come from, and loading them the same way every time: fp32, safetensors, no remote code.
 
-A model is a local folder, an earlier run, or a hub id. Network access happens only in :func:`resolve`, with a deadline;
-everything after it reads a local folder.
+A model is a local folder, an earlier run, a hub id, or a URL. Network access happens only in :func:`resolve`, with a
+deadline; everything after it reads a local folder.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING_N
 
 from .attention import use_fast_attention
 from .errors import ModelError
+from .fetching import fetch, is_url
 
 DEADLINE = 5.0
 """Seconds that the first question to the hub may take."""
@@ -68,7 +69,7 @@ def resolve(model_id: str, revision: str | None = None) -> ResolvedModel:
     """Find a model's files.
 
     Args:
-        model_id: Local folder, run folder, or hub id ``owner/name``.
+        model_id: Local folder, run folder, hub id ``owner/name``, or URL of a model folder (``s3://…``).
         revision: Branch, tag or commit of a hub id.
 
     Returns:
@@ -77,6 +78,8 @@ def resolve(model_id: str, revision: str | None = None) -> ResolvedModel:
     Raises:
         ModelError: Nothing was found; says what was tried and how to work offline. Takes seconds at most.
     """
+    if is_url(model_id):
+        return _resolve_folder(model_id, fetch(model_id, FILES))
     path = Path(model_id).expanduser()
     if path.is_dir():
         return _resolve_folder(model_id, path)
@@ -93,13 +96,17 @@ def resolve(model_id: str, revision: str | None = None) -> ResolvedModel:
 
 
 def _resolve_folder(model_id: str, path: Path) -> ResolvedModel:
-    if (path / "recipe.yaml").is_file():
+    # A model that was pushed has its recipe beside it.
+    if (path / "recipe.yaml").is_file() and not (path / "config.json").is_file():
         if not (path / "model").is_dir():
             raise ModelError(f"model '{model_id}': this run is not finished (it has no model/). Run its recipe again.")
         path = path / "model"
     if (path / "adapter_config.json").is_file():
         config = json.loads((path / "adapter_config.json").read_text(encoding="utf8"))
-        base = resolve(config["base_model_name_or_path"], config.get("revision"))
+        try:
+            base = resolve(config["base_model_name_or_path"], config.get("revision"))
+        except ModelError as error:
+            raise ModelError(f"model '{model_id}' is an adapter, and its base is missing: {error}") from error
         if base.adapter is not None:
             raise ModelError(f"model '{model_id}' is an adapter on an adapter ({base.adapter}); merge that one first.")
         return replace(base, adapter=path, note=f"adapter {path} on {base.note or base.id}")
@@ -302,34 +309,6 @@ def _merge_adapter(model: Any, source: ResolvedModel) -> Any:
         # The adapter holds the new rows, as PEFT's own loading takes for granted, too.
         model.resize_token_embeddings(tokens, mean_resizing=False)
     return PeftModel.from_pretrained(model, source.adapter).merge_and_unload()
-
-
-def merge_into(source: ResolvedModel, folder: Path) -> ResolvedModel:
-    """Write a base with its adapter merged as a model of its own, so that another adapter can go on top of it.
-
-    Args:
-        source: A resolved model with an adapter.
-        folder: New folder; one that is complete is kept.
-
-    Raises:
-        ModelError: The adapter is for no task that is known here.
-    """
-    assert source.adapter is not None
-    if not (folder / "config.json").is_file():
-        kind = json.loads((source.adapter / "adapter_config.json").read_text(encoding="utf8")).get("task_type")
-        heads = {"SEQ_CLS": "AutoModelForSequenceClassification", "TOKEN_CLS": "AutoModelForTokenClassification"}
-        labels = label_names(source)
-        if kind not in heads or labels is None:
-            raise ModelError(f"model '{source.id}': an adapter for {kind} cannot be built upon.")
-        names = {"id2label": dict(enumerate(labels)), "label2id": {label: at for at, label in enumerate(labels)}}
-        model = load_model(heads[kind], source, read_config(source, num_labels=len(labels), **names)).model
-        part = folder.with_name(f"{folder.name}.part")
-        with quiet():
-            model.save_pretrained(part)
-            load_tokenizer(source).save_pretrained(part)
-        part.replace(folder)
-    note = f"{source.note}, merged"
-    return ResolvedModel(str(folder.resolve()), None, folder, note=note, commit=source.commit)
 
 
 def label_names(source: ResolvedModel) -> list[str] | None:

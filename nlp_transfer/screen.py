@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from .comparison.compare import Comparison
     from .diagnosis.result import Diagnosis
+    from .hub.push import PushResult
     from .running import RunResult
     from .tasks.base import Score
 
@@ -232,6 +233,21 @@ def show_predicted(summary: Mapping[str, Any], output: str) -> None:
     print(f"rows: {summary['rows']} in {summary['seconds']} s, written to {where}", file=sys.stderr)
     if summary["errors"]:
         print(f'rows that could not be read: {summary["errors"]}; their lines hold {{"error": …}}', file=sys.stderr)
+
+
+def show_push(result: PushResult) -> None:
+    """Print what was pushed and where it lies; of a dry run the files and the card."""
+    if result.url is not None:
+        show(f"{len(result.files)} files, {sum(result.files.values()):,} bytes: {result.url}")
+        return
+    width = max(map(len, result.files))
+    private = "" if "://" in result.repo else ", private" if result.private else ", public"
+    show(
+        f"Nothing is pushed. To {result.repo}{private}:",
+        *(f"  {name:<{width}}  {size:>13,}" for name, size in result.files.items()),
+        "",
+        result.card,
+    )
 
 
 def _table(title: str, header: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:

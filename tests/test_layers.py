@@ -36,17 +36,19 @@ LAYERS = {
     2: [
         *["data", "tasks", "tuning", "methods", "models", "heads", "processes", "checkpoints"],
         *["objectives", "pretraining", "caching", "forward", "vocabulary", "averaging"],
+        *["fetching", "merging"],
         *["diagnosis.classifier", "diagnosis.features", "diagnosis.fluency", "diagnosis.texts"],
         *["report.curves", "report.slices", "report.examples", "report.confusion"],
     ],
     3: ["trainer", "parts", "stage_rules", "arguments", "callbacks", "outputs", "strategies"],
     4: [
         *["prepare", "workspace", "selecting", "jobs", "stages", "inference", "sequence", "runfolder"],
-        *["fingerprints"],
+        *["fingerprints", "reloading"],
         *["diagnosis.probe", "diagnosis.timing"],
     ],
     5: [
-        *["running", "card", "checking", "streaming", "evaluation", "conclusions", "comparison"],
+        *["running", "checking", "streaming", "evaluation", "conclusions", "comparison"],
+        *["hub", "card"],
         *["diagnosis", "report", "screen", "commands", "cli", "__main__"],
     ],
 }

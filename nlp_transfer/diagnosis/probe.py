@@ -15,6 +15,7 @@ from ..data.load import Split
 from ..forward import window_logits
 from ..hardware import default_device
 from ..intervals import bootstrap_interval, ratio
+from ..merging import merge_into
 from ..tasks.base import Encoded
 from ..workspace import Workspace
 from .classifier import FrozenClassifier, Questions, macro_f1
@@ -63,7 +64,7 @@ def without_adapter(space: Workspace) -> Iterator[Workspace]:
         yield space
         return
     with tempfile.TemporaryDirectory() as folder:
-        yield replace(space, base=models.merge_into(space.base, Path(folder) / "base"))
+        yield replace(space, base=merge_into(space.base, Path(folder) / "base"))
 
 
 def take(space: Workspace, samples: Mapping[str, Split], title: str = "frozen features") -> Probe:

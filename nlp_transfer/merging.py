@@ -1,0 +1,45 @@
+"""An adapter and its base as one model."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from . import models
+from .errors import ModelError
+
+
+def merge_into(source: models.ResolvedModel, folder: Path) -> models.ResolvedModel:
+    """Write a base with its adapter merged as a model of its own, so that another adapter can go on top of it.
+
+    Args:
+        source: A resolved model with an adapter.
+        folder: New folder; one that is complete is kept.
+
+    Raises:
+        ModelError: The adapter is for no task that is known here.
+    """
+    assert source.adapter is not None
+    if not (folder / "config.json").is_file():
+        kind = json.loads((source.adapter / "adapter_config.json").read_text(encoding="utf8")).get("task_type")
+        heads = {"SEQ_CLS": "AutoModelForSequenceClassification", "TOKEN_CLS": "AutoModelForTokenClassification"}
+        labels = models.label_names(source)
+        if kind not in heads or labels is None:
+            raise ModelError(f"model '{source.id}': an adapter for {kind} cannot be built upon.")
+        names: dict[str, Any] = {
+            "id2label": dict(enumerate(labels)),
+            "label2id": {label: at for at, label in enumerate(labels)},
+        }
+        own = json.loads((source.adapter / "config.json").read_text(encoding="utf8"))
+        names |= {key: own[key] for key in ("problem_type",) if own.get(key) is not None}
+        model = models.load_model(
+            heads[kind], source, models.read_config(source, num_labels=len(labels), **names)
+        ).model
+        part = folder.with_name(f"{folder.name}.part")
+        with models.quiet():
+            model.save_pretrained(part)
+            models.load_tokenizer(source).save_pretrained(part)
+        part.replace(folder)
+    note = f"{source.note}, merged"
+    return models.ResolvedModel(str(folder.resolve()), None, folder, note=note, commit=source.commit)
