@@ -111,9 +111,11 @@ def test_pulled_adapter_loads_with_plain_peft_and_in_a_pipeline(runs: dict[str, 
     batch = predictor.tokenizer("the film was bad", return_tensors="pt", return_token_type_ids=False)
     model = peft.AutoPeftModelForSequenceClassification.from_pretrained("user/plain", num_labels=3)
     assert torch.allclose(model.eval()(**batch).logits, predictor.model(**batch).logits, atol=1e-5)
-    # As the card says: without the adapter's configuration, the labels would be the base's.
-    config = transformers.AutoConfig.from_pretrained("user/plain")
-    (plain,) = transformers.pipeline("text-classification", model="user/plain", config=config)(["the film was bad"])
+    # As the card says: the names of the labels would be the base's otherwise.
+    names = transformers.AutoConfig.from_pretrained("user/plain").id2label
+    named = peft.AutoPeftModelForSequenceClassification.from_pretrained("user/plain", num_labels=3, id2label=names)
+    pipe = transformers.pipeline("text-classification", model=named, tokenizer="user/plain")
+    (plain,) = pipe(["the film was bad"])
     (own,) = predictor(["the film was bad"])
     assert (plain["label"], plain["score"]) == (own["label"], pytest.approx(own["score"], abs=1e-5))
 
@@ -189,6 +191,15 @@ def test_a_file_with_the_token_stops_the_push(runs: dict[str, Path], hub: Hub, t
         send(folder, "user/leak")
     assert TOKEN not in str(caught.value)
     assert "user/leak" not in hub.repos
+
+
+def test_a_file_with_a_path_of_this_machine_stops_the_push(runs: dict[str, Path], hub: Hub, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    shutil.copytree(runs["full"], folder)
+    metrics = folder / "metrics.json"
+    metrics.write_text(json.dumps(json.loads(metrics.read_text()) | {"note": f"in {folder}"}))
+    with pytest.raises(HubError, match=r"'metrics\.json' names the path .* of this machine"):
+        send(folder, "user/leak")
 
 
 def test_the_command_prints_files_card_and_url(runs: dict[str, Path], hub: Hub) -> None:

@@ -33,23 +33,27 @@ def use(record: Record, facts: Facts) -> list[str]:
     ]
 
 
-def plain_loading(facts: Facts) -> str:
-    """Return the call that loads the model without this package."""
-    kind, labels, count = facts.auto_class, "", len(facts.labels)
+def plain_loading(facts: Facts, *told: str) -> str:
+    """Return the call that loads the model without this package, with further arguments."""
+    kind, count = facts.auto_class, len(facts.labels)
+    arguments = [f'"{facts.folder}"']
     if facts.adapter:
         # PEFT takes two labels for granted where it is not told.
-        kind, labels = kind.replace("AutoModel", "AutoPeftModel"), f", num_labels={count}"
+        kind, arguments = kind.replace("AutoModel", "AutoPeftModel"), [*arguments, f"num_labels={count}"]
         # The adapter brings its own head, but that of the base is read first.
-        labels += ", ignore_mismatched_sizes=True" if facts.base_head not in (None, count) else ""
-    return f'{kind}.from_pretrained("{facts.folder}"{labels})'
+        arguments += ["ignore_mismatched_sizes=True"] if facts.base_head not in (None, count) else []
+    return f"{kind}.from_pretrained({', '.join([*arguments, *told])})"
 
 
 def _in_a_pipeline(facts: Facts) -> str:
-    """Show the pipeline of a published model; that of an adapter takes labels from the base unless it is told."""
+    """Show the pipeline of a published model; PEFT takes the names of labels from the base unless it is told."""
     if not facts.published:
         return ""
-    told = f', config=AutoConfig.from_pretrained("{facts.place}")' if facts.adapter else ""
-    return f', or `pipeline("{pipeline_of(facts)}", model="{facts.place}"{told})`'
+    model = f'"{facts.place}"'
+    if facts.adapter:
+        loaded = plain_loading(facts, f"id2label=AutoConfig.from_pretrained({model}).id2label")
+        model = f"{loaded}, tokenizer={model}"
+    return f', or `pipeline("{pipeline_of(facts)}", model={model})`'
 
 
 def _where_base_is(facts: Facts) -> str:

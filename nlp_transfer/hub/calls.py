@@ -50,11 +50,6 @@ def call(what: str, function: Callable[[], T], size: int = 0) -> T:
     """
     try:
         return _within(DEADLINE + size / SLOWEST, what, function)
-    except RuntimeError as error:
-        # How huggingface_hub wraps what went wrong with a large file.
-        if not isinstance(error.__cause__, (HfHubHTTPError, httpx.TransportError)):
-            raise
-        raise NoAnswer(f"{what}: {error}") from error
     except OfflineModeIsEnabled as error:
         raise HubError("HF_HUB_OFFLINE is set, so nothing is pushed. Unset it and push again.") from error
     except HfHubHTTPError as error:
@@ -63,8 +58,10 @@ def call(what: str, function: Callable[[], T], size: int = 0) -> T:
         raise NoAnswer(f"{what}: the server answers {error.response.status_code}") from error
     except json.JSONDecodeError as error:
         raise NoAnswer(f"{what}: the server's answer cannot be read") from error
-    except (httpx.TransportError, ConnectionError, TimeoutError) as error:
-        raise NoAnswer(f"{what}: {type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}") from error
+    except (httpx.TransportError, ConnectionError, TimeoutError, RuntimeError) as error:
+        # RuntimeError: so the uploads of large files, by LFS and by Xet, tell whatever went wrong with one.
+        told = str(error).splitlines()
+        raise NoAnswer(f"{what}: {type(error).__name__}: {told[0] if told else ''}") from error
 
 
 def repeat(what: str, function: Callable[[], T], size: int = 0) -> T:

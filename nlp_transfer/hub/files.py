@@ -72,7 +72,7 @@ def list_files(folder: Path, secrets: Sequence[str], private: Sequence[str]) -> 
             raise HubError(
                 f"'{name}' holds your hub token, so nothing is pushed. Remove it there, and make a new token."
             )
-        leaks = [place for place in private if path.suffix != ".safetensors" and _holds(path, place)]
+        leaks = [place for place in private if not _learned(name) and _holds(path, place)]
         if leaks:
             raise HubError(f"'{name}' names the path '{leaks[0]}' of this machine, so nothing is pushed.")
         found.append(_hashed(name, path))
@@ -94,6 +94,11 @@ def leftovers(files: Sequence[PushFile], remote: Mapping[str, str]) -> list[str]
     """Return the files of an earlier push that this one does not hold: old weights beside new ones would be loaded."""
     own = {file.name for file in files}
     return sorted(name for name in remote if name not in own and allowed(name))
+
+
+def _learned(name: str) -> bool:
+    """Whether a file holds numbers, or pieces of any words that there are."""
+    return name.endswith((".safetensors", ".model")) or name.startswith(("tokenizer.json", "vocab.", "merges."))
 
 
 def _hashed(name: str, path: Path) -> PushFile:

@@ -184,9 +184,8 @@ def _told(recipe: CardSpec, given: Mapping[str, Any] | None) -> CardSpec:
 
 
 def _private(record: Record) -> list[str]:
-    """Return paths that nobody else needs to know: the run's own, and the home folder."""
-    places = {str(record.folder.resolve()), str(Path.home())}
-    return sorted(place for place in places if place.count("/") > 1 or place == "/root")
+    """Return paths that nobody else needs to know: the run's own, and whatever lies in the home folder."""
+    return [str(record.folder.resolve()), f"{Path.home()}/"]
 
 
 def _send(repo: str, files: Sequence[PushFile], package: Package, wish: Wish, token: str | None) -> str:
