@@ -15,18 +15,27 @@ import torch
 
 def load(folder: Path) -> Any:
     """Load a model as a reader of its card would."""
-    config = json.loads((folder / "config.json").read_text(encoding="utf8"))
-    kind = config["architectures"][0]
-    head = "TokenClassification" if "TokenClassification" in kind else "SequenceClassification"
+    config = _read(folder / "config.json")
     if (folder / "adapter_config.json").is_file():
         import peft
 
-        auto = getattr(peft, f"AutoPeftModelFor{head}")
+        # The architecture in an adapter's config.json is that of its base.
+        token = _read(folder / "adapter_config.json")["task_type"] == "TOKEN_CLS"
         count = len(config.get("id2label", "01"))
+        auto = getattr(peft, f"AutoPeftModelFor{_head(token)}")
         return auto.from_pretrained(folder, num_labels=count, ignore_mismatched_sizes=True)
     import transformers
 
-    return getattr(transformers, f"AutoModelFor{head}").from_pretrained(folder, dtype=torch.float32)
+    token = "TokenClassification" in config["architectures"][0]
+    return getattr(transformers, f"AutoModelFor{_head(token)}").from_pretrained(folder, dtype=torch.float32)
+
+
+def _head(token: bool) -> str:
+    return "TokenClassification" if token else "SequenceClassification"
+
+
+def _read(path: Path) -> Any:
+    return json.loads(path.read_text(encoding="utf8"))
 
 
 @torch.inference_mode()
