@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from .distillation.distill import distill
     from .distillation.weigh import Distilled
     from .exporting.write import Exported, export
+    from .hub.push import push
     from .inference import evaluate, load_predictor
     from .methods.anchor import Anchor
     from .methods.base import Method
@@ -90,6 +91,7 @@ __all__ = [
     "load_predictor",
     "load_recipe",
     "predict_file",
+    "push",
     "recipe_from",
     "resolve",
     "run",
@@ -106,6 +108,7 @@ _HOMES = {
     "distillation.distill": ("distill",),
     "distillation.weigh": ("Distilled",),
     "exporting.write": ("Exported", "export"),
+    "hub.push": ("push",),
     "inference": ("evaluate", "load_predictor"),
     "methods.anchor": ("Anchor",),
     "methods.base": ("Method",),

@@ -13,6 +13,7 @@ from .commands.export import export_command
 from .commands.options import Model, Overrides, RecipeFile, TextColumn
 from .commands.plain import plain, talks
 from .commands.predict import predict_command
+from .commands.push import push_command
 from .commands.serve import serve_command
 from .commands.watch import watch_command
 
@@ -218,6 +219,9 @@ def copy_command(
     from .recipe.shipped import copy_recipe
 
     print(copy_recipe(name, destination))
+
+
+app.command("push")(push_command)
 
 
 def main() -> None:

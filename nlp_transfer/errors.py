@@ -72,6 +72,10 @@ class RunBusyError(RunError):
     """Another live process writes the run folder."""
 
 
+class HubError(UserError):
+    """A model cannot be pushed: token, network, repository, or what is to be pushed; nothing of the run is changed."""
+
+
 def nearest(word: str, allowed: Iterable[str]) -> str:
     """Return a hint that names the closest allowed word, or an empty string.
 

@@ -1,7 +1,7 @@
 """Where weights come from, and loading them the same way every time: fp32, safetensors, no remote code.
 
-A model is a local folder, an earlier run, or a hub id. Network access happens only in :func:`resolve`, with a deadline;
-everything after it reads a local folder.
+A model is a local folder, an earlier run, a hub id, or a URL. Network access happens only in :func:`resolve`, with a
+deadline; everything after it reads a local folder.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING_N
 from .attention import use_fast_attention
 from .errors import ModelError
 from .exporting.record import is_export
+from .fetching import fetch, is_url
 
 DEADLINE = 5.0
 """Seconds that the first question to the hub may take."""
@@ -69,7 +70,7 @@ def resolve(model_id: str, revision: str | None = None) -> ResolvedModel:
     """Find a model's files.
 
     Args:
-        model_id: Local folder, run folder, or hub id ``owner/name``.
+        model_id: Local folder, run folder, hub id ``owner/name``, or URL of a model folder (``s3://…``).
         revision: Branch, tag or commit of a hub id.
 
     Returns:
@@ -78,6 +79,8 @@ def resolve(model_id: str, revision: str | None = None) -> ResolvedModel:
     Raises:
         ModelError: Nothing was found; says what was tried and how to work offline. Takes seconds at most.
     """
+    if is_url(model_id):
+        return _resolve_folder(model_id, fetch(model_id, FILES))
     path = Path(model_id).expanduser()
     if path.is_dir():
         return _resolve_folder(model_id, path)
@@ -94,13 +97,17 @@ def resolve(model_id: str, revision: str | None = None) -> ResolvedModel:
 
 
 def _resolve_folder(model_id: str, path: Path) -> ResolvedModel:
-    if (path / "recipe.yaml").is_file():
+    # A model that was pushed has its recipe beside it.
+    if (path / "recipe.yaml").is_file() and not (path / "config.json").is_file():
         if not (path / "model").is_dir():
             raise ModelError(f"model '{model_id}': this run is not finished (it has no model/). Run its recipe again.")
         path = path / "model"
     if (path / "adapter_config.json").is_file():
         config = json.loads((path / "adapter_config.json").read_text(encoding="utf8"))
-        base = resolve(config["base_model_name_or_path"], config.get("revision"))
+        try:
+            base = resolve(config["base_model_name_or_path"], config.get("revision"))
+        except ModelError as error:
+            raise ModelError(f"model '{model_id}' is an adapter, and its base is missing: {error}") from error
         if base.adapter is not None:
             raise ModelError(f"model '{model_id}' is an adapter on an adapter ({base.adapter}); merge that one first.")
         return replace(base, adapter=path, note=f"adapter {path} on {base.note or base.id}")

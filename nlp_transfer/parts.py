@@ -106,6 +106,7 @@ def findings(data: dict[str, Any], known: Known = METHODS) -> list[Finding]:
         found += _settings_findings(part, ("methods", number), known, "method")
         if names.index(names[number]) < number:
             found.append((("methods", number), f"method '{names[number]}' is named twice."))
+    found += _hub_findings(data)
     return found + _combination_findings(data, [known.get(name) for name in names], names)
 
 
@@ -212,6 +213,24 @@ def _trust_findings(data: dict[str, Any], methods: bool, has_target: bool) -> li
         if missing:
             text = f"the guard compares an adapted model with its twin; this recipe lacks: {', '.join(missing)}."
             found.append((("guard",), f"{text} Add it, or leave the guard out."))
+    return found
+
+
+def _hub_findings(data: dict[str, Any]) -> list[Finding]:
+    """Ask for what a push at the end of the run needs, and nobody can guess."""
+    hub, card = data.get("hub"), data.get("card") or {}
+    if not isinstance(hub, dict) or not isinstance(card, dict):
+        return []
+    asked = {"license": "such as apache-2.0, mit or other", "language": "such as en"}
+    to_hub = "://" not in str(hub.get("repo"))
+    found: list[Finding] = [
+        (("card", key), f"a model card on the hub needs the {key} of the model, {example}; no run knows it. Set it.")
+        for key, example in asked.items()
+        if to_hub and card.get(key) is None
+    ]
+    for key in ("merged", "base"):
+        if hub.get(key) and name_of(data.get("tuning", "full")) != "lora":
+            found.append((("hub", key), "only tuning 'lora' gives an adapter. Leave this out."))
     return found
 
 

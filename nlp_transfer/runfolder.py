@@ -18,7 +18,7 @@ from safetensors import SafetensorError
 
 from . import recipe as recipes
 from .checkpoints import write_text
-from .errors import RunBusyError, RunError
+from .errors import RecipeError, RunBusyError, RunError
 from .hardware import describe
 from .recipe.schema import Recipe
 
@@ -66,19 +66,30 @@ def claim(recipe: Recipe, fresh: bool) -> Path:
         if not path.is_file():
             raise RunError(f"output '{folder}' is not empty and holds no run. Set another `output:`, or empty it.")
         old = path.read_text(encoding="utf8")
-        if old != text and (folder / "stages").is_dir():
+        if old != text and (folder / "stages").is_dir() and not _same_training(path, recipe):
             raise RunError(
                 f"run folder '{folder}' belongs to another recipe. {difference(old, text)} Set another `output:` (or "
                 "name), or give --fresh to delete that run and begin anew."
             )
         if old != text:
-            # That run stopped before it trained anything, at bad data for instance; the recipe was mended since.
+            # That run stopped before it trained anything, at bad data for instance, and the recipe was mended since;
+            # or what changed is only where the model is published.
             with locked(folder):
                 write_text(path, text)
     folder.mkdir(parents=True, exist_ok=True)
     if not path.is_file():
         write_text(path, text)
     return folder
+
+
+def _same_training(path: Path, recipe: Recipe) -> bool:
+    """Whether the recipe of a folder differs at most in what is told of the model and where it is pushed."""
+    try:
+        old, _ = recipes.load(path)
+    except RecipeError:
+        return False
+    published = {"card": recipe.card, "hub": recipe.hub}
+    return old is not None and old.model_copy(update=published) == recipe
 
 
 def _empty(folder: Path) -> None:

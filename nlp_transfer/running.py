@@ -11,24 +11,31 @@ from typing import Any
 
 from . import models, runfolder
 from .arguments import check_batches
-from .card import card_text
-from .checkpoints import copy_folder
+from .card.facts import facts_of, told_of
+from .card.text import card_text
+from .checkpoints import copy_folder, write_text
 from .data.windows import Limits
-from .errors import Problem, RecipeError, UserError
+from .errors import HubError, Problem, RecipeError, UserError
 from .evaluation import evaluate_models, with_settings
+from .fetching import is_url
 from .fingerprints import identity
 from .hardware import choose_precision, idle_gpus, is_main_process
+from .hub.push import check_token, push_as_told
 from .merging import merge_into
 from .parts import METHODS, Known
 from .prepare import Splits, build_task, load_splits, say_notes
 from .processes import first_process_first, wait_for_all
 from .recipe.defaults import resolve
 from .recipe.schema import PretrainStage, Recipe
+from .reloading.check import check_reload
+from .reloading.examples import read_examples, write_examples
 from .report.measuring import write_domains
 from .report.page import REPORT
+from .report.record import Record, read_domains
 from .report.run import report_run
 from .reporter import Reporter
-from .sequence import train_stages
+from .sequence import Outcome, train_stages
+from .stages.base import StageResult
 from .workspace import Workspace
 
 
@@ -64,6 +71,7 @@ def run(
     reporter: Reporter | None = None,
     methods: Known = METHODS,
     reuse: Sequence[Path] = (),
+    checked: bool = True,
 ) -> RunResult:
     """Run a recipe: train its stages (and the source-only twin), evaluate, write the run folder.
 
@@ -76,9 +84,10 @@ def run(
             (of several sources ``source.0.train``), ``target.test``, ….
         reporter: Where progress is told; silent by default.
         methods: Classes of the methods that the recipe may name; ``METHODS | {"mine": Mine}`` adds one of your own.
-
         reuse: Folders of other runs; a stage that one of them has finished with the same settings, data and seed is
             copied from there.
+        checked: Reload the model in a fresh process at the end, which takes seconds, and compare its logits with those
+            of training. Whoever pushes the model makes up for it.
 
     Returns:
         The run's folder and metrics.
@@ -89,6 +98,7 @@ def run(
     reporter = Reporter() if reporter is None or not is_main_process() else reporter
     recipe = resolve(recipe)
     check_batches(recipe)
+    check_token(recipe)
     if fresh:
         # What cannot be run again must not cost the results that are there.
         load_splits(recipe, data)
@@ -99,11 +109,27 @@ def run(
     if done.is_file():
         reporter.say(f"{folder} holds this run already, finished. Give --fresh to run it again.")
         _warn_if_data_changed(recipe, folder, data, reporter)
-        return RunResult(folder, json.loads(done.read_text(encoding="utf8")))
-    if not is_main_process():
-        return _run_claimed(recipe, folder, data, reporter, methods, reuse)
-    with runfolder.locked(folder), runfolder.full_disk(folder):
-        return _run_claimed(recipe, folder, data, reporter, methods, reuse)
+        result = RunResult(folder, json.loads(done.read_text(encoding="utf8")))
+    elif not is_main_process():
+        return _run_claimed(recipe, folder, data, reporter, methods, reuse, checked)
+    else:
+        with runfolder.locked(folder), runfolder.full_disk(folder):
+            result = _run_claimed(recipe, folder, data, reporter, methods, reuse, checked)
+    _push(recipe, folder, reporter)
+    return result
+
+
+def _push(recipe: Recipe, folder: Path, reporter: Reporter) -> None:
+    """Push where the recipe says so; without success the run is finished all the same."""
+    if recipe.hub is None or not is_main_process():
+        return
+    try:
+        pushed = push_as_told(recipe, folder)
+    except UserError as error:
+        again = f"nlp-transfer push {folder} {recipe.hub.repo}"
+        raise HubError(f"The run is finished, but was not pushed: {error} To push it later: {again}") from error
+    assert pushed is not None
+    reporter.say(f"pushed: {pushed.url}")
 
 
 def _warn_if_data_changed(recipe: Recipe, folder: Path, data: dict[str, Any] | None, reporter: Reporter) -> None:
@@ -131,6 +157,7 @@ def _run_claimed(
     reporter: Reporter,
     methods: Known,
     reuse: Sequence[Path],
+    checked: bool,
 ) -> RunResult:
     begun = time.time()
     splits = load_splits(recipe, data)
@@ -148,14 +175,18 @@ def _run_claimed(
             f"--num_processes {spare + 1} -m nlp_transfer run {folder / 'recipe.yaml'}"
         )
     fingerprints = splits.fingerprints()
+    labels = models.label_names(space.base)
     base = {
         "id": space.base.id,
         "revision": space.base.revision,
         "commit": space.base.commit,
         "files": space.base.note,
+        "local": is_url(space.base.id) or Path(space.base.id).expanduser().is_dir(),
+        "head": None if labels is None else len(labels),
     }
     record = runfolder.environment(recipe, fingerprints, base)
     record |= {"rows": {name: len(rows) for name, rows in splits.named().items()}, "notes": splits.notes}
+    record["methods"] = told_of(methods, [part.name for part in recipe.methods])
     outcome = train_stages(space, folder, fingerprints)
     if is_main_process():
         with_settings(space, outcome)
@@ -165,16 +196,39 @@ def _run_claimed(
         record["seconds"] = {"total": round(time.time() - begun, 1)} | {
             name: result.facts.get("seconds") for name, result in outcome.named().items()
         }
-        copy_folder(outcome.kept(metrics["kept"]).model, folder / "model")
-        runfolder.write_json(folder / "environment.json", record)
-        facts = [{"stage": name} | result.facts for name, result in outcome.named().items()]
-        runfolder.write_lines(folder / "stages.jsonl", facts)
-        (folder / "README.md").write_text(card_text(space, metrics, record, outcome.named()), encoding="utf8")
-        write_domains(space, outcome, folder)
-        runfolder.write_json(folder / "metrics.json", metrics)
-        report_run(folder)
+        _complete(space, outcome, metrics, record, checked)
     wait_for_all()
     return RunResult(folder, json.loads((folder / "metrics.json").read_text(encoding="utf8")))
+
+
+def _complete(
+    space: Workspace, outcome: Outcome, metrics: dict[str, Any], record: dict[str, Any], checked: bool
+) -> None:
+    """Write everything into the run folder that a finished run has; ``metrics.json``, which says so, nearly last."""
+    folder = space.log.parent
+    kept = outcome.kept(metrics["kept"])
+    copy_folder(kept.model, folder / "model")
+    _check_model(space, kept, folder, checked)
+    runfolder.write_json(folder / "environment.json", record)
+    facts = [{"stage": name} | result.facts for name, result in outcome.named().items()]
+    runfolder.write_lines(folder / "stages.jsonl", facts)
+    write_domains(space, outcome, folder)
+    told = Record(folder, space.recipe, metrics, record, facts, [], read_domains(folder))
+    write_text(folder / "README.md", card_text(told, facts_of(told)))
+    runfolder.write_json(folder / "metrics.json", metrics)
+    report_run(folder)
+
+
+def _check_model(space: Workspace, kept: StageResult, folder: Path, checked: bool) -> None:
+    """Keep what the model can be tried on, and make sure that a fresh process gets from ``model/`` what was trained."""
+    examples = read_examples(kept.folder)
+    if examples is None:
+        # The stage was finished by an earlier version, which kept none.
+        return
+    write_examples(folder, examples)
+    if checked:
+        worst = check_reload(folder / "model", examples, space.base.folder)
+        space.reporter.say(f"model/ loads in a fresh process with the logits of training (to {worst:.1g})")
 
 
 def workspace(recipe: Recipe, splits: Splits, folder: Path, reporter: Reporter) -> Workspace:

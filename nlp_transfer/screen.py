@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from .diagnosis.result import Diagnosis
     from .distillation.weigh import Distilled
     from .exporting.write import Exported
+    from .hub.push import PushResult
     from .running import RunResult
     from .tasks.base import Score
 
@@ -264,6 +265,21 @@ def show_distilled(distilled: Distilled) -> None:
     rows.append(["student − teacher", *gain, f"{smaller:.1f} times smaller", f"{faster:.1f} times faster"])
     header = ["model", *distilled.gain, "weights", "texts/s"]
     show("", _table(distilled.run.metrics["headline"], header, rows), "", f"Run folder: {distilled.run.folder}")
+
+
+def show_push(result: PushResult) -> None:
+    """Print what was pushed and where it lies; of a dry run the files and the card."""
+    if result.url is not None:
+        show(f"{len(result.files)} files, {sum(result.files.values()):,} bytes: {result.url}")
+        return
+    width = max(map(len, result.files))
+    private = "" if "://" in result.repo else ", private" if result.private else ", public"
+    show(
+        f"Nothing is pushed. To {result.repo}{private}:",
+        *(f"  {name:<{width}}  {size:>13,}" for name, size in result.files.items()),
+        "",
+        result.card,
+    )
 
 
 def _table(title: str, header: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:

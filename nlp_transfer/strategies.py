@@ -61,7 +61,7 @@ def strategy_recipe(recipe: Recipe, spec: StrategySpec, seed: int, output: str, 
     problems = name_problems(spec, "compare.strategies", methods)
     if problems:
         raise RecipeError(problems)
-    data = recipe.model_dump(exclude_unset=True, exclude={"compare", "source_only"})
+    data = recipe.model_dump(exclude_unset=True, exclude={"compare", "source_only", "hub"})
     names = spec.name.split("+")
     if not {*names} & {*methods, *STAGES}:
         # What selects or judges an adapted model has nothing to do here.

@@ -95,6 +95,19 @@ def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture(scope="session", autouse=True)
+def no_fresh_processes() -> Iterator[None]:
+    """Leave out the fresh process that every run ends with: it takes longer than a whole run of a tiny model.
+
+    The tests of reloading and of pushing start it.
+    """
+    from nlp_transfer import running
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(running, "check_reload", lambda *args: 0.0)
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
 def no_reports() -> Iterator[None]:
     """Leave out the reports of runs: drawing one takes half as long as a whole run of a tiny model.
 

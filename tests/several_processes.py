@@ -73,9 +73,9 @@ def main(folder: str, model: str) -> None:
         recipe = make_recipe(place / name, Path(model), **settings, max_steps=3, dropout=0.0)
         # So small a model may say one label only, which would end self-training before it begins.
         with mock.patch.object(self_train, "one_class", return_value=None):
-            metrics = run(recipe, data=data).metrics
+            metrics = run(recipe, data=data, checked=False).metrics
         facts[name], facts[f"{name} guard"] = metrics["scores"], metrics.get("guard")
-        facts[f"{name} again"] = run(recipe, data=data).metrics["scores"]
+        facts[f"{name} again"] = run(recipe, data=data, checked=False).metrics["scores"]
     # Each process says what it saw, so that a process that returned early or something else shows.
     (place / f"facts.{rank()}.json").write_text(json.dumps(facts))
 

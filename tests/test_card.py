@@ -2,43 +2,65 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from helpers import recipe_data
+from huggingface_hub import ModelCard
 
-from nlp_transfer.card import card_text
-from nlp_transfer.models import ResolvedModel
+from nlp_transfer.card.facts import Facts, told_of
+from nlp_transfer.card.text import card_text
 from nlp_transfer.parts import METHODS, recipe_from
 from nlp_transfer.recipe import resolve
+from nlp_transfer.recipe.publishing import CardSpec
+from nlp_transfer.report.record import Record
 from nlp_transfer.selecting import told
-from nlp_transfer.stages.base import StageResult
 
 ADAPTED, FAR = "adapted to a target domain", "trained without any text of a target domain"
+ENVIRONMENT: dict[str, Any] = {
+    "started": "2026-11-21T11:24:58+00:00",
+    "hardware": {"processor": "x", "cores": 2, "gpus": [], "processes": 1},
+    "versions": {},
+    "commit": None,
+    "data": {},
+    "model": {"id": "some/model", "revision": None, "commit": None, "local": False, "head": None},
+}
 INTERVAL = {"interval": {"value": 0.5, "low": 0.4, "high": 0.6}}
 
 
-def card(kept: str = "adapted", splits: tuple[str, ...] = ("source.dev", "target.test"), **changes: Any) -> str:
+def card(*args: Any, **changes: Any) -> str:
     """The card of a run that was never made, on one line."""
+    return " ".join(whole_card(*args, **changes).split())
+
+
+def whole_card(kept: str = "adapted", splits: tuple[str, ...] = ("source.dev", "target.test"), **changes: Any) -> str:
+    """The card of a run that was never made."""
+    more = changes.pop("facts", {})
+    scores = INTERVAL | changes.pop("scores", {})
     model, base = changes.pop("model", "some/model"), changes.pop("base", "some/model")
     values = recipe_data(Path("run"), Path("x"), source_only=True, **changes) | {"model": model}
     values["data"]["target"]["train"] = "memory"
     recipe = resolve(recipe_from(values))
-    task = SimpleNamespace(labels=["bad", "good"], auto_class="AutoModelForSequenceClassification")
-    data = SimpleNamespace(sources=[None])
-    place = ResolvedModel(base, None, Path(base))
-    space: Any = SimpleNamespace(recipe=recipe, methods=METHODS, task=task, base=place, splits=data)
     metrics = {
         "headline": "accuracy",
         "confidence": 0.95,
         "selection": told(recipe.selection.name),
         "kept": kept,
-        "scores": {role: dict.fromkeys(splits, INTERVAL) for role in ("adapted", "source-only")},
+        "scores": {role: dict.fromkeys(splits, scores) for role in ("adapted", "source-only")},
     }
-    record = {"data": {}, "versions": {}}
-    return " ".join(card_text(space, metrics, record, {"finetune": StageResult(Path("x"))}).split())
+    record = Record(Path("run"), recipe, metrics, ENVIRONMENT, [], [], None)
+    local = Path(base).is_dir()
+    facts = Facts(
+        labels=["bad", "good"],
+        auto_class="AutoModelForSequenceClassification",
+        relation="adapter" if recipe.tuning.name == "lora" else "finetune",
+        base=None if local else base,
+        base_name=Path(base).name if local else base,
+        methods=told_of(METHODS, [*METHODS]),
+    )
+    return card_text(record, replace(facts, **more))
 
 
 def pretrain(**settings: Any) -> list[Any]:
@@ -103,3 +125,57 @@ def test_self_training_without_class_balance_is_not_called_class_balanced() -> N
     plain = {"name": "self_train", "class_balanced": False}
     assert "self-training: without class balance; after Zou et al." in card(stages=["finetune", plain])
     assert "self-training: Zou et al." in card(stages=["finetune", "self_train"])
+
+
+# Metadata, as the hub's own library reads it
+
+CLASSES = {
+    "accuracy": 0.5,
+    "macro_f1": 0.25,
+    "per_class": {
+        "bad": {"precision": 0.5, "recall": 1.0, "f1": 0.75, "support": 40},
+        "good": {"precision": 0.0, "recall": 0.0, "f1": 0.125, "support": 3},
+    },
+}
+TOLD = CardSpec(license="mit", language=["en", "nb"], tags=["reviews"], datasets=["me/reviews"])
+
+
+def test_metadata_says_what_is_known() -> None:
+    data = ModelCard(whole_card(methods=("dann",), scores=CLASSES, facts={"spec": TOLD})).data
+    assert (data.license, data.language, data.library_name) == ("mit", ["en", "nb"], "transformers")
+    assert (data.base_model, data.base_model_relation) == ("some/model", "finetune")
+    assert (data.datasets, data.pipeline_tag) == (["me/reviews"], "text-classification")
+    assert {"domain-adaptation", "dann", "reviews"} <= set(data.tags)
+    found = {(one.dataset_name, one.metric_type): one.metric_value for one in data.eval_results}
+    assert found == {
+        ("small: source.dev", "accuracy"): 0.5,
+        ("small: source.dev", "f1"): 0.25,
+        ("small: target.test", "accuracy"): 0.5,
+        ("small: target.test", "f1"): 0.25,
+    }
+
+
+def test_metadata_invents_nothing() -> None:
+    data = ModelCard(whole_card(methods=("dann",), base=str(Path(__file__).parent))).data.to_dict()
+    assert not {"license", "language", "base_model", "base_model_relation", "datasets"} & set(data)
+
+
+@pytest.mark.parametrize(("relation", "library"), [("adapter", "peft"), ("merge", "transformers")])
+def test_relation_to_the_base(relation: str, library: str) -> None:
+    data = ModelCard(whole_card(tuning="lora", facts={"relation": relation})).data
+    assert (data.base_model_relation, data.library_name) == (relation, library)
+
+
+def test_a_published_model_is_shown_under_its_name() -> None:
+    text = card(tuning="lora", facts={"place": "me/mine", "folder": "me/mine"})
+    assert 'load_predictor("me/mine")' in text
+    assert 'id2label=AutoConfig.from_pretrained("me/mine").id2label), tokenizer="me/mine")`' in text
+    text = card(facts={"place": "me/mine", "folder": "me/mine"})
+    assert 'or `pipeline("text-classification", model="me/mine")`.' in text
+
+
+def test_weak_classes_and_limits_are_told() -> None:
+    text = card(methods=("dann",), scores=CLASSES)
+    assert text.index("| good | 0.000") < text.index("| bad | 0.500"), "weakest first"
+    assert "Fewer than 30 examples of good were scored on target.test" in text
+    assert "nobody has measured" in card(splits=("source.dev",), methods=("dann",))

@@ -37,19 +37,21 @@ LAYERS = {
     ],
     2: [
         *["data", "tasks", "tuning", "methods", "models", "heads", "processes", "checkpoints"],
-        *["objectives", "pretraining", "caching", "forward", "reading", "merging", "vocabulary", "averaging"],
+        *["objectives", "pretraining", "caching", "forward", "reading", "vocabulary", "averaging"],
+        *["fetching", "merging"],
         *["diagnosis.classifier", "diagnosis.features", "diagnosis.fluency", "diagnosis.texts"],
         *["report.curves", "report.slices", "report.examples", "report.confusion"],
     ],
     3: ["trainer", "parts", "stage_rules", "arguments", "callbacks", "outputs", "strategies"],
     4: [
         *["prepare", "workspace", "selecting", "jobs", "stages", "inference", "sequence", "runfolder"],
-        *["fingerprints", "predictor", "settings", "exporting.predictor"],
+        *["fingerprints", "predictor", "settings", "reloading", "exporting.predictor"],
         *["diagnosis.probe", "diagnosis.timing"],
     ],
     5: [
-        *["running", "card", "checking", "bulk", "streaming", "watching", "evaluation", "conclusions", "comparison"],
-        *["serving", "diagnosis", "report", "screen", "commands", "cli", "__main__", "exporting", "distillation"],
+        *["running", "checking", "bulk", "streaming", "watching", "evaluation", "conclusions", "comparison"],
+        *["hub", "card", "serving", "exporting", "distillation"],
+        *["diagnosis", "report", "screen", "commands", "cli", "__main__"],
     ],
 }
 LAYER = {name: layer for layer, names in LAYERS.items() for name in names}

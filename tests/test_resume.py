@@ -317,7 +317,12 @@ def test_finished_stage_of_other_settings_is_trained_again(tiny_bert: Path, tmp_
 
 def test_finished_stage_leaves_no_checkpoints(tiny_bert: Path, tmp_path: Path) -> None:
     again(make_recipe(tmp_path / "run", tiny_bert, **RUN), "classification")
-    assert sorted(path.name for path in (tmp_path / "run" / STAGE).iterdir()) == ["done.json", "fingerprint", "model"]
+    assert sorted(path.name for path in (tmp_path / "run" / STAGE).iterdir()) == [
+        "done.json",
+        "fingerprint",
+        "model",
+        "reload.json",
+    ]
 
 
 def test_patience_of_early_stopping_survives(tiny_bert: Path, tmp_path: Path, last: list[dict[str, Any]]) -> None:

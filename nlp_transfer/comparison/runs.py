@@ -128,7 +128,12 @@ def _run_one(
     reset_peak()
     try:
         result = run(
-            member.recipe, data=_own_data(member.recipe, data), reporter=reporter, methods=methods, reuse=others
+            member.recipe,
+            data=_own_data(member.recipe, data),
+            reporter=reporter,
+            methods=methods,
+            reuse=others,
+            checked=False,
         )
     except RunBusyError:
         return False

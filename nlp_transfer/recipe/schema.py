@@ -14,8 +14,10 @@ from .comparing import CompareSpec
 from .files import Columns as Columns
 from .files import DataFile as DataFile
 from .pretraining import PretrainSettings
+from .publishing import CardSpec, HubSpec
 from .section import Section, SomeOf
 from .training import AverageSpec as AverageSpec
+from .training import MeanTeacher as MeanTeacher
 from .training import TrainSpec as TrainSpec
 from .trust import GuardSpec, SelectionSpec
 
@@ -251,20 +253,6 @@ class PretrainStage(PretrainSettings):
     train: Changes = Field(default_factory=dict)
 
 
-class MeanTeacher(Section):
-    """A teacher whose weights are the running average of the student's (Tarvainen and Valpola 2017).
-
-    Attributes:
-        decay: Share of the old average that stays in each step; smaller in the first steps.
-        weight: Weight of the consistency loss between student and teacher on target rows.
-        ramp: Share of the round's steps over which that weight rises from almost 0.
-    """
-
-    decay: Annotated[float, Field(ge=0, lt=1)] = 0.99
-    weight: Annotated[float, Field(gt=0)] = 1.0
-    ramp: Annotated[float, Field(ge=0, le=1)] = 0.3
-
-
 class SelfTrainStage(Section):
     """Train on source rows and on the target rows that the last model is sure of, in rounds (Zou et al. 2018).
 
@@ -360,6 +348,8 @@ class Recipe(Section):
         evaluate: How the final scores are made.
         report_to: Loggers beside ``log.jsonl``.
         compare: What ``nlp-transfer compare`` compares; a run takes no notice of it.
+        card: What the model card tells and no run can know: licence, language, …
+        hub: Where the model is pushed at the end of the run; by default nowhere.
     """
 
     name: Name
@@ -378,6 +368,8 @@ class Recipe(Section):
     evaluate: EvaluateSpec = Field(default_factory=EvaluateSpec)
     report_to: list[Literal["tensorboard", "wandb", "mlflow", "trackio"]] = Field(default_factory=list)
     compare: CompareSpec | None = None
+    card: CardSpec = Field(default_factory=CardSpec)
+    hub: HubSpec | None = None
 
     @property
     def finetunes(self) -> list[FinetuneStage]:

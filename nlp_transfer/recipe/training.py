@@ -82,3 +82,17 @@ class TrainSpec(Section):
     early_stopping: Annotated[int, Field(ge=0)] = 0
     keep_checkpoints: Positive = 2
     average: AverageSpec | None = None
+
+
+class MeanTeacher(Section):
+    """A teacher whose weights are the running average of the student's (Tarvainen and Valpola 2017).
+
+    Attributes:
+        decay: Share of the old average that stays in each step; smaller in the first steps.
+        weight: Weight of the consistency loss between student and teacher on target rows.
+        ramp: Share of the round's steps over which that weight rises from almost 0.
+    """
+
+    decay: Annotated[float, Field(ge=0, lt=1)] = 0.99
+    weight: Annotated[float, Field(gt=0)] = 1.0
+    ramp: Annotated[float, Field(ge=0, le=1)] = 0.3

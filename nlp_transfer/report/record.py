@@ -89,7 +89,6 @@ def read_record(folder: Path) -> Record:
         recipe, problems = load(folder / "recipe.yaml")
         if recipe is None:
             raise RecipeError(problems)
-        domains = folder / DOMAINS
         record = Record(
             folder,
             recipe,
@@ -97,7 +96,7 @@ def read_record(folder: Path) -> Record:
             _json(folder / "environment.json"),
             list(_lines(folder / "stages.jsonl")),
             list(_lines(folder / "log.jsonl")) if (folder / "log.jsonl").is_file() else [],
-            _json(domains) if domains.is_file() else None,
+            read_domains(folder),
         )
         missing = [role for role in record.roles if not file_of(folder, role, record.looked_at).is_file()]
     except (OSError, ValueError, KeyError, IndexError) as error:
@@ -105,6 +104,12 @@ def read_record(folder: Path) -> Record:
     if missing:
         raise RunError(f"'{folder}' lacks predictions/{missing[0]}.{record.looked_at}.jsonl. Run its recipe again.")
     return record
+
+
+def read_domains(folder: Path) -> Any:
+    """Return the content of ``domains.json``, None where the run has not written any."""
+    path = folder / DOMAINS
+    return _json(path) if path.is_file() else None
 
 
 def _json(path: Path) -> Any:

@@ -15,8 +15,10 @@ from typing import Any
 
 from .. import models
 from ..checkpoints import copy_folder, discard_others, write_text
+from ..fetching import is_url
 from ..hardware import is_main_process
 from ..processes import wait_for_all
+from ..reloading.examples import MOST, examples_of, write_examples
 from ..workspace import Workspace
 
 DONE = "done.json"
@@ -102,6 +104,8 @@ def finish(space: Workspace, folder: Path, fingerprint: str, model: Any, facts: 
         save_model(model, space, part)
         shutil.rmtree(folder / "model", ignore_errors=True)
         part.rename(folder / "model")
+        if "task" in facts:
+            write_examples(folder, examples_of(model, _some_texts(space)))
         write_text(folder / DONE, json.dumps(facts, indent=2) + "\n")
         for path in folder.glob("*checkpoint-*"):
             shutil.rmtree(path)
@@ -109,9 +113,16 @@ def finish(space: Workspace, folder: Path, fingerprint: str, model: Any, facts: 
     return StageResult(folder, facts)
 
 
+def _some_texts(space: Workspace) -> list[list[int]]:
+    """Return token ids of the first rows that a task model is tried on after reloading."""
+    rows = space.splits.dev.rows
+    few = rows.select(range(min(MOST, len(rows))))
+    return [window.input_ids for window in space.task.encode(few, space.tokenizer, space.limits, False).windows]
+
+
 def _base_name(base: models.ResolvedModel) -> str:
     """Return the hub id of the base, or its folder so that it is found from everywhere on this machine."""
-    local = Path(base.id).expanduser().is_dir()
+    local = is_url(base.id) or Path(base.id).expanduser().is_dir()
     return str(base.folder.resolve()) if local else base.id
 
 
@@ -122,7 +133,7 @@ def save_model(model: Any, space: Workspace, folder: Path) -> None:
         if hasattr(model, "peft_config"):
             for peft in model.peft_config.values():
                 peft.base_model_name_or_path = _base_name(space.base)
-                peft.revision = space.base.revision
+                peft.revision = space.base.revision or space.base.commit
             # Otherwise PEFT asks the hub, without a deadline, whether the vocabulary has grown.
             model.save_pretrained(folder, save_embedding_layers=False)
             config.save_pretrained(folder)

@@ -1,41 +1,62 @@
-"""The README of a run folder: a first model card, written from the run's record."""
+"""The text of a model card, written from a run's record: what the model is, how good, how made, how far to trust it."""
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
-from . import models, parts
-from .conclusions import conclusions, interval_text
-from .guard import ADAPTED, TWIN, called
-from .methods.mean_teacher import MeanTeacher
-from .recipe.schema import AnyStage, FinetuneStage, PretrainStage, Recipe, SelfTrainStage
-from .selecting import LAST_STEP, SOURCE_DEV, is_oracle, told
-from .stages.base import StageResult
-from .workspace import Workspace
+from huggingface_hub import ModelCard
+
+from .. import parts
+from ..conclusions import conclusions, interval_text
+from ..guard import ADAPTED, TWIN, called
+from ..methods.mean_teacher import MeanTeacher
+from ..recipe.schema import AnyStage, FinetuneStage, PretrainStage, Recipe, SelfTrainStage
+from ..report.facts import made_with
+from ..report.record import Record
+from ..selecting import LAST_STEP, SOURCE_DEV, is_oracle, told
+from .facts import ADAPTER, FINETUNE, MERGE, Facts
+from .metadata import metadata
+from .trust import trust
+from .use import use
 
 SELF_TRAINING = (
     "Zou et al. 2018, Domain Adaptation for Semantic Segmentation via Class-Balanced Self-Training, arXiv 1810.07911"
 )
+RELATIONS = {
+    FINETUNE: "fine-tuned from it",
+    ADAPTER: "an adapter on top of it",
+    MERGE: "an adapter that is merged into it",
+}
 
 
-def card_text(
-    space: Workspace, metrics: dict[str, Any], record: dict[str, Any], results: dict[str, StageResult]
-) -> str:
-    """Return the card as Markdown.
+def card_text(record: Record, facts: Facts) -> str:
+    """Return the card as Markdown, with the hub's metadata in front.
 
     Args:
-        space: The run's workspace.
-        metrics: Content of ``metrics.json``.
-        record: Content of ``environment.json``.
-        results: Stage results by name.
+        record: The run's record.
+        facts: What else is known.
     """
-    recipe = space.recipe
-    lines = [
-        f"# {recipe.name}",
+    body = "\n".join(
+        [*_head(record, facts), *use(record, facts), *_scores(record), *trust(record), *_making(record, facts)]
+    )
+    return str(ModelCard(f"---\n{metadata(record, facts).to_yaml()}\n---\n\n{body}\n"))
+
+
+def _head(record: Record, facts: Facts) -> list[str]:
+    at = f" at revision `{facts.revision}`" if facts.base is not None and facts.revision else ""
+    base = f"`{facts.base}`{at}" if facts.base is not None else f"the local folder `{facts.base_name}`"
+    return [
+        f"# {record.recipe.name}",
         "",
-        f"{_what(space, metrics)} Base model: {_base(space)}. Labels: {', '.join(space.task.labels)}.",
+        f"{_what(record, facts)} Base model: {base} (this model is {RELATIONS[facts.relation]}). "
+        f"Labels: {', '.join(facts.labels)}.",
         "",
+    ]
+
+
+def _scores(record: Record) -> list[str]:
+    metrics = record.metrics
+    return [
         "## Scores",
         "",
         *score_rows(metrics),
@@ -44,35 +65,39 @@ def card_text(
         f"{_labels_used(metrics)}.",
         *(line for told in conclusions(metrics) for line in ("", told)),
         "",
+    ]
+
+
+def _making(record: Record, facts: Facts) -> list[str]:
+    recipe, environment = record.recipe, record.environment
+    rows = environment.get("rows", {})
+    made = made_with(environment)
+    return [
         "## How it was made",
         "",
-        *_not_kept(recipe, metrics),
+        *_not_kept(recipe, record.metrics),
         f"- tuning: {_part(recipe.tuning)}",
-        *_source_lines(space),
+        *_source_lines(record),
         *_map_lines(recipe),
         f"- stages: {', '.join(map(_stage, recipe.stages))}",
-        *[f"- method: {_part(part)} — {space.methods[part.name].citation}" for part in recipe.methods],
+        *[f"- method: {_part(part)}{_citation(facts, part.name)}" for part in recipe.methods],
         *[f"- pretraining ({name}): {parts.PRETRAININGS[name].citation}" for name in _objectives(recipe)],
         *[f"- self-training: {_self_training(s)}" for s in recipe.stages if isinstance(s, SelfTrainStage)],
         *([f"- mean teacher: {MeanTeacher.citation}"] if any(_teaches(stage) for stage in recipe.stages) else []),
-        *[f"- {name}: {r.facts.get('steps')} steps, {r.facts.get('seconds')} s" for name, r in results.items()],
-        *[f"- {role}: sha256 of the rows {value[:16]}…" for role, value in record["data"].items()],
-        f"- versions: {', '.join(f'{name} {version}' for name, version in record['versions'].items())}",
+        *[f"- {one['stage']}: {one.get('steps')} steps, {one.get('seconds')} s" for one in record.stages],
+        *[
+            f"- {role}: {f'{rows[role]} rows, ' if role in rows else ''}sha256 of the rows {value[:16]}…"
+            for role, value in environment["data"].items()
+        ],
+        *[f"- {name[0].lower()}{name[1:]}: {value}" for name, value in made.items()],
         "",
-        "## Use",
-        "",
-        "```python",
-        "from nlp_transfer import load_predictor",
-        "",
-        'predictor = load_predictor("path/to/this/run")',
-        'print(predictor(["a text"]))',
-        "```",
-        "",
-        f"`model/` is plain Hugging Face: it also loads without nlp_transfer, by `{_plain_loading(space)}`"
-        f"{_where_base_is(space)}.",
-        "",
+        f"To reproduce: `nlp-transfer run recipe.yaml` (seed {recipe.seed}) with these data and versions.",
     ]
-    return "\n".join(lines)
+
+
+def _citation(facts: Facts, method: str) -> str:
+    citation = facts.methods.get(method, {}).get("citation")
+    return f" — {citation}" if citation else ""
 
 
 def score_rows(metrics: dict[str, Any]) -> list[str]:
@@ -89,24 +114,6 @@ def score_rows(metrics: dict[str, Any]) -> list[str]:
             cells.append(interval_text(gain[split], signed=True))
         rows.append(f"| {split} | {' | '.join(cells)} |")
     return rows
-
-
-def _plain_loading(space: Workspace) -> str:
-    """Return the call that loads the model without this package."""
-    kind, labels = space.task.auto_class, ""
-    if space.recipe.tuning.name == "lora":
-        # PEFT takes two labels for granted where it is not told.
-        count, own = len(space.task.labels), models.label_names(space.base)
-        kind, labels = kind.replace("AutoModel", "AutoPeftModel"), f", num_labels={count}"
-        # The adapter brings its own head, but that of the base is read first.
-        labels += ", ignore_mismatched_sizes=True" if own is not None and len(own) != count else ""
-    return f'{kind}.from_pretrained("path/to/this/run/model"{labels})'
-
-
-def _where_base_is(space: Workspace) -> str:
-    """Say what the adapter of a local model needs to be loaded elsewhere."""
-    local = space.recipe.tuning.name == "lora" and Path(space.base.id).expanduser().is_dir()
-    return ", with its base model at the path that `adapter_config.json` names" if local else ""
 
 
 def _selected(metrics: dict[str, Any]) -> str:
@@ -130,12 +137,14 @@ def _labels_used(metrics: dict[str, Any]) -> str:
     return "; target labels were used for the final scores only" if labelled else "; no target labels were used"
 
 
-def _what(space: Workspace, metrics: dict[str, Any]) -> str:
-    recipe = space.recipe
+def _what(record: Record, facts: Facts) -> str:
+    recipe, metrics = record.recipe, record.metrics
     kind = {"ner": "Named-entity tagger", "sentiment": "Sentiment classifier"}.get(recipe.task.name, "Text classifier")
     if metrics["kept"] == ADAPTED:
         adapted = (
-            "adapted to a target domain" if _reads_target(space) else "trained without any text of a target domain"
+            "adapted to a target domain"
+            if _reads_target(recipe, facts)
+            else "trained without any text of a target domain"
         )
         return f"{kind}, {adapted}."
     rejected = "; the adapted model was not kept, see below" if recipe.adapts else ""
@@ -165,21 +174,20 @@ def _map_lines(recipe: Recipe) -> list[str]:
     ]
 
 
-def _source_lines(space: Workspace) -> list[str]:
+def _source_lines(record: Record) -> list[str]:
     """Name the source domains, where there are several."""
-    sources = space.splits.sources
+    sources, rows = record.recipe.data.sources, record.environment.get("rows", {})
     if len(sources) == 1:
         return []
-    told = ", ".join(f"{source.name} ({len(source.train)} rows)" for source in sources)
+    told = ", ".join(f"{source.name} ({rows.get(f'{role}.train')} rows)" for role, source in sources.items())
     return [f"- source domains, each with the same share of every batch: {told}"]
 
 
-def _reads_target(space: Workspace) -> bool:
+def _reads_target(recipe: Recipe, facts: Facts) -> bool:
     """Whether anything in the training or selection of the adapted model looked at text of the target."""
-    recipe = space.recipe
     return (
         recipe.uses_target_labels
-        or any(space.methods[part.name].needs_target for part in recipe.methods)
+        or any(facts.methods.get(part.name, {}).get("needs_target", True) for part in recipe.methods)
         or recipe.selection.name != SOURCE_DEV
         or recipe.model.extend_vocabulary is not None
         or any(isinstance(stage, SelfTrainStage) for stage in recipe.stages)
@@ -212,13 +220,6 @@ def _teaches(stage: Any) -> bool:
 
 def _objectives(recipe: Recipe) -> list[str]:
     return list(dict.fromkeys(stage.objective for stage in recipe.stages if isinstance(stage, PretrainStage)))
-
-
-def _base(space: Workspace) -> str:
-    """Name the base model; of a local folder the last name only, as a card is published and its paths are private."""
-    if Path(space.base.id).expanduser().is_dir():
-        return f"the local folder `{Path(space.base.id).name}`"
-    return f"`{space.base.id}`"
 
 
 def _part(part: Any) -> str:

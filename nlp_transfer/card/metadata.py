@@ -1,0 +1,91 @@
+"""The metadata of a card, by the hub's rules (https://huggingface.co/docs/hub/model-cards)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from huggingface_hub import EvalResult, ModelCardData
+
+from ..recipe.schema import DataFile
+from ..recipe.shipped import HUB
+from ..report.record import Record
+from .facts import Facts
+
+PIPELINES = {"AutoModelForTokenClassification": "token-classification"}
+NAMES = {"text-classification": "Text classification", "token-classification": "Token classification"}
+
+
+def metadata(record: Record, facts: Facts) -> ModelCardData:
+    """Return the metadata of a run's card. What nobody has told is left out, never made up.
+
+    Args:
+        record: The run's record.
+        facts: What else is known.
+    """
+    pipeline = pipeline_of(facts)
+    recipe = record.recipe
+    known: dict[str, Any] = {
+        "language": facts.spec.languages or None,
+        "license": facts.spec.license,
+        "base_model": facts.base,
+        "base_model_relation": None if facts.base is None else facts.relation,
+        "datasets": hub_datasets(record, facts) or None,
+    }
+    return ModelCardData(
+        library_name="peft" if facts.adapter else "transformers",
+        pipeline_tag=pipeline,
+        metrics=["f1"] if record.kind == "ner" else ["accuracy", "f1"],
+        tags=[
+            *("nlp_transfer", recipe.task.name),
+            *(["domain-adaptation"] if recipe.adapts else []),
+            *(part.name for part in recipe.methods),
+            *facts.spec.tags,
+        ],
+        model_name=recipe.name,
+        eval_results=_results(record, pipeline),
+        **{key: value for key, value in known.items() if value is not None},
+    )
+
+
+def pipeline_of(facts: Facts) -> str:
+    """Return the hub's name of the task."""
+    return PIPELINES.get(facts.auto_class, "text-classification")
+
+
+def hub_datasets(record: Record, facts: Facts) -> list[str]:
+    """Return the hub ids of the data sets, each once."""
+    read = [file.path.removeprefix(HUB) for file in files_of(record).values() if file.path.startswith(HUB)]
+    return list(dict.fromkeys([*read, *facts.spec.datasets]))
+
+
+def files_of(record: Record) -> dict[str, DataFile]:
+    """Return the data files of a recipe by role."""
+    data = record.recipe.data
+    found = {f"{role}.{key}": getattr(source, key) for role, source in data.sources.items() for key in ("train", "dev")}
+    found |= {f"target.{key}": getattr(data.target, key) for key in ("unlabelled", "train", "dev", "test")}
+    return {role: file for role, file in found.items() if file is not None}
+
+
+def _results(record: Record, pipeline: str) -> list[EvalResult]:
+    """Return the scores of the model that is kept: one result a split and metric."""
+    files = files_of(record)
+    found = []
+    for split, scores in record.metrics["scores"][record.metrics["kept"]].items():
+        file = files.get(split)
+        hub = file is not None and file.path.startswith(HUB)
+        for name in ("accuracy", "f1", "macro_f1", "micro_f1"):
+            if not isinstance(scores.get(name), float):
+                continue
+            found.append(
+                EvalResult(
+                    task_type=pipeline,
+                    task_name=NAMES[pipeline],
+                    dataset_type=file.path.removeprefix(HUB) if file is not None and hub else split,
+                    dataset_name=f"{record.recipe.name}: {split}",
+                    dataset_split=split.rsplit(".", 1)[-1],
+                    metric_type=name.rsplit("_", 1)[-1],
+                    metric_name=name.replace("_", " "),
+                    metric_value=round(scores[name], 6),
+                )
+            )
+    return found

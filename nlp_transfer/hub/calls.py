@@ -1,0 +1,103 @@
+"""Calls over a network: each has a deadline, and is repeated only where repeating can help.
+
+``huggingface_hub`` waits without end for some answers (those to create_repo, create_commit and repo_info), and its
+upload of large files is a library of its own. So a call runs in a thread that is waited for, and left behind when it
+takes too long.
+"""
+
+from __future__ import annotations
+
+import json
+import queue
+import threading
+import time
+from collections.abc import Callable
+from typing import TypeVar
+
+from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
+from huggingface_hub.utils import httpx  # type: ignore[attr-defined]
+
+from ..errors import HubError
+
+T = TypeVar("T")
+
+DEADLINE = 30.0
+"""Seconds that an answer may take."""
+SLOWEST = 100_000
+"""Bytes a second below which an upload counts as stopped."""
+WAITS = (1.0, 2.0, 4.0)
+"""Seconds before the second, third and fourth attempt."""
+AGAIN = {408, 429}
+"""Answers that ask to be asked again, beside 5xx."""
+
+
+class NoAnswer(Exception):
+    """It is not known whether the other side has done what it was asked."""
+
+
+def call(what: str, function: Callable[[], T], size: int = 0) -> T:
+    """Call once.
+
+    Args:
+        what: What is done, for messages: "create the repository".
+        function: Does it.
+        size: Bytes that are sent.
+
+    Raises:
+        NoAnswer: The connection failed, the deadline passed, or the server answered 408, 429 or 5xx.
+        HubError: There is no network to be used (``HF_HUB_OFFLINE``).
+        HfHubHTTPError: The server refused.
+    """
+    try:
+        return _within(DEADLINE + size / SLOWEST, what, function)
+    except OfflineModeIsEnabled as error:
+        raise HubError("HF_HUB_OFFLINE is set, so nothing is pushed. Unset it and push again.") from error
+    except HfHubHTTPError as error:
+        if not _worth_repeating(error.response.status_code):
+            raise
+        raise NoAnswer(f"{what}: the server answers {error.response.status_code}") from error
+    except json.JSONDecodeError as error:
+        raise NoAnswer(f"{what}: the server's answer cannot be read") from error
+    except (httpx.TransportError, ConnectionError, TimeoutError, RuntimeError) as error:
+        # RuntimeError: so the uploads of large files, by LFS and by Xet, tell whatever went wrong with one.
+        told = str(error).splitlines()
+        raise NoAnswer(f"{what}: {type(error).__name__}: {told[0] if told else ''}") from error
+
+
+def repeat(what: str, function: Callable[[], T], size: int = 0) -> T:
+    """Call something that may be done twice; see :func:`call`.
+
+    Raises:
+        NoAnswer: Four times.
+    """
+    for wait in WAITS:
+        try:
+            return call(what, function, size)
+        except NoAnswer:
+            time.sleep(wait)
+    return call(what, function, size)
+
+
+def _worth_repeating(status: int) -> bool:
+    return status in AGAIN or status >= 500
+
+
+def _within(seconds: float, what: str, function: Callable[[], T]) -> T:
+    """Run in a thread that does not keep the process alive, and wait for it."""
+    answers: queue.SimpleQueue[tuple[bool, object]] = queue.SimpleQueue()
+
+    def work() -> None:
+        try:
+            answers.put((True, function()))
+        except BaseException as error:
+            answers.put((False, error))
+
+    threading.Thread(target=work, daemon=True, name=what).start()
+    try:
+        good, answer = answers.get(timeout=seconds)
+    except queue.Empty:
+        raise TimeoutError(f"no answer within {seconds:.0f} s") from None
+    if good:
+        return answer  # type: ignore[return-value]
+    assert isinstance(answer, BaseException)
+    raise answer

@@ -1,0 +1,197 @@
+"""Push a finished run to a model hub, or to any file system."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from ..errors import HubError, RunError
+from ..recipe.messages import reword
+from ..recipe.publishing import CardSpec
+from ..recipe.schema import Recipe
+from ..reloading.check import check_reload
+from ..report.record import Record, read_record
+from .files import PushFile, list_files
+from .package import AS_IT_IS, MERGED, Form, Package, Shape, pack
+from .remote import Wish, check_repo_id, push_to_hub
+from .storage import push_to_storage
+
+SHORTEST_TOKEN = 8
+"""Characters of a token from which on it can be looked for in files."""
+
+
+@dataclass(frozen=True)
+class PushResult:
+    """What was pushed, or would be.
+
+    Args:
+        repo: Hub id or URL.
+        url: URL of the commit (of a file system, of the folder); None of a dry run.
+        files: Name and size in bytes of every file.
+        card: The model card.
+        private: Whether a new repository is private.
+    """
+
+    repo: str
+    url: str | None
+    files: dict[str, int]
+    card: str
+    private: bool
+
+
+def push(
+    run: str | Path,
+    repo: str,
+    *,
+    form: Form = AS_IT_IS,
+    base: str | None = None,
+    public: bool = False,
+    replace: bool = False,
+    report: bool = True,
+    card: Mapping[str, Any] | None = None,
+    token: str | None = None,
+    dry_run: bool = False,
+) -> PushResult:
+    """Push the model of a finished run with its card, recipe, metrics and report, as one commit.
+
+    The model is reloaded in a fresh process first. The run folder is not changed, whatever happens; a push that failed
+    can be repeated.
+
+    Args:
+        run: Run folder.
+        repo: Hub id ``owner/name``, or the URL of a folder on any fsspec file system.
+        form: ``as it is``; ``adapter``, which is the same but refuses a run without one; or ``merged``, the adapter
+            merged into its base, a model of its own.
+        base: Hub id of the base of an adapter that was trained on a local folder.
+        public: Everyone may read a new repository; an existing public one is pushed to only then.
+        replace: Replace the model that an existing repository holds.
+        report: With ``report.html``, which quotes texts of the data.
+        card: What the card tells and no run knows (``license``, ``language``, ``tags``, ``datasets``), over what the
+            recipe's section ``card`` says of it.
+        token: Token of the hub; by default that of ``hf auth login`` or ``HF_TOKEN``.
+        dry_run: Say what would be pushed; the hub is not asked.
+
+    Returns:
+        What was pushed, with the URL of the commit.
+
+    Raises:
+        HubError: With what to do about it.
+        RunError: The folder holds no finished run, or its model cannot be reloaded.
+    """
+    stored = "://" in repo
+    if not stored:
+        check_repo_id(repo)
+    record = _finished(Path(run))
+    spec = _told(record.recipe.card, card)
+    if not stored:
+        check_card(spec)
+    secret = _token(token)
+    if secret is None and not (stored or dry_run):
+        raise no_token()
+    with tempfile.TemporaryDirectory(prefix="push-") as name:
+        package = pack(record, Shape(repo, form, base, report, spec), Path(name))
+        files = list_files(package.folder, _secrets(secret), _private(record))
+        url = None if dry_run else _send(repo, files, package, Wish(repo, public, replace), secret)
+    return PushResult(repo, url, {file.name: file.size for file in files}, package.card, not public)
+
+
+def push_as_told(recipe: Recipe, run: Path) -> PushResult | None:
+    """Push a finished run where its recipe says so; None where it does not."""
+    hub = recipe.hub
+    if hub is None:
+        return None
+    return push(
+        run,
+        hub.repo,
+        form=MERGED if hub.merged else AS_IT_IS,
+        base=hub.base,
+        public=hub.public,
+        replace=hub.replace,
+        report=hub.report,
+    )
+
+
+def check_token(recipe: Recipe) -> None:
+    """Say before hours of training that there is no token for the push at their end.
+
+    Raises:
+        HubError: The recipe pushes to the hub, and there is no token.
+    """
+    if recipe.hub is not None and not recipe.hub.stored and _token(None) is None:
+        raise no_token()
+
+
+def check_card(spec: CardSpec) -> None:
+    """Ask for what a card must tell and nobody can guess.
+
+    Raises:
+        HubError: The licence or the language is missing.
+    """
+    missing = [
+        text
+        for value, text in (
+            (spec.license, "the licence of the model: --license apache-2.0, or `card: {license: …}` in the recipe"),
+            (spec.language, "the language of its texts: --language en, or `card: {language: …}` in the recipe"),
+        )
+        if value is None
+    ]
+    if missing:
+        raise HubError(f"the model card needs what no run knows; nothing is pushed without: {'; and '.join(missing)}.")
+
+
+def no_token() -> HubError:
+    """Return the error of a push without a token."""
+    return HubError(
+        "there is no hub token. Make one with the role 'write' (https://huggingface.co/settings/tokens), then "
+        "`hf auth login`, or set HF_TOKEN."
+    )
+
+
+def _token(given: str | None) -> str | None:
+    from huggingface_hub import get_token
+
+    return get_token() if given is None else given
+
+
+def _secrets(token: str | None) -> Sequence[str]:
+    return [token] if token is not None and len(token) >= SHORTEST_TOKEN else []
+
+
+def _finished(run: Path) -> Record:
+    if not run.is_dir():
+        raise RunError(f"'{run}' is no folder. Give the folder of a finished run.")
+    if not (run / "recipe.yaml").is_file():
+        raise RunError(f"'{run}' holds no run (no recipe.yaml). Give the folder of a finished run, as `run` prints it.")
+    if not (run / "metrics.json").is_file() or not (run / "model").is_dir():
+        raise RunError(f"the run in '{run}' is not finished. Run its recipe again, which resumes it; then push.")
+    return read_record(run)
+
+
+def _told(recipe: CardSpec, given: Mapping[str, Any] | None) -> CardSpec:
+    """Return what the recipe tells for the card, with what is given now over it."""
+    values = recipe.model_dump() | {key: value for key, value in (given or {}).items() if value not in (None, [])}
+    try:
+        return CardSpec.model_validate(values)
+    except ValidationError as error:
+        found: list[Any] = [{**one, "loc": ("card", *one["loc"])} for one in error.errors(include_url=False)]
+        told = "; ".join(f"{'.'.join(map(str, path))}: {message}" for path, message in reword(found, {"card": values}))
+        raise HubError(f"the model card: {told}") from error
+
+
+def _private(record: Record) -> list[str]:
+    """Return paths that nobody else needs to know: the run's own, and whatever lies in the home folder."""
+    return [str(record.folder.resolve()), f"{Path.home()}/"]
+
+
+def _send(repo: str, files: Sequence[PushFile], package: Package, wish: Wish, token: str | None) -> str:
+    check_reload(package.folder, package.examples, package.base)
+    if "://" in repo:
+        return push_to_storage(repo, files, wish.replace)
+    from huggingface_hub import HfApi
+
+    return push_to_hub(HfApi(token=token), wish, files)

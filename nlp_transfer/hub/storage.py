@@ -1,0 +1,91 @@
+"""A push to any file system of fsspec: ``file://``, ``memory://``, ``s3://`` with the user's own s3fs.
+
+No such place has commits. So everything is written beside the target first, read back and compared, and only then put
+in its place; what was there before is deleted last.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from typing import Any
+
+from ..errors import HubError
+from . import calls
+from .files import PushFile
+
+PART, OLD = ".part", ".old"
+
+
+def push_to_storage(url: str, files: Sequence[PushFile], replace: bool) -> str:
+    """Write files to a folder of a file system.
+
+    Args:
+        url: URL of the folder.
+        files: All of them.
+        replace: Replace what the folder holds.
+
+    Returns:
+        The URL.
+
+    Raises:
+        HubError: The file system is unknown or cannot be written, or the folder holds something else.
+    """
+    system, place = _open(url)
+    size = sum(file.size for file in files)
+    try:
+        calls.call(f"write to {url}", lambda: _write(system, place, url, files, replace), size)
+    except (calls.NoAnswer, OSError, RuntimeError) as error:
+        raise HubError(f"'{url}' cannot be written ({error}). The run is as it was: push again.") from error
+    return url
+
+
+def _open(url: str) -> tuple[Any, str]:
+    import fsspec
+
+    try:
+        return fsspec.core.url_to_fs(url)
+    except (ImportError, ValueError) as error:
+        raise HubError(f"'{url}' cannot be opened: {error}") from error
+
+
+def _write(system: Any, place: str, url: str, files: Sequence[PushFile], replace: bool) -> None:
+    place = place.rstrip("/")
+    system.invalidate_cache()
+    taken = system.exists(place) and bool(system.ls(place, detail=False))
+    if taken and _holds(system, place, files):
+        return
+    if taken and not replace:
+        raise HubError(f"'{url}' exists and holds something else. Give --replace to replace it, or another place.")
+    part, old = place + PART, place + OLD
+    _remove(system, part)
+    system.makedirs(part, exist_ok=True)
+    for file in files:
+        system.put_file(str(file.path), f"{part}/{file.name}")
+    if not _holds(system, part, files):
+        raise HubError(f"'{url}' gives back other bytes than were written. Nothing was replaced; push again.")
+    if taken:
+        _remove(system, old)
+        system.mv(place, old, recursive=True)
+    else:
+        _remove(system, place)
+    system.mv(part, place, recursive=True)
+    _remove(system, old)
+
+
+def _remove(system: Any, place: str) -> None:
+    if system.exists(place):
+        system.rm(place, recursive=True)
+
+
+def _holds(system: Any, place: str, files: Sequence[PushFile]) -> bool:
+    """Whether a folder holds these files, byte for byte, and no others."""
+    names = {path.rsplit("/", 1)[-1] for path in system.ls(place, detail=False)}
+    if names != {file.name for file in files}:
+        return False
+    return all(_sha256(system, f"{place}/{file.name}") == file.sha256 for file in files)
+
+
+def _sha256(system: Any, path: str) -> str:
+    with system.open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

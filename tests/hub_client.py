@@ -1,0 +1,56 @@
+"""Pointing the real hub client at the stand-in, in this process."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from stand_in_hub import TOKEN, Hub, Repo
+
+
+def use(hub_url: str, patch: pytest.MonkeyPatch, cache: Path, token: str | None = TOKEN) -> None:
+    """Let huggingface_hub ask another server, with another token and an empty cache, by plain LFS."""
+    from huggingface_hub import constants, hf_api
+
+    settings = {
+        "ENDPOINT": hub_url,
+        "HUGGINGFACE_CO_URL_TEMPLATE": hub_url + "/{repo_id}/resolve/{revision}/{filename}",
+        "HF_HUB_OFFLINE": False,
+        "HF_HUB_CACHE": str(cache),
+        "HF_HOME": str(cache),
+        "HF_HUB_DISABLE_XET": True,
+        "HF_TOKEN_PATH": str(cache / "no-token"),
+        "HF_STORED_TOKENS_PATH": str(cache / "no-tokens"),
+    }
+    for name, value in settings.items():
+        patch.setattr(constants, name, value)
+    patch.setattr(hf_api.api, "endpoint", hub_url)
+    for name in ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN"):
+        patch.delenv(name, raising=False)
+    if token is not None:
+        patch.setenv("HF_TOKEN", token)
+
+
+def make(hub: Hub, repo: str, files: dict[str, bytes], public: bool = False) -> None:
+    """Put a repository onto the hub."""
+    hub.repos[repo] = Repo(not public)
+    hub.repos[repo].commit(files)
+
+
+def put(hub: Hub, repo: str, folder: Path) -> None:
+    """Put a model folder onto the hub, for everyone."""
+    make(hub, repo, {path.name: path.read_bytes() for path in folder.iterdir()}, public=True)
+
+
+def meanwhile(hub: Hub, patch: pytest.MonkeyPatch, repo: str) -> None:
+    """Let someone else push to a repository just before our commit arrives."""
+    from huggingface_hub import HfApi
+
+    commit = HfApi.create_commit
+
+    def late(self: HfApi, *args: Any, **settings: Any) -> Any:
+        hub.repos[repo].commit(hub.repos[repo].files | {"other.txt": b"theirs"})
+        return commit(self, *args, **settings)
+
+    patch.setattr(HfApi, "create_commit", late)

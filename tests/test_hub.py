@@ -1,0 +1,404 @@
+"""Push and pull through the real hub client, against a stand-in server on loopback that can be told to fail."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import hub_client
+import numpy as np
+import pytest
+import torch
+from conftest import build_model
+from helpers import data_of, recipe_data, rows_of
+from stand_in_hub import TOKEN, Fault, Hub, serving
+from typer.testing import CliRunner
+
+from nlp_transfer import load_predictor, push, recipe_from, run
+from nlp_transfer.cli import app
+from nlp_transfer.data.load import load_split
+from nlp_transfer.errors import HubError, ModelError, RecipeError, RunError
+from nlp_transfer.hub import calls
+from nlp_transfer.hub import push as pushing
+
+CARD: dict[str, Any] = {"license": "apache-2.0", "language": "en"}
+KINDS = {
+    "full": ("classification", "full"),
+    "lora": ("classification", {"name": "lora", "rank": 4}),
+    "ner": ("ner", "full"),
+    "lora-ner": ("ner", {"name": "lora", "rank": 4}),
+}
+
+
+@pytest.fixture(scope="module")
+def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hub]:
+    """A hub that holds a base model, with the client pointed at it; nothing waits long, and no process is started."""
+    base = build_model(tmp_path_factory.mktemp("base") / "tiny")
+    with serving() as server, pytest.MonkeyPatch.context() as patch:
+        hub_client.use(server.url, patch, tmp_path_factory.mktemp("cache"))
+        hub_client.put(server, "someone/tiny", base)
+        patch.setattr(calls, "WAITS", (0.01, 0.01, 0.01))
+        patch.setattr(pushing, "check_reload", lambda *args: 0.0)
+        yield server
+
+
+@pytest.fixture(autouse=True)
+def sound(hub: Hub) -> Iterator[None]:
+    yield
+    hub.faults.clear()
+
+
+@pytest.fixture(scope="module")
+def runs(hub: Hub, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Finished runs on a base of the hub."""
+    made = {}
+    for name, (kind, tuning) in KINDS.items():
+        folder = tmp_path_factory.mktemp("runs") / name
+        recipe = recipe_from(recipe_data(folder, Path("someone/tiny"), kind, tuning, learning_rate=0.01))
+        made[name] = run(recipe, data=data_of(kind)).folder
+    return made
+
+
+def send(folder: Path, repo: str, **settings: Any) -> pushing.PushResult:
+    return push(folder, repo, **({"card": CARD, "report": False} | settings))
+
+
+def logits(model: str | Path, kind: str) -> np.ndarray:
+    predictor = load_predictor(model, precision="fp32")
+    rows = load_split(rows_of(kind, 6, 8), name="data", kind=predictor.task.row_kind).rows
+    return np.concatenate([np.atleast_2d(row) for row in predictor.logits(rows)])
+
+
+# The round trip
+
+
+@pytest.mark.parametrize("form", ["as it is", "merged"])
+@pytest.mark.parametrize("name", KINDS)
+def test_what_is_pulled_gives_the_logits_of_the_run(name: str, form: Any, runs: dict[str, Path], hub: Hub) -> None:
+    if form == "merged" and not name.startswith("lora"):
+        pytest.skip("whole weights are merged already")
+    kind, repo = KINDS[name][0], f"user/{name}-{form.replace(' ', '-')}"
+    result = send(runs[name], repo, form=form)
+    assert result.url == f"{hub.url}/{repo}/commit/{hub.repos[repo].head}"
+    assert hub.repos[repo].private
+    assert len(hub.repos[repo].commits) == 2, "the hub's own first commit, and one with everything"
+    expected, found = logits(runs[name], kind), logits(repo, kind)
+    if form == "merged":
+        assert np.abs(found - expected).max() < 1e-5
+        assert "adapter_config.json" not in hub.repos[repo].files
+    else:
+        assert np.array_equal(found, expected)
+
+
+def test_adapter_names_its_base_by_id_and_commit(runs: dict[str, Path], hub: Hub) -> None:
+    send(runs["lora"], "user/named", form="adapter")
+    config = json.loads(hub.repos["user/named"].files["adapter_config.json"])
+    assert config["base_model_name_or_path"] == "someone/tiny"
+    assert config["revision"] == hub.repos["someone/tiny"].head
+    assert list(json.loads(hub.repos["user/named"].files["config.json"])["label2id"]) == ["bad", "good", "poor"]
+
+
+def test_pulled_adapter_loads_with_plain_peft_and_in_a_pipeline(runs: dict[str, Path], hub: Hub) -> None:
+    import peft
+    import transformers
+
+    send(runs["lora"], "user/plain")
+    predictor = load_predictor("user/plain", precision="fp32")
+    batch = predictor.tokenizer("the film was bad", return_tensors="pt", return_token_type_ids=False)
+    model = peft.AutoPeftModelForSequenceClassification.from_pretrained("user/plain", num_labels=3)
+    assert torch.allclose(model.eval()(**batch).logits, predictor.model(**batch).logits, atol=1e-5)
+    # As the card says: the names of the labels would be the base's otherwise.
+    names = transformers.AutoConfig.from_pretrained("user/plain").id2label
+    named = peft.AutoPeftModelForSequenceClassification.from_pretrained("user/plain", num_labels=3, id2label=names)
+    pipe = transformers.pipeline("text-classification", model=named, tokenizer="user/plain")
+    (plain,) = pipe(["the film was bad"])
+    (own,) = predictor(["the film was bad"])
+    assert (plain["label"], plain["score"]) == (own["label"], pytest.approx(own["score"], abs=1e-5))
+
+
+def test_pulled_model_is_the_model_of_a_recipe(runs: dict[str, Path], hub: Hub, tmp_path: Path) -> None:
+    send(runs["full"], "user/base")
+    recipe = recipe_from(recipe_data(tmp_path / "run", Path("user/base"), learning_rate=1e-12))
+    result = run(recipe, data=data_of("classification"))
+    record = json.loads((result.folder / "environment.json").read_text())["model"]
+    assert (record["id"], record["commit"]) == ("user/base", hub.repos["user/base"].head)
+    assert np.allclose(logits(result.folder, "classification"), logits(runs["full"], "classification"), atol=1e-4), (
+        "the head goes on as it was"
+    )
+
+
+def test_without_network_the_cache_answers_and_an_unknown_id_is_told(
+    runs: dict[str, Path], hub: Hub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    send(runs["full"], "user/cached")
+    expected = logits("user/cached", "classification")
+    monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", "http://127.0.0.1:9")
+    assert np.array_equal(logits("user/cached", "classification"), expected)
+    begun = time.monotonic()
+    with pytest.raises(ModelError, match="cannot be reached"):
+        load_predictor("user/never-seen")
+    assert time.monotonic() - begun < 10
+
+
+def test_an_adapter_whose_base_is_gone_says_so(runs: dict[str, Path], hub: Hub, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    shutil.copytree(runs["lora"], folder)
+    path = folder / "model" / "adapter_config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"base_model_name_or_path": "someone/gone"}))
+    with pytest.raises(ModelError, match=r"its base is missing: model 'someone/gone@.*not found"):
+        send(folder, "user/orphan")
+    assert "user/orphan" not in hub.repos
+
+
+# What is pushed
+
+
+def test_files_are_exactly_those_that_a_dry_run_lists(runs: dict[str, Path], hub: Hub) -> None:
+    (runs["full"] / "model" / "training_args.bin").write_bytes(b"pickle")
+    before = len(hub.log)
+    planned = send(runs["full"], "user/listed", dry_run=True)
+    assert len(hub.log) == before, "a dry run asks nobody"
+    assert planned.url is None
+    assert "user/listed" not in hub.repos
+    send(runs["full"], "user/listed")
+    held = hub.repos["user/listed"].files
+    assert set(planned.files) == set(held) - {".gitattributes"}
+    assert set(planned.files) == {
+        *("README.md", "config.json", "metrics.json", "model.safetensors", "nlp_transfer.json", "recipe.yaml"),
+        *("tokenizer.json", "tokenizer_config.json"),
+    }
+    assert held["README.md"].decode() == planned.card
+    for name, content in held.items():
+        assert TOKEN.encode() not in content, name
+        assert str(runs["full"].parent).encode() not in content, name
+
+
+def test_report_is_pushed_unless_it_is_left_out(runs: dict[str, Path], hub: Hub) -> None:
+    planned = send(runs["full"], "user/reported", dry_run=True, report=True)
+    assert "report.html" in planned.files
+
+
+def test_a_file_with_the_token_stops_the_push(runs: dict[str, Path], hub: Hub, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    shutil.copytree(runs["full"], folder)
+    metrics = folder / "metrics.json"
+    metrics.write_text(json.dumps(json.loads(metrics.read_text()) | {"note": TOKEN}))
+    with pytest.raises(HubError, match=r"'metrics\.json' holds your hub token") as caught:
+        send(folder, "user/leak")
+    assert TOKEN not in str(caught.value)
+    assert "user/leak" not in hub.repos
+
+
+def test_a_file_with_a_path_of_this_machine_stops_the_push(runs: dict[str, Path], hub: Hub, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    shutil.copytree(runs["full"], folder)
+    metrics = folder / "metrics.json"
+    metrics.write_text(json.dumps(json.loads(metrics.read_text()) | {"note": f"in {folder}"}))
+    with pytest.raises(HubError, match=r"'metrics\.json' names the path .* of this machine"):
+        send(folder, "user/leak")
+
+
+def test_the_command_prints_files_card_and_url(runs: dict[str, Path], hub: Hub) -> None:
+    told = ["push", str(runs["full"]), "user/by-command", "--license", "mit", "--language", "en", "--tag", "mine"]
+    shown = CliRunner().invoke(app, [*told, "--no-report", "--dry-run"])
+    assert shown.exit_code == 0, shown.output
+    assert "model.safetensors" in shown.stdout
+    assert "license: mit" in shown.stdout
+    assert "- mine" in shown.stdout
+    done = CliRunner().invoke(app, [*told, "--no-report"])
+    assert f"{hub.url}/user/by-command/commit/" in done.stdout
+    assert TOKEN not in shown.output + done.output
+
+
+def test_a_recipe_pushes_at_the_end_and_the_same_again_changes_nothing(hub: Hub, tmp_path: Path) -> None:
+    values = recipe_data(tmp_path / "run", Path("someone/tiny"))
+    data = data_of("classification")
+    run(recipe_from(values), data=data)
+    values |= {"card": CARD, "hub": {"repo": "user/by-recipe", "report": False}}
+    run(recipe_from(values), data=data)  # trains nothing: what is published is no matter of training
+    run(recipe_from(values), data=data)
+    assert len(hub.repos["user/by-recipe"].commits) == 2
+    assert "hub:" not in hub.repos["user/by-recipe"].files["recipe.yaml"].decode().replace("hub: null", "")
+
+
+# Faults
+
+STEPS = {
+    "whoami": "GET /api/whoami",
+    "look": "GET /api/models/user/x-look",
+    "create": "POST /api/repos/create",
+    "card": "POST /api/validate-yaml",
+    "preupload": "/preupload/",
+    "batch": "/objects/batch",
+    "upload": "PUT /lfs/",
+    "commit": "/commit/main",
+    "tree": "/tree/",
+}
+
+
+@pytest.mark.parametrize("kind", ["503", "lost"])
+@pytest.mark.parametrize("step", STEPS)
+def test_a_fault_at_any_step_is_survived(
+    step: str, kind: str, runs: dict[str, Path], hub: Hub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(time, "sleep", lambda seconds: None)
+    repo = f"user/x-{step}-{kind}"
+    hub.objects.clear()
+    hub.faults.append(Fault(STEPS[step].replace("x-look", f"x-{step}-{kind}"), kind))
+    send(runs["full"], repo)
+    assert not any(fault.times for fault in hub.faults), "the fault never happened"
+    assert len(hub.repos[repo].commits) == 2, "pushed once, whatever was lost"
+
+
+def test_a_hub_that_stays_broken_is_told_and_the_push_can_be_repeated(
+    runs: dict[str, Path], hub: Hub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(time, "sleep", lambda seconds: None)
+    before = {path: path.stat().st_mtime_ns for path in runs["full"].rglob("*")}
+    hub.faults.append(Fault("/commit/main", "503", times=50))
+    with pytest.raises(HubError, match=r"does not answer \(upload and commit: the server answers 503\)"):
+        send(runs["full"], "user/broken")
+    assert {path: path.stat().st_mtime_ns for path in runs["full"].rglob("*")} == before
+    hub.faults.clear()
+    send(runs["full"], "user/broken")
+    assert len(hub.repos["user/broken"].commits) == 2
+
+
+def test_a_mute_server_does_not_hold_the_push(runs: dict[str, Path], hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(calls, "DEADLINE", 0.2)
+    hub.faults.append(Fault("POST /api/repos/create", "mute", times=9))
+    begun = time.monotonic()
+    with pytest.raises(HubError, match="does not answer"):
+        send(runs["full"], "user/mute")
+    assert time.monotonic() - begun < 20
+
+
+def test_a_commit_of_someone_else_is_not_written_over(
+    runs: dict[str, Path], hub: Hub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hub_client.meanwhile(hub, monkeypatch, "user/busy")
+    with pytest.raises(HubError, match="someone else has pushed"):
+        send(runs["full"], "user/busy")
+    assert set(hub.repos["user/busy"].files) == {".gitattributes", "other.txt"}
+
+
+@pytest.mark.parametrize(
+    ("public", "wish", "message"),
+    [
+        (True, {}, "is public, but a private one was asked for"),
+        (False, {"public": True}, "is private, but a public one was asked for"),
+        (False, {}, r"holds 2 files \(notes.txt, pytorch_model.safetensors\)"),
+    ],
+)
+def test_an_existing_repository_is_refused(
+    public: bool, wish: dict[str, Any], message: str, runs: dict[str, Path], hub: Hub
+) -> None:
+    files = {".gitattributes": b"", "notes.txt": b"mine", "pytorch_model.safetensors": b"old"}
+    hub_client.make(hub, "user/there", files, public)
+    with pytest.raises(HubError, match=message):
+        send(runs["full"], "user/there", **wish)
+    assert hub.repos["user/there"].files == files
+
+
+def test_replacing_removes_the_old_model_and_nothing_else(runs: dict[str, Path], hub: Hub) -> None:
+    files = {".gitattributes": b"", "notes.txt": b"mine", "pytorch_model.safetensors": b"old"}
+    hub_client.make(hub, "user/renewed", files, public=True)
+    send(runs["full"], "user/renewed", replace=True, public=True)
+    held = hub.repos["user/renewed"].files
+    assert {"notes.txt", "model.safetensors"} <= set(held)
+    assert "pytorch_model.safetensors" not in held
+
+
+# Bad input
+
+
+@pytest.mark.parametrize(
+    ("repo", "settings", "message"),
+    [
+        ("model", {}, "the owner is missing"),
+        ("user/a b", {}, "is no hub id"),
+        ("user/x", {"card": {"language": "en"}}, "the licence of the model: --license"),
+        ("user/x", {"card": {"license": "mit"}}, "the language of its texts: --language"),
+        ("user/x", {"card": CARD | {"license": "MIT Licence"}}, "license: .*identifier of a licence"),
+        ("user/x", {"form": "merged"}, "holds whole weights"),
+        ("stranger/x", {}, "may not write to 'stranger'"),
+        ("nowhere://x", {}, "cannot be opened"),
+    ],
+)
+def test_bad_wishes_are_refused(
+    repo: str, settings: dict[str, Any], message: str, runs: dict[str, Path], hub: Hub
+) -> None:
+    with pytest.raises(HubError, match=message):
+        send(runs["full"], repo, **settings)
+
+
+def test_tokens(runs: dict[str, Path], hub: Hub, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    with pytest.raises(HubError, match=r"does not accept your token \(401\)") as caught:
+        send(runs["full"], "user/x", token="hf_wrongTokenOfTheTests")
+    assert "hf_wrong" not in str(caught.value)
+    monkeypatch.delenv("HF_TOKEN")
+    with pytest.raises(HubError, match="there is no hub token"):
+        send(runs["full"], "user/x")
+    values = recipe_data(tmp_path / "run", Path("someone/tiny")) | {"card": CARD, "hub": "user/x"}
+    with pytest.raises(HubError, match="there is no hub token"):
+        run(recipe_from(values), data=data_of("classification"))
+    assert not (tmp_path / "run").exists(), "told before anything was trained"
+
+
+def test_no_network(runs: dict[str, Path], hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", "http://127.0.0.1:9")
+    with pytest.raises(HubError, match=r"at http://127.0.0.1:9 does not answer"):
+        send(runs["full"], "user/x")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    with pytest.raises(HubError, match="HF_HUB_OFFLINE is set"):
+        send(runs["full"], "user/x")
+
+
+def test_folders_that_hold_no_finished_run(runs: dict[str, Path], hub: Hub, tmp_path: Path) -> None:
+    with pytest.raises(RunError, match="is no folder"):
+        send(tmp_path / "none", "user/x")
+    with pytest.raises(RunError, match="holds no run"):
+        send(tmp_path, "user/x")
+    shutil.copytree(runs["full"], tmp_path / "half")
+    (tmp_path / "half" / "metrics.json").unlink()
+    with pytest.raises(RunError, match="is not finished"):
+        send(tmp_path / "half", "user/x")
+
+
+def test_an_adapter_on_a_local_base_needs_an_id_for_it(hub: Hub, tiny_bert: Path, tmp_path: Path) -> None:
+    recipe = recipe_from(recipe_data(tmp_path / "run", tiny_bert, tuning={"name": "lora", "rank": 2}))
+    folder = run(recipe, data=data_of("classification")).folder
+    with pytest.raises(HubError, match=r"stands on the local folder 'bert'.*--merged.*--base"):
+        send(folder, "user/local")
+    planned = send(folder, "user/local", base="someone/tiny", dry_run=True)
+    assert "base_model: someone/tiny" in planned.card
+    assert "base_model:" not in send(folder, "user/local", form="merged", dry_run=True).card
+
+
+def test_a_recipe_that_pushes_is_asked_for_what_no_run_knows() -> None:
+    values = recipe_data(Path("run"), Path("x")) | {"hub": {"repo": "user/x", "merged": True}}
+    with pytest.raises(RecipeError) as caught:
+        recipe_from(values)
+    for text in ("card.license", "card.language", "hub.merged: only tuning 'lora'"):
+        assert text in str(caught.value)
+
+
+# Other places
+
+
+def test_files_and_memory_take_a_push(runs: dict[str, Path], hub: Hub, tmp_path: Path) -> None:
+    place = tmp_path / "shelf" / "mine"
+    for url in (place.as_uri(), "memory://shelf/mine"):
+        assert send(runs["full"], url).url == url
+        assert send(runs["full"], url).url == url  # the same again
+        with pytest.raises(HubError, match="holds something else"):
+            send(runs["lora"], url)
+        send(runs["lora"], url, replace=True)
+        assert np.array_equal(logits(url, "classification"), logits(runs["lora"], "classification"))
+    assert not list(place.parent.glob("*.part")) + list(place.parent.glob("*.old"))
+    with pytest.raises(ModelError, match="cannot be fetched"):
+        load_predictor("memory://nothing/here")
