@@ -148,6 +148,7 @@ CASES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CASES)
 def test_interrupted_run_ends_the_same(name: str, tiny_bert: Path, tmp_path: Path) -> None:
     average, tuning, methods, stop = CASES[name]

@@ -111,6 +111,7 @@ def starts(monkeypatch: pytest.MonkeyPatch) -> list[list[torch.Tensor]]:
     return seen
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("tuning", ["full", "lora"])
 def test_start_is_that_of_the_stage_also_after_a_resume(
     tuning: str, tiny_bert: Path, tmp_path: Path, starts: list[list[torch.Tensor]]

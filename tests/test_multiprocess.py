@@ -14,7 +14,7 @@ import several_processes
 import torch
 from training import largest_difference
 
-pytestmark = pytest.mark.multiprocess
+pytestmark = [pytest.mark.multiprocess, pytest.mark.slow]
 HERE = Path(__file__).parent
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
 ACCELERATE = [sys.executable, "-m", "accelerate.commands.launch", "--num_processes", "2", "--num_machines", "1"]
@@ -158,7 +158,6 @@ os.write(1, f"{PartialState(cpu=True).num_processes}\\n".encode())
 """
 
 
-@pytest.mark.slow
 def test_accelerate_launch_lines_and_their_world_size(tmp_path: Path) -> None:
     """``--cpu --num_processes 2`` is one process; the documented line, without a GPU, is two over gloo."""
     script = tmp_path / "world.py"

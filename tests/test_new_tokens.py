@@ -203,6 +203,7 @@ def test_a_run_goes_on_from_one_with_new_tokens(tiny_bert: Path, tmp_path: Path)
     assert torch.equal(rows[-1:], new_rows(first.model, len(rows) - 1))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("tuning", ["full", "lora"])
 def test_interrupted_run_ends_the_same(tuning: str, tiny_bert: Path, tmp_path: Path) -> None:
     plan = [{"name": "pretrain", "head_steps": 0, "train": {"max_steps": 4, "evaluate_every": 2}}, "finetune"]

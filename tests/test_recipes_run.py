@@ -35,6 +35,7 @@ def short(path: Path, tiny: Path, output: Path) -> list[str]:
     return overrides
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", [path for path in RECIPES if path not in COMPARISONS], ids=lambda path: path.stem)
 def test_recipe_runs(path: Path, tiny_bert: Path, tmp_path: Path) -> None:
     recipe = load_recipe(path, short(path, tiny_bert, tmp_path / "run"))
@@ -53,6 +54,7 @@ def test_recipe_runs(path: Path, tiny_bert: Path, tmp_path: Path) -> None:
     assert (result.model / "config.json").is_file()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", COMPARISONS, ids=lambda path: path.stem)
 def test_comparison_runs(path: Path, tiny_bert: Path, tmp_path: Path) -> None:
     recipe = load_recipe(path, [*short(path, tiny_bert, tmp_path / "run"), "compare.seeds=[1]"])

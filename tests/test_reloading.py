@@ -85,6 +85,6 @@ def test_a_head_that_was_not_saved_is_seen_by_a_fresh_process(finished: Path, ti
     kept = {name: value for name, value in weights.items() if "classifier" not in name}
     assert len(kept) < len(weights)
     save_file(kept, folder / "adapter_model.safetensors")
-    with pytest.raises(RunError, match="not the model that was trained"):
+    with pytest.raises(RunError, match=r"not the model that was trained|does not load in a fresh process"):
         check.check_reload(folder, examples, tiny_bert)
     assert torch.random.initial_seed() != check.SEED

@@ -90,6 +90,7 @@ def test_interrupted_run_ends_as_an_uninterrupted_one(
     assert_same_run(tmp_path / "whole", tmp_path / "cut", last)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("where", [("pretrain head", 3), ("pretrain", 3), ("source-only", 1)])
 def test_interrupted_stages_end_the_same(
     where: tuple[str, int], tiny_bert: Path, tmp_path: Path, last: list[dict[str, Any]]

@@ -47,7 +47,7 @@ def test_every_request_is_answered_as_described(path: str, mode: schemathesis.Ge
     if PATHS[path] == "GET" and mode.is_negative:
         return  # there is nothing to get wrong
 
-    @settings(max_examples=6, deadline=None, suppress_health_check=list(HealthCheck))
+    @settings(max_examples=6, derandomize=True, deadline=None, suppress_health_check=list(HealthCheck))
     @given(case=described[path][PATHS[path]].as_strategy(mode))
     def ask(case: schemathesis.Case) -> None:
         case.call_and_validate(timeout=20)

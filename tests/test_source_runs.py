@@ -95,6 +95,7 @@ def test_every_stage_reads_all_sources(
     assert result.metrics["guard"]["kept"] in ("adapted", "source-only")
 
 
+@pytest.mark.slow
 def test_an_interrupted_run_ends_as_an_uninterrupted_one(
     tiny_bert: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

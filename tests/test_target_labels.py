@@ -65,6 +65,7 @@ def test_run(plan: str, kind: str, tuning: str, method: str, tiny_bert: Path, tm
     assert 0 <= scores["target.test"]["interval"]["value"] <= 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", parts.METHODS)
 def test_every_method_works_on_labelled_target_rows(method: str, tiny_bert: Path, tmp_path: Path) -> None:
     settings = {"joint_mlm": {"head_steps": 2}, "mmd": {"class_conditional": True}, "cdan": {"balance": True}}
@@ -212,6 +213,7 @@ def test_self_training_goes_on_with_the_rows_of_the_last_stage(tiny_bert: Path, 
     assert run(recipe_from(data), data=given()).metrics["selection"] == "last step"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("kind", "tuning", "stages", "title"),
     [

@@ -257,6 +257,7 @@ def stage(objective: str, **train: Any) -> dict[str, Any]:
     return {"name": "pretrain", "objective": objective, "block_length": 24, "train": settings | train}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "tuning"), [("tsdae", "full"), ("tsdae", "lora"), ("simcse", "full")])
 def test_interrupted_stage_ends_as_an_uninterrupted_one(
     name: str, tuning: str, tiny_bert: Path, tmp_path: Path
@@ -273,6 +274,7 @@ def test_interrupted_stage_ends_as_an_uninterrupted_one(
     assert same_weights(tmp_path / "whole/model", tmp_path / "cut/model")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("tuning", ["full", "lora"])
 def test_objectives_follow_each_other(tuning: str, tiny_bert: Path, tmp_path: Path) -> None:
     """A head that was never trained is fitted before masked LM uses it, whatever came before."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, create_model
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, create_model
 
 from .settings import ServiceLimits
 
@@ -22,13 +22,18 @@ def predict_request(limits: ServiceLimits) -> type[Request]:
     return create_model("PredictRequest", __base__=Request, texts=(texts, ...))
 
 
+def _whole(value: Any) -> Any:
+    """Return 3 for 3.0: to JSON Schema both are integers."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
 def explain_request(limits: ServiceLimits) -> type[Request]:
     """Return the model of a request for an explanation."""
     text = Annotated[str, Field(max_length=limits.explain_characters, description="The text to explain.")]
     label = Annotated[str | None, Field(description="Label to explain; by default the one that is answered.")]
     at = Annotated[
-        int | None,
-        Field(ge=0, description="Entities only: a character of the word to explain; by default the first entity."),
+        Annotated[int, Field(ge=0), BeforeValidator(_whole)] | None,
+        Field(description="Entities only: a character of the word to explain; by default the first entity."),
     ]
     return create_model("ExplainRequest", __base__=Request, text=(text, ...), label=(label, None), at=(at, None))
 
