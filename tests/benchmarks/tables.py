@@ -106,6 +106,7 @@ def machine(record: dict[str, Any]) -> str:
 def section(title: str, name: str, table: list[str], record: dict[str, Any]) -> list[str]:
     """A titled table with how to reproduce it."""
     made = f"From `recipes/benchmarks/results/{name}.json`: {machine(record)}"
+    made += f" {record['note']}" if "note" in record else ""
     return [f"**{title}**", "", *table, "", made, "", "```bash", record["command"], "```", ""]
 
 
