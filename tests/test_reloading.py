@@ -37,6 +37,13 @@ def test_examples_are_what_the_trained_model_gave(finished: Path) -> None:
         assert np.allclose(one["logits"], other["logits"], atol=1e-5)
 
 
+def test_examples_are_in_fp32_after_training_in_bf16(tiny_bert: Path, tmp_path: Path) -> None:
+    """Training in bf16 leaves autocast inside the model's forward, where nothing around it switches it off."""
+    recipe = make_recipe(tmp_path / "run", tiny_bert, "classification", LORA, precision="bf16", learning_rate=0.05)
+    folder = running.run(recipe, data=data_of("classification")).folder
+    test_examples_are_what_the_trained_model_gave(folder)
+
+
 def test_a_run_checks_its_model_unless_told_not_to(
     tiny_bert: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

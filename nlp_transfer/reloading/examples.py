@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate.utils import extract_model_from_parallel
 
 from ..checkpoints import write_text
 from ..forward import predicting
@@ -28,6 +29,8 @@ def examples_of(model: Any, texts: Sequence[Sequence[int]]) -> list[Example]:
         texts: Token ids with special tokens; the first ones are taken.
     """
     found = []
+    # Training in bf16 has wrapped the model's forward in autocast, which nothing around it switches off.
+    model = extract_model_from_parallel(model, keep_fp32_wrapper=False)
     with torch.inference_mode(), predicting(model, autocast=False) as device:
         for ids in texts[:MOST]:
             batch_NT = torch.tensor([list(ids)], device=device)
