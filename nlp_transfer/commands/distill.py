@@ -1,4 +1,4 @@
-"""``nlp-transfer distill``."""
+"""The command ``distill``."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``nlp-transfer export``."""
+"""The command ``export``."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The command that answers for a file or data set."""
+"""The command ``predict``."""
 
 from __future__ import annotations
 

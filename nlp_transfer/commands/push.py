@@ -1,4 +1,4 @@
-"""The command that pushes a run."""
+"""The command ``push``."""
 
 from __future__ import annotations
 

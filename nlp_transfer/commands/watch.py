@@ -1,4 +1,4 @@
-"""The command that follows a stream of texts."""
+"""The command ``watch``."""
 
 from __future__ import annotations
 
