@@ -26,6 +26,7 @@ from .parts import METHODS, Known
 from .prepare import Splits, build_task, load_splits, say_notes
 from .processes import first_process_first, wait_for_all
 from .recipe.defaults import resolve
+from .recipe.publishing import HubSpec
 from .recipe.schema import PretrainStage, Recipe
 from .reloading.check import check_reload
 from .reloading.examples import read_examples, write_examples
@@ -98,7 +99,8 @@ def run(
     reporter = Reporter() if reporter is None or not is_main_process() else reporter
     recipe = resolve(recipe)
     check_batches(recipe)
-    check_token(recipe)
+    if recipe.hub is not None:
+        check_token(recipe.hub)
     if fresh:
         # What cannot be run again must not cost the results that are there.
         load_splits(recipe, data)
@@ -115,20 +117,18 @@ def run(
     else:
         with runfolder.locked(folder), runfolder.full_disk(folder):
             result = _run_claimed(recipe, folder, data, reporter, methods, reuse, checked)
-    _push(recipe, folder, reporter)
+    if recipe.hub is not None and is_main_process():
+        _push(recipe.hub, folder, reporter)
     return result
 
 
-def _push(recipe: Recipe, folder: Path, reporter: Reporter) -> None:
-    """Push where the recipe says so; without success the run is finished all the same."""
-    if recipe.hub is None or not is_main_process():
-        return
+def _push(hub: HubSpec, folder: Path, reporter: Reporter) -> None:
+    """Push as the recipe says; without success the run is finished all the same."""
     try:
-        pushed = push_as_told(recipe, folder)
+        pushed = push_as_told(hub, folder)
     except UserError as error:
-        again = f"nlp-transfer push {folder} {recipe.hub.repo}"
+        again = f"nlp-transfer push {folder} {hub.repo}"
         raise HubError(f"The run is finished, but was not pushed: {error} To push it later: {again}") from error
-    assert pushed is not None
     reporter.say(f"pushed: {pushed.url}")
 
 
@@ -222,9 +222,6 @@ def _complete(
 def _check_model(space: Workspace, kept: StageResult, folder: Path, checked: bool) -> None:
     """Keep what the model can be tried on, and make sure that a fresh process gets from ``model/`` what was trained."""
     examples = read_examples(kept.folder)
-    if examples is None:
-        # The stage was finished by an earlier version, which kept none.
-        return
     write_examples(folder, examples)
     if checked:
         worst = check_reload(folder / "model", examples, space.base.folder)

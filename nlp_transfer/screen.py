@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from .fetching import is_url
 from .recipe.schema import Recipe
 from .recipe.shipped import HUB, resolve_path
 
@@ -273,7 +274,7 @@ def show_push(result: PushResult) -> None:
         show(f"{len(result.files)} files, {sum(result.files.values()):,} bytes: {result.url}")
         return
     width = max(map(len, result.files))
-    private = "" if "://" in result.repo else ", private" if result.private else ", public"
+    private = "" if is_url(result.repo) else ", private" if result.private else ", public"
     show(
         f"Nothing is pushed. To {result.repo}{private}:",
         *(f"  {name:<{width}}  {size:>13,}" for name, size in result.files.items()),

@@ -78,27 +78,35 @@ def predict_file(
     def load() -> Predict:
         return load_predictor(model, batch_tokens=batch_tokens) if isinstance(model, str | Path) else model
 
-    with contextlib.ExitStack() as stack:
-        rows = stack.enter_context(source.rows())
+    with source.rows() as rows:
         if not to_file:
             return _stream(load(), rows, str(output), 1 if source.is_standard_input and sys.stdin.isatty() else chunk)
         join(PATIENCE)
-        job, stamp = Job(Path(output)), source.stamp()
-        if is_main_process():
-            stack.enter_context(job.claimed(_facts(model, source, chunk), overwrite))
-        done = agree(job.complete() if is_main_process() else None)
-        predict = load()
-        begun = time.monotonic()
-        _compute(predict, rows, job, set(done), chunk)
-        wait_for_all()
-        if source.stamp() != stamp:
-            raise DataError([Problem("the input was changed while it was read; predict for it again", source.origin)])
-        parts = agree(job.complete() if is_main_process() else None)
-        assert sorted(parts) == list(range(len(parts)))
-        if is_main_process():
-            join_parts([job.path(number) for number in sorted(parts)], job.output)
-            job.remove()
-        wait_for_all()
+        job = Job(Path(output))
+        facts = _facts(model, source, chunk)
+        # One process claims the output, for all of them.
+        with job.claimed(facts, overwrite) if is_main_process() else contextlib.nullcontext():
+            return _in_parts(load, rows, source, job, chunk)
+
+
+def _in_parts(
+    load: Callable[[], Predict], rows: Iterator[Row], source: TextSource, job: Job, chunk: int
+) -> dict[str, Any]:
+    """Answer into a file: each process computes a share of its parts, which are joined when all are there."""
+    stamp = source.stamp()
+    done = agree(job.complete() if is_main_process() else None)
+    predict = load()
+    begun = time.monotonic()
+    _compute(predict, rows, job, set(done), chunk)
+    wait_for_all()
+    if source.stamp() != stamp:
+        raise DataError([Problem("the input was changed while it was read; predict for it again", source.origin)])
+    parts = agree(job.complete() if is_main_process() else None)
+    assert sorted(parts) == list(range(len(parts)))
+    if is_main_process():
+        join_parts([job.path(number) for number in sorted(parts)], job.output)
+        job.remove()
+    wait_for_all()
     return {
         "rows": sum(part.rows for part in parts.values()),
         "errors": sum(part.errors for part in parts.values()),

@@ -25,6 +25,7 @@ from nlp_transfer.watching.messages import BadLineError, Keys, Message, read_lin
 from nlp_transfer.watching.monitor import KEPT, Monitor, Rules
 from nlp_transfer.watching.page import write_page
 from nlp_transfer.watching.reference import MOST, reference_texts
+from nlp_transfer.watching.reservoir import Reservoir
 from nlp_transfer.watching.shift import compare, confidence_p, level_of, share_p
 from nlp_transfer.watching.tally import SAMPLE, Observation, Tally, observe
 from nlp_transfer.watching.watch import Output, watch
@@ -77,7 +78,7 @@ def test_confidence_p_is_the_permutation_p_of_the_largest_gap() -> None:
 
     splits = [gap(one) for one in combinations(everything, 4)]
     expected = sum(value >= gap(sides[0]) for value in splits) / len(splits)
-    first, second = (Tally(4, confidences=list(side)) for side in sides)
+    first, second = (Tally(4, sample=Reservoir(4, list(side))) for side in sides)
     assert confidence_p(first, second) == pytest.approx(expected)
 
 
@@ -186,7 +187,7 @@ def test_few_texts_are_counted_and_not_tested() -> None:
 def test_memory_is_bounded() -> None:
     one = Observation(frozenset(["good"]), 0.9, NAMES)
     counted = tally([one] * (SAMPLE + 500))
-    assert (counted.texts, counted.rated, len(counted.confidences)) == (SAMPLE + 500, SAMPLE + 500, SAMPLE)
+    assert (counted.texts, counted.sample.seen, len(counted.confidences)) == (SAMPLE + 500, SAMPLE + 500, SAMPLE)
     monitor = Monitor(Rules(WindowSize(texts=1)))
     feed(monitor, [one] * (KEPT + 50))
     assert len(monitor.streams[None].history) == KEPT

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import RunError
+from ..fetching import is_url
 from ..methods.base import Method
 from ..parts import METHODS
 from ..recipe.publishing import CardSpec
@@ -50,7 +51,7 @@ class Facts:
     @property
     def published(self) -> bool:
         """Whether the model has a hub id."""
-        return self.place == self.folder and "://" not in self.place
+        return self.place == self.folder and not is_url(self.place)
 
     @property
     def adapter(self) -> bool:

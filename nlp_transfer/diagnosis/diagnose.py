@@ -29,7 +29,7 @@ from .features import MAX_ROWS, sample
 from .fluency import hidden_one_by_one, masked_log_probabilities, pseudo_perplexity
 from .label_shift import LabelShift
 from .probe import DEV, TARGET, TRAIN, Probe, label_shift, quality, suitability, take, without_adapter
-from .result import Candidate, Diagnosis, Skipped
+from .result import Candidate, Diagnosis, Skipped, Texts
 from .texts import describe, words_of
 from .timing import estimate_times, variant
 from .vocabulary import Overlap, overlap
@@ -74,7 +74,7 @@ def diagnose(
     splits = load_splits(recipe, data)
     space = replace(_workspace(recipe, splits, reporter), methods=methods)
     samples = _samples(splits, max_rows, recipe.seed)
-    names, longest = usable(recipe, methods), space.limits.max_length
+    names = usable(recipe, methods)
     with without_adapter(space) as bare:
         probe = take(bare, samples)
         perplexity = _perplexity(bare, probe)
@@ -82,15 +82,11 @@ def diagnose(
         with quiet():
             times = estimate_times(bare, samples[TRAIN], samples[DEV], samples.get(TARGET), names)
         candidates = _candidates(bare, probe, samples, models)
-    described = {
-        role: describe(one, len(_whole(splits, role)), len(probe.features[role]), space.tokenizer, longest)
-        for role, one in samples.items()
-    }
     found = Diagnosis(
         name=recipe.name,
         task=recipe.task.name,
         model=space.base.id,
-        splits=described,
+        splits=_described(space, probe, samples),
         a_distance=a_distances(probe, samples, recipe.seed),
         sources=source_distances(probe, samples, [source.name for source in splits.sources], recipe.seed),
         mmd=_mmd(probe, recipe.seed),
@@ -180,6 +176,14 @@ def _whole(splits: Splits, role: str) -> Split:
 def _samples(splits: Splits, most: int, seed: int) -> dict[str, Split]:
     roles = [TRAIN, DEV, *([TARGET] if splits.unlabelled is not None else [])]
     return {role: sample(_whole(splits, role), most, seed) for role in roles}
+
+
+def _described(space: Workspace, probe: Probe, samples: Mapping[str, Split]) -> dict[str, Texts]:
+    longest = space.limits.max_length
+    return {
+        role: describe(one, len(_whole(space.splits, role)), len(probe.features[role]), space.tokenizer, longest)
+        for role, one in samples.items()
+    }
 
 
 def _mmd(probe: Probe, seed: int) -> Mmd | Skipped:

@@ -13,12 +13,11 @@ from ..card.facts import ADAPTER, MERGE, Facts, facts_of
 from ..card.text import card_text
 from ..checkpoints import write_text
 from ..errors import HubError
-from ..inference import load_resolved
 from ..merging import merge_into
 from ..recipe import dump
 from ..recipe.publishing import CardSpec
 from ..recipe.schema import Recipe
-from ..reloading.examples import MOST, Example, examples_of, read_examples
+from ..reloading.examples import Example, read_examples
 from ..report.facts import gather
 from ..report.page import REPORT
 from ..report.record import Record
@@ -103,7 +102,7 @@ def pack(record: Record, shape: Shape, folder: Path) -> Package:
     if shape.report:
         write_text(folder / REPORT, run_page(gather(public)))
     base = source.folder if facts.relation == ADAPTER else None
-    return Package(folder, card, base, read_examples(record.folder) or _examples(record))
+    return Package(folder, card, base, read_examples(record.folder))
 
 
 def public_recipe(recipe: Recipe) -> Recipe:
@@ -159,11 +158,3 @@ def _named_base(
     config |= {"base_model_name_or_path": base, "revision": revision}
     write_text(path, json.dumps(config, indent=2, sort_keys=True) + "\n")
     return replace(facts, base=base, base_name=base, revision=revision), source
-
-
-def _examples(record: Record) -> list[Example]:
-    """Return examples of a run that was made by an earlier version, which kept none."""
-    predictor = load_resolved(models.resolve(str(record.folder)), precision="fp32", device="cpu")
-    texts = [row["text"] for row in record.answers[record.own][:MOST]]
-    ids = predictor.tokenizer(texts, truncation=True, max_length=predictor.limits.max_length)["input_ids"]
-    return examples_of(predictor.model, ids)

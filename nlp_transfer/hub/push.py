@@ -11,9 +11,9 @@ from typing import Any
 from pydantic import ValidationError
 
 from ..errors import HubError, RunError
+from ..fetching import is_url
 from ..recipe.messages import reword
-from ..recipe.publishing import CardSpec
-from ..recipe.schema import Recipe
+from ..recipe.publishing import CardSpec, HubSpec
 from ..reloading.check import check_reload
 from ..report.record import Record, read_record
 from .files import PushFile, list_files
@@ -83,7 +83,7 @@ def push(
         HubError: With what to do about it.
         RunError: The folder holds no finished run, or its model cannot be reloaded.
     """
-    stored = "://" in repo
+    stored = is_url(repo)
     if not stored:
         check_repo_id(repo)
     record = _finished(Path(run))
@@ -100,11 +100,8 @@ def push(
     return PushResult(repo, url, {file.name: file.size for file in files}, package.card, not public)
 
 
-def push_as_told(recipe: Recipe, run: Path) -> PushResult | None:
-    """Push a finished run where its recipe says so; None where it does not."""
-    hub = recipe.hub
-    if hub is None:
-        return None
+def push_as_told(hub: HubSpec, run: Path) -> PushResult:
+    """Push a finished run as the section ``hub`` of its recipe says."""
     return push(
         run,
         hub.repo,
@@ -116,13 +113,13 @@ def push_as_told(recipe: Recipe, run: Path) -> PushResult | None:
     )
 
 
-def check_token(recipe: Recipe) -> None:
+def check_token(hub: HubSpec) -> None:
     """Say before hours of training that there is no token for the push at their end.
 
     Raises:
-        HubError: The recipe pushes to the hub, and there is no token.
+        HubError: The place is a repository of the hub, and there is no token.
     """
-    if recipe.hub is not None and not recipe.hub.stored and _token(None) is None:
+    if not is_url(hub.repo) and _token(None) is None:
         raise no_token()
 
 
@@ -190,7 +187,7 @@ def _private(record: Record) -> list[str]:
 
 def _send(repo: str, files: Sequence[PushFile], package: Package, wish: Wish, token: str | None) -> str:
     check_reload(package.folder, package.examples, package.base)
-    if "://" in repo:
+    if is_url(repo):
         return push_to_storage(repo, files, wish.replace)
     from huggingface_hub import HfApi
 

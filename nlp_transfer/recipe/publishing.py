@@ -79,8 +79,3 @@ class HubSpec(Section):
     base: HubId | None = None
     replace: bool = False
     report: bool = True
-
-    @property
-    def stored(self) -> bool:
-        """Whether the place is a folder of a file system, not a repository of the hub."""
-        return "://" in self.repo

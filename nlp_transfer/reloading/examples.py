@@ -11,6 +11,7 @@ import torch
 from accelerate.utils import extract_model_from_parallel
 
 from ..checkpoints import write_text
+from ..errors import RunError
 from ..forward import predicting
 
 EXAMPLES = "reload.json"
@@ -44,7 +45,15 @@ def write_examples(folder: Path, examples: list[Example]) -> None:
     write_text(folder / EXAMPLES, json.dumps(examples) + "\n")
 
 
-def read_examples(folder: Path) -> list[Example] | None:
-    """Read the examples of a folder; None where there are none."""
+def read_examples(folder: Path) -> list[Example]:
+    """Read the examples of a folder.
+
+    Raises:
+        RunError: They are lost or damaged.
+    """
     path = folder / EXAMPLES
-    return json.loads(path.read_text(encoding="utf8")) if path.is_file() else None
+    try:
+        found: list[Example] = json.loads(path.read_text(encoding="utf8"))
+    except (OSError, ValueError) as error:
+        raise RunError(f"'{path}' cannot be read ({error}). Run the recipe again with --fresh.") from error
+    return found

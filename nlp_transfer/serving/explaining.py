@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
+from ..data.memory import Columns
 from ..data.spans import words as split_words
 from ..errors import UserError
 
@@ -78,8 +79,6 @@ class Explainer:
 
     def _looked_at(self, text: str, bounds: list[tuple[int, int]], word: int | None, label: str) -> tuple[Any, ...]:
         """Return the windows that count, the characters of their tokens, and the log-odds of the label in them."""
-        import datasets
-
         from ..data.windows import token_spans
         from .attribution import Target
 
@@ -87,10 +86,11 @@ class Explainer:
         if label not in own.task.index:
             raise NotExplained(f"'{label}' is none of the labels: {', '.join(own.task.labels)}.")
         number = own.task.index[label]
-        row: dict[str, Any] = {"text": text}
+        columns: dict[str, Any] = {"text": [text]}
         if word is not None:
-            row |= {"words": [text[start:end] for start, end in bounds], "starts": [start for start, _ in bounds]}
-        windows = own.task.encode(datasets.Dataset.from_list([row]), own.tokenizer, own.limits, labelled=False).windows
+            starts = [start for start, _ in bounds]
+            columns |= {"words": [[text[start:end] for start, end in bounds]], "starts": [starts]}
+        windows = own.task.encode(Columns(columns), own.tokenizer, own.limits, labelled=False).windows
         spans = token_spans(own.tokenizer, [text], own.limits)
         if word is None:
             independent = own.task.problem_type == "multi_label_classification"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ from ..data.load import load_split
 from ..data.texts import Row
 from ..errors import DataError, Problem, RunError
 from ..recipe.shipped import resolve_path
+from .reservoir import Reservoir
 from .tally import Tally, observe
 
 Predict = Callable[[list[str]], list[dict[str, Any]]]
@@ -98,11 +98,7 @@ def _of_run(folder: Path) -> tuple[list[str], str]:
 
 
 def _sample(texts: Iterable[str]) -> list[str]:
-    """Draw :data:`MOST` texts, each with the same chance (reservoir sampling; Vitter 1985, algorithm R)."""
-    draw, kept = random.Random(0), []
-    for number, text in enumerate(texts):
-        if number < MOST:
-            kept.append(text)
-        elif (place := draw.randint(0, number)) < MOST:
-            kept[place] = text
-    return kept
+    drawn: Reservoir[str] = Reservoir(MOST)
+    for text in texts:
+        drawn.add(text)
+    return drawn.kept

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import random
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from statistics import fmean
 from typing import Any
+
+from .reservoir import Reservoir
 
 SAMPLE = 2000
 """Confidences that are kept of a window: all of a small one, a random sample of a large one."""
@@ -50,19 +51,16 @@ class Tally:
     Args:
         texts: Number of texts.
         counts: By label, the number of texts that have it.
-        confidences: Confidences, at most :data:`SAMPLE` of them, each text's with the same chance.
-        rated: Texts that have a confidence.
+        sample: Confidences of the texts that have one.
         begin: Time of the first text, in seconds since 1970.
         end: Time of the last one.
     """
 
     texts: int = 0
     counts: Counter[str] = field(default_factory=Counter)
-    confidences: list[float] = field(default_factory=list)
-    rated: int = 0
+    sample: Reservoir[float] = field(default_factory=lambda: Reservoir(SAMPLE))
     begin: float | None = None
     end: float | None = None
-    _draw: random.Random = field(default_factory=lambda: random.Random(0), repr=False)
 
     def add(self, seen: Observation, time: float | None = None) -> None:
         """Count a text."""
@@ -70,29 +68,26 @@ class Tally:
         self.counts.update(dict.fromkeys(seen.known, 0))
         self.counts.update(seen.labels)
         if seen.confidence is not None:
-            self._sample(seen.confidence)
+            self.sample.add(seen.confidence)
         if time is not None:
             self.begin = time if self.begin is None else min(self.begin, time)
             self.end = time if self.end is None else max(self.end, time)
-
-    def _sample(self, confidence: float) -> None:
-        """Keep a uniform sample (reservoir sampling; Vitter 1985, algorithm R)."""
-        self.rated += 1
-        if len(self.confidences) < SAMPLE:
-            self.confidences.append(confidence)
-        elif (place := self._draw.randrange(self.rated)) < SAMPLE:
-            self.confidences[place] = confidence
 
     def merge(self, other: Tally) -> None:
         """Add the texts of another tally; of confidences its sample."""
         self.texts += other.texts
         self.counts.update(other.counts)
         for confidence in other.confidences:
-            self._sample(confidence)
+            self.sample.add(confidence)
 
     def share(self, label: str) -> float:
         """Return the share of texts with a label, 0 to 1."""
         return self.counts[label] / self.texts if self.texts else 0.0
+
+    @property
+    def confidences(self) -> list[float]:
+        """Confidences, at most :data:`SAMPLE` of them, each text's with the same chance."""
+        return self.sample.kept
 
     @property
     def confidence(self) -> float | None:
