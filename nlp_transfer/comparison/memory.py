@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
+import gc
 from pathlib import Path
 
 import torch
@@ -11,9 +13,17 @@ _STATUS, _CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 
 
 def reset_peak() -> None:
-    """Begin anew; where the system does not allow that, the peak is that of the whole process so far."""
+    """Begin anew; where the system does not allow that, the peak is that of the whole process so far.
+
+    What earlier runs have freed is handed back first: the C library keeps gigabytes of it, which would count as this
+    run's.
+    """
+    gc.collect()
     if torch.cuda.is_available():
+        torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats()
+    with contextlib.suppress(OSError, AttributeError):  # only glibc has it
+        ctypes.CDLL(None).malloc_trim(0)
     with contextlib.suppress(OSError):
         _CLEAR.write_text("5")
 

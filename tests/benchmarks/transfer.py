@@ -71,24 +71,16 @@ BENCHMARKS: dict[str, dict[str, Case]] = {
 
 
 def measure(options: argparse.Namespace, name: str) -> dict[str, Any]:
-    """Compare all strategies on one case; add what the picked one, guarded, comes to."""
+    """Compare all strategies on one case; add the bound where it is wanted."""
     from nlp_transfer import compare, load_recipe
 
     case = BENCHMARKS[options.benchmark][name]
     folder = Path("runs/benchmarks") / options.benchmark / "".join(c if c.isalnum() else "-" for c in name)
     recipe = load_recipe(case.path, [f"data.folder={options.data}", *case.overrides])
     summary: dict[str, Any] = compare(recipe, options.strategies, options.seeds, folder=folder).summary
-    if "best" in summary:
-        summary["picked_and_guarded"] = [guarded_score(folder, summary["picked"], seed) for seed in options.seeds]
     if options.bound:
         summary["bound"] = [bound(options.data, name.rpartition("-")[2], seed) for seed in options.seeds]
     return summary
-
-
-def guarded_score(folder: Path, strategy: str, seed: int) -> float:
-    """Target score of what the run kept: the strategy's own model, or its twin."""
-    metrics = json.loads((folder / "runs" / strategy / str(seed) / "metrics.json").read_text(encoding="utf8"))
-    return float(metrics["scores"][metrics["kept"]]["target.test"]["interval"]["value"])
 
 
 def bound(data: Path, target: str, seed: int) -> float:
