@@ -116,7 +116,11 @@ def comparison_in_one_sentence(summary: Mapping[str, Any]) -> str:
 
 def comparison_words(summary: Mapping[str, Any]) -> list[str]:
     """Return which strategy is picked and by what, and how far that is from the best where labels tell."""
-    lines = [f"Picked without target labels (mean rank of {', '.join(summary['picks_by'])}): {summary['picked']}."]
+    judges = ", ".join(summary["picks_by"])
+    lines = [
+        f"Picked without target labels (mean rank of {judges}): {summary['picked']}. Go on with "
+        f"{summary['picked_run']}, the best of its runs by the same."
+    ]
     taught = ", ".join(f"{name} {rows}" for name, rows in summary.get("target_labels", {}).items())
     lines += [f"Labelled target rows that were trained on: {taught}."] if taught else []
     if "best" in summary:

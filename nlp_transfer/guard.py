@@ -17,14 +17,15 @@ there are methods that raise it by training for it, and aligning features lowers
 rises. DEV abstains where the domains hardly overlap in the features of either model: the mean of its weights, 1 in
 theory, is then far from 1, and the estimate an extrapolation that flatters whatever mixes the domains. The thresholds
 are settings; they catch what is plain, and a verdict on labelled target rows remains the judge. Where several
-strategies are compared, their ensemble says more (:mod:`nlp_transfer.comparison.ensemble`).
+strategies are compared, their ensemble says more (:mod:`nlp_transfer.comparison.ensemble`): their runs ask for no
+evidence, so that what is picked is what its run keeps.
 
 Shape suffixes: D decisions, U units, C classes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -88,6 +89,15 @@ class Decision:
         return {"kept": self.kept, "reasons": self.reasons, "collapsed": self.collapsed, **self.numbers}
 
 
+def has_collapsed(metrics: Mapping[str, Any]) -> bool:
+    """Whether a run's guard has found the adapted model collapsed; False where there was no guard to ask.
+
+    Args:
+        metrics: Content of ``metrics.json``.
+    """
+    return bool(metrics.get("guard", {}).get("collapsed", False))
+
+
 def called(role: str, target_labels: Any) -> str:
     """Return what a model is called where people read: a twin that learns target labels is not source-only.
 
@@ -123,10 +133,11 @@ def decide(
         return Decision(TWIN, ["The adapted model's outputs are not finite numbers."], True, numbers)
     if not finite[TWIN]:
         return Decision(ADAPTED, ["The twin's outputs are not finite numbers."], False, numbers)
+    unproven = TWIN if spec.evidence else ADAPTED
     fewest = min(len(twin.target), len(twin.source))
     if fewest < FEWEST_UNITS:
-        few = f"Only {fewest} units to compare on: too few to say anything for the adapted model."
-        return Decision(TWIN, [few], False, numbers)
+        few = f"Only {fewest} units to compare on: too few to say anything for the adapted model, or against it."
+        return Decision(unproven, [few], False, numbers)
     agreement = float((adapted.target.chosen_DU == twin.target.chosen_DU).all(0).mean())
     divergence = _divergences(adapted, twin)
     numbers |= {
@@ -141,13 +152,17 @@ def decide(
     numbers["evidence_error"] = {name: _rounded_or_none(vote.error) for name, vote in found.items()}
     if agreement == 1.0:
         same = f"There is no difference: both models answer alike on all {len(twin.target)} target units."
-        return Decision(TWIN, [same], False, numbers)
+        return Decision(unproven, [same], False, numbers)
     faults = [
         *_share_faults(adapted, twin, labels, divergence, spec),
         *_strength_faults(adapted, twin, spec, source_gain),
     ]
+    if faults:
+        return Decision(TWIN, faults, True, numbers)
+    if not spec.evidence:
+        return Decision(ADAPTED, ["Not collapsed; evidence for it was not asked for."], False, numbers)
     kept, words = _weigh(found, spec)
-    return Decision(TWIN if faults else kept, faults or [words], bool(faults), numbers)
+    return Decision(kept, [words], False, numbers)
 
 
 def shares(chosen_DU: np.ndarray | None, classes: int) -> np.ndarray:

@@ -12,7 +12,7 @@ from .fingerprints import identity, stage_fingerprint
 from .guard import TWIN
 from .models import resolve
 from .prepare import corpus_role
-from .recipe.schema import AnyStage, FinetuneStage, PretrainStage, SelfTrainStage, TrainSpec
+from .recipe.schema import AnyStage, FinetuneStage, Part, PretrainStage, SelfTrainStage, TrainSpec
 from .selecting import ORACLE, SOURCE_DEV
 from .stages.base import Before, StageResult, borrow, recorded
 from .stages.finetune import finetune
@@ -72,7 +72,7 @@ def train_stages(space: Workspace, folder: Path, fingerprints: dict[str, str]) -
     if recipe.adapts and recipe.source_only:
         outcome.twins = _train_twin(space, twin_stages(adapted), folder, fingerprints, base)
     before, chain, twins = Before(), "", iter(outcome.twins.values())
-    teachers = [identity(resolve(part.settings["teacher"])) for part in recipe.methods if part.settings.get("teacher")]
+    teachers = [identity(resolve(place)) for part in recipe.methods for place in _teachers(part)]
     teaches = any(space.methods[part.name].needs_teacher for part in recipe.methods)
     for number, stage in enumerate(recipe.stages, start=1):
         place = folder / "stages" / f"{number}-{stage.name}"
@@ -99,6 +99,12 @@ def train_stages(space: Workspace, folder: Path, fingerprints: dict[str, str]) -
             before = replace(before, model=result.model)
         outcome.stages[name] = result
     return outcome
+
+
+def _teachers(part: Part) -> list[str]:
+    """Return the teachers that a method's settings name, one or several."""
+    given = part.settings.get("teacher") or []
+    return [given] if isinstance(given, str) else given
 
 
 def _train_twin(

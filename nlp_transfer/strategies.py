@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from .errors import Problem, RecipeError, nearest
@@ -10,6 +11,10 @@ from .recipe.comparing import StrategySpec
 from .recipe.schema import Recipe
 
 SOURCE_ONLY = "source_only"
+ENSEMBLE = "ensemble"
+"""A student of all other strategies together: it learns the mean of their answers to target text."""
+TEACHING = "anchor"
+"""The method by which it learns them."""
 STAGES = ("pretrain", "self_train")
 OWN_TRAINING = {
     "frozen": ("epochs", "max_steps", "batch_size", "learning_rate", "head_learning_rate"),
@@ -22,7 +27,12 @@ OWN_TRAINING = {
 
 def allowed_names(methods: Known = METHODS) -> list[str]:
     """Return the names that a strategy may be made of."""
-    return [SOURCE_ONLY, *TUNINGS, *STAGES, *methods]
+    return [SOURCE_ONLY, ENSEMBLE, *TUNINGS, *STAGES, *methods]
+
+
+def is_ensemble(spec: StrategySpec) -> bool:
+    """Whether a strategy learns from the others of its comparison."""
+    return ENSEMBLE in spec.name.split("+")
 
 
 def name_problems(spec: StrategySpec, where: str, methods: Known = METHODS) -> list[Problem]:
@@ -39,13 +49,22 @@ def name_problems(spec: StrategySpec, where: str, methods: Known = METHODS) -> l
         for part in spec.name.split("+")
         if part not in allowed
     ]
+    if is_ensemble(spec) and TEACHING in spec.name.split("+"):
+        found.append(Problem(f"'{spec.name}': an ensemble teaches by '{TEACHING}'; name one of the two.", where))
     tunings = [part for part in spec.name.split("+") if part in TUNINGS]
     if len(tunings) > 1:
         found.append(Problem(f"'{spec.name}' names two tunings ({', '.join(tunings)}); name one.", where))
     return found
 
 
-def strategy_recipe(recipe: Recipe, spec: StrategySpec, seed: int, output: str, methods: Known = METHODS) -> Recipe:
+def strategy_recipe(
+    recipe: Recipe,
+    spec: StrategySpec,
+    seed: int,
+    output: str,
+    methods: Known = METHODS,
+    teachers: Sequence[str] = (),
+) -> Recipe:
     """Return the recipe of one strategy.
 
     Args:
@@ -54,6 +73,7 @@ def strategy_recipe(recipe: Recipe, spec: StrategySpec, seed: int, output: str, 
         seed: Seed of the run.
         output: Run folder.
         methods: The methods that may be named.
+        teachers: Models that an ``ensemble`` learns from.
 
     Raises:
         RecipeError: The name is unknown, or the strategy does not go with the rest of the recipe.
@@ -63,13 +83,17 @@ def strategy_recipe(recipe: Recipe, spec: StrategySpec, seed: int, output: str, 
         raise RecipeError(problems)
     data = recipe.model_dump(exclude_unset=True, exclude={"compare", "source_only", "hub"})
     names = spec.name.split("+")
-    if not {*names} & {*methods, *STAGES}:
+    if not {*names} & {*methods, *STAGES, ENSEMBLE}:
         # What selects or judges an adapted model has nothing to do here.
         data = {key: value for key, value in data.items() if key not in ("guard", "selection")}
     _set_tuning(data, [name for name in names if name in TUNINGS])
     if "pretrain" not in names or not TUNINGS[data.get("tuning", {"name": "full"})["name"]].trains_new_tokens:
         data["model"] = {key: value for key, value in data["model"].items() if key != "extend_vocabulary"}
-    data["methods"] = [_own(data.get("methods"), name) for name in names if name in methods]
+    given = data.get("methods")
+    data["methods"] = [_own(given, name) for name in names if name in methods]
+    if is_ensemble(spec):
+        # Where there are labels, they say more; and softened answers would no longer be the mean of probabilities.
+        data["methods"].append({"name": TEACHING, "teacher": list(teachers), "on": "target", "temperature": 1.0})
     data["stages"] = _stages(data.get("stages"), names)
     data |= {"name": _file_name(spec.label), "seed": seed, "output": output}
     return recipe_from(data, [_in_place(text, data) for text in spec.set], methods)

@@ -108,6 +108,7 @@ def write_comparison(folder: Path, recipe: Any, judged: bool = True) -> Path:
             "a strategy with a title <as long>": entry(0.7, -0.1, "hurt"),
         },
         "picked": "dann",
+        "picked_run": "runs/dann/2",
         "tuned": {"source_only": [], "dann": ["train.learning_rate=1e-4", "dann.max_lambda=0.1"]},
     }
     if judged:

@@ -13,7 +13,8 @@ from helpers import Listener, data_of, recipe_data
 from pages import read_page
 
 from nlp_transfer.comparison import runs
-from nlp_transfer.comparison.compare import Comparison, compare
+from nlp_transfer.comparison.compare import Comparison, _best_run, _means, compare
+from nlp_transfer.comparison.results import Result
 from nlp_transfer.comparison.statistics import mean_ranks, simultaneous_gains
 from nlp_transfer.errors import RecipeError, RunBusyError, RunError
 from nlp_transfer.intervals import ratio
@@ -206,6 +207,7 @@ def test_the_table_holds_what_was_measured(compared: tuple[Path, dict[str, Any],
     assert entry["collapsed"] == sum(one["guard"]["collapsed"] for one in metrics)
     assert "gain" not in summary["strategies"]["source_only"]
     assert summary["picked"] in summary["strategies"]
+    assert Path(summary["picked_run"]).parent == Path("runs") / summary["picked"]
     tests = {name: one["scores"]["target.test"]["mean"] for name, one in summary["strategies"].items()}
     assert summary["regret"] == pytest.approx(max(tests.values()) - tests[summary["picked"]])
 
@@ -225,6 +227,26 @@ def test_finished_runs_are_kept_and_others_added(
     assert [line for line in listener.said if line.startswith("──")] == [
         f"── {name}, seed 3" for name in ("source_only", "dann", "frozen")
     ]
+
+
+def test_runs_keep_what_is_compared_unless_it_has_collapsed(compared: tuple[Path, dict[str, Any], Listener]) -> None:
+    """So the run of what is picked holds its model, whatever single scores would have said of it."""
+    folder, _, _ = compared
+    for seed in (1, 2):
+        metrics = json.loads((folder / f"runs/dann/{seed}/metrics.json").read_text())
+        assert metrics["kept"] == ("source-only" if metrics["guard"]["collapsed"] else "adapted")
+
+
+def test_the_run_to_go_on_with_is_the_best_of_the_pick_and_sound() -> None:
+    def result(seed: int, agreement: float, collapsed: bool = False) -> Result:
+        metrics = {"scores": {"adapted": {}}, "guard": {"collapsed": collapsed}}
+        each["dann", seed] = {"ensemble": agreement}
+        return Result("dann", seed, metrics, {}, None, None, None)
+
+    each: dict[tuple[str, int], dict[str, float]] = {}
+    runs = [result(1, 0.5), result(2, 0.7), result(3, float("nan"), collapsed=True)]
+    assert _best_run(runs, each) == "runs/dann/2"
+    assert _means([each["dann", seed] for seed in (1, 2, 3)])["ensemble"] == pytest.approx(0.6)
 
 
 def test_labels_of_the_target_do_not_move_the_pick(tmp_path: Path, tiny_bert: Path) -> None:

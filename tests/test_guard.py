@@ -67,6 +67,13 @@ def test_the_twin_is_kept_where_nothing_speaks_for_the_adapted_model() -> None:
     ]
 
 
+def test_without_asking_for_evidence_all_is_kept_that_has_not_collapsed() -> None:
+    unasked = SPEC.model_copy(update={"evidence": False})
+    worse = replace(BETTER, source_dev=TWIN.source_dev)
+    assert decide(TWIN, worse, LABELS, unasked).kept == "adapted", "though the evidence is against it"
+    assert decide(candidate(np.zeros(90, dtype=int)), TWIN, LABELS, unasked).kept == "source-only"
+
+
 def test_identical_models() -> None:
     decision = decide(TWIN, TWIN, LABELS, SPEC)
     assert decision.kept == "source-only"

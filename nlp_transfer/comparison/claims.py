@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 from ..errors import RunError
-from ..recipe import dump
 from ..recipe.schema import Recipe
+from ..recipe.yaml import dump_data, read
 from ..runfolder import difference
 
 RECIPE = "recipe.yaml"
@@ -18,9 +19,27 @@ NAMED = 3
 SCORED = "target.test"
 
 
+RUNS = 3
+"""How many folders a run's folder lies below its comparison's: runs, strategy, seed."""
+
+
 def text_of(recipe: Recipe) -> str:
-    """Return a recipe as text without its output folder: a comparison may be moved."""
-    return dump(recipe.model_copy(update={"output": None}))
+    """Return a recipe as text in which the places of runs begin at their comparison's folder: that may be moved."""
+    return _from_comparison(recipe.model_dump())
+
+
+def _from_comparison(values: dict[str, Any]) -> str:
+    above = Path(values["output"] or "").parents
+    prefix = f"{above[RUNS - 1]}/" if len(above) > RUNS else ""
+
+    def shortened(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {key: shortened(one) for key, one in value.items()}
+        if isinstance(value, list):
+            return [shortened(one) for one in value]
+        return value.removeprefix(prefix) if isinstance(value, str) else value
+
+    return dump_data(shortened(values))
 
 
 def check_claims(claims: Iterable[tuple[Path, Recipe]], folder: Path) -> None:
@@ -38,8 +57,7 @@ def check_claims(claims: Iterable[tuple[Path, Recipe]], folder: Path) -> None:
         path, text = place / RECIPE, text_of(recipe)
         if not path.is_file():
             continue
-        lines = path.read_text(encoding="utf8").splitlines(keepends=True)
-        found = "".join("output: null\n" if line.startswith("output:") else line for line in lines)
+        found = _from_comparison(read(path)[0])
         if found != text:
             foreign.append((place, difference(found, text)))
     if foreign:

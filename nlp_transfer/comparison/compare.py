@@ -19,10 +19,11 @@ from ..parts import METHODS, Known
 from ..recipe import dump
 from ..recipe.comparing import CompareSpec, StrategySpec
 from ..recipe.schema import Recipe
+from ..recipe.trust import GuardSpec
 from ..report.comparison import RECIPE, TABLE, report_comparison
 from ..report.page import REPORT
 from ..reporter import Reporter
-from ..strategies import SOURCE_ONLY, name_problems
+from ..strategies import SOURCE_ONLY, is_ensemble, name_problems
 from ..verdict import rows_that_differ, verdict
 from .claims import check_claims, check_rows
 from .ensemble import FEWEST, agreement_with_ensemble
@@ -30,6 +31,8 @@ from .results import JUDGE, Result, read_result
 from .runs import members, run_all
 from .search import studied, tuned
 from .statistics import mean_ranks, simultaneous_gains
+
+FEWEST_TEACHERS = 3
 
 
 @dataclass(frozen=True)
@@ -48,6 +51,11 @@ class Comparison:
     def report(self) -> Path:
         """The page that tells what was found."""
         return self.folder / REPORT
+
+    @property
+    def picked(self) -> Path:
+        """Run folder to go on with: of the strategy that is picked, the seed that is."""
+        return self.folder / str(self.summary["picked_run"])
 
 
 def compare(
@@ -84,12 +92,14 @@ def compare(
     reporter = Reporter() if reporter is None else reporter
     spec = _spec(recipe, strategies, seeds, methods)
     place = Path(folder) if folder is not None else Path(f"{recipe.output or f'runs/{recipe.name}'}-comparison")
-    judged = recipe.evaluate.model_copy(update={"label_free": recipe.data.target.has_text})
-    asked, recipe = recipe, recipe.model_copy(update={"evaluate": judged})
+    asked, recipe = recipe, _judged(recipe)
     chosen = list(spec.strategies)
     if spec.tune is not None:
-        check_claims([studied(recipe, one, spec, place, methods) for one in chosen], place)
-        chosen = [tuned(recipe, one, spec, place, data, reporter, methods) for one in chosen]
+        # An ensemble has nothing to tune: what it learns is tuned, and it trains as the recipe says.
+        searched = [one for one in chosen if not is_ensemble(one)]
+        check_claims([studied(recipe, one, spec, place, methods) for one in searched], place)
+        best = [tuned(recipe, one, spec, place, data, reporter, methods) for one in searched]
+        chosen = [*best, *chosen[len(best) :]]
     planned = members(recipe, chosen, spec.seeds, place, methods)
     check_claims([(member.folder, member.recipe) for member in planned if member.trained], place)
     run_all(planned, data, reporter, methods)
@@ -102,6 +112,17 @@ def compare(
     return Comparison(place, summary)
 
 
+def _judged(recipe: Recipe) -> Recipe:
+    """Let runs keep what the judges look at; which strategy is better is not theirs to say, only what has collapsed."""
+    if not recipe.data.target.has_text:
+        return recipe
+    judged: dict[str, Any] = {"evaluate": recipe.evaluate.model_copy(update={"label_free": True})}
+    if recipe.guard is not False:
+        own = recipe.guard.model_dump(exclude_unset=True) if isinstance(recipe.guard, GuardSpec) else {}
+        judged["guard"] = GuardSpec(**{"evidence": False} | own)
+    return recipe.model_copy(update=judged)
+
+
 def _spec(recipe: Recipe, strategies: Sequence[str] | None, seeds: Sequence[int] | None, methods: Known) -> CompareSpec:
     given = recipe.compare
     if given is None and strategies is None:
@@ -110,13 +131,18 @@ def _spec(recipe: Recipe, strategies: Sequence[str] | None, seeds: Sequence[int]
     named = [StrategySpec(name=name) for name in strategies] if strategies is not None else list(given.strategies)  # type: ignore[union-attr]
     if all(one.name != SOURCE_ONLY or one.set for one in named):
         named.insert(0, StrategySpec(name=SOURCE_ONLY))
-    # The twins of the others are copied from it.
-    named.sort(key=lambda one: one.name != SOURCE_ONLY or bool(one.set))
+    # The twins of the others are copied from it; an ensemble learns from all others.
+    named.sort(key=lambda one: (one.name != SOURCE_ONLY or bool(one.set), is_ensemble(one)))
     problems = [
         problem
         for number, one in enumerate(named)
         for problem in name_problems(one, f"compare.strategies[{number}]", methods)
     ]
+    if any(map(is_ensemble, named)) and sum(not is_ensemble(one) for one in named) < FEWEST_TEACHERS:
+        text = (
+            "an ensemble learns from at least two strategies beside source_only, such as source_only,dann,mcc,ensemble."
+        )
+        problems.append(Problem(text, "compare.strategies"))
     if problems:
         raise RecipeError(problems)
     values = {} if given is None else given.model_dump(exclude={"strategies"})
@@ -148,8 +174,9 @@ def summarise(results: Sequence[Result], spec: CompareSpec, recipe: Recipe) -> d
     Returns:
         ``strategies`` by name (scores by split as mean, sd and values; ``gain`` over the twin with its simultaneous
         interval and verdict; ``collapsed``: seeds in which the guard found it so; mean rank; cost relative to
-        source-only), ``picked`` without target labels, with labelled target splits ``best`` and ``regret`` (best minus
-        picked), and ``target_labels``: the number of labelled target rows that strategies were trained on, where there
+        source-only), ``picked`` without target labels and ``picked_run``, the best of its runs by the same scores, with
+        labelled target splits ``best`` and ``regret`` (best minus picked), and ``target_labels``: the number of
+        labelled target rows that strategies were trained on, where there
         are such.
     """
     by_name = {one.label: [r for r in results if r.strategy == one.label] for one in spec.strategies}
@@ -157,7 +184,8 @@ def summarise(results: Sequence[Result], spec: CompareSpec, recipe: Recipe) -> d
     base = by_name[plain]
     table = {name: _entry(own, base) for name, own in by_name.items()}
     _add_gains(table, by_name, base, recipe)
-    scores = _label_free(by_name, spec.picks_by or [])
+    each = _label_free(results, spec.picks_by or [])
+    scores = {name: _means([each[name, r.seed] for r in own]) for name, own in by_name.items()}
     for name, rank in mean_ranks(scores).items():
         table[name] |= {"mean_rank": round(rank, 3), "label_free": {k: _rounded(v) for k, v in scores[name].items()}}
     sound = [name for name, entry in table.items() if 2 * entry["collapsed"] < entry["runs"]]
@@ -169,6 +197,7 @@ def summarise(results: Sequence[Result], spec: CompareSpec, recipe: Recipe) -> d
         "picks_by": spec.picks_by,
         "strategies": table,
         "picked": picked,
+        "picked_run": _best_run([r for r in by_name[picked] if not r.collapsed] or by_name[picked], each),
     }
     taught = {name: own[0].target_labels for name, own in by_name.items() if own[0].target_labels}
     summary |= {"target_labels": taught} if taught else {}
@@ -179,19 +208,31 @@ def summarise(results: Sequence[Result], spec: CompareSpec, recipe: Recipe) -> d
     return summary
 
 
-def _label_free(by_name: dict[str, list[Result]], kinds: Sequence[str]) -> dict[str, dict[str, float]]:
-    """Return the scores that pick, each the mean over seeds. The ensemble is that of all runs that are sound."""
-    found = {
-        name: {kind: stats.fmean(r.label_free(kind) for r in own) for kind in kinds} for name, own in by_name.items()
-    }
-    if "ensemble" not in kinds:
-        return found
-    sound = [r for own in by_name.values() for r in own if not r.collapsed and r.target_DUC is not None]
-    values = agreement_with_ensemble([r.target_DUC for r in sound if r.target_DUC is not None])
-    for name in found:
-        own_values = [value for r, value in zip(sound, values, strict=True) if r.strategy == name]
-        found[name]["ensemble"] = stats.fmean(own_values) if own_values else math.nan
+def _label_free(results: Sequence[Result], kinds: Sequence[str]) -> dict[tuple[str, int], dict[str, float]]:
+    """Return the scores that pick, by strategy and seed.
+
+    The ensemble is that of all runs that are sound, but for those that were taught by it.
+    """
+    found = {(r.strategy, r.seed): {kind: r.label_free(kind) for kind in kinds} for r in results}
+    if "ensemble" in kinds:
+        seen = [(r, r.target_DUC) for r in results if not r.collapsed and r.target_DUC is not None]
+        values = agreement_with_ensemble([one for r, one in seen if not r.taught], [one for _, one in seen])
+        for (r, _), value in zip(seen, values, strict=True):
+            found[r.strategy, r.seed]["ensemble"] = value
     return found
+
+
+def _means(scores: Sequence[dict[str, float]]) -> dict[str, float]:
+    """Return the mean of each score over the seeds that have it: a collapsed run has no place in the ensemble."""
+    found = {kind: [one[kind] for one in scores if math.isfinite(one[kind])] for kind in scores[0]}
+    return {kind: stats.fmean(values) if values else math.nan for kind, values in found.items()}
+
+
+def _best_run(runs: Sequence[Result], each: dict[tuple[str, int], dict[str, float]]) -> str:
+    """Return the folder, inside the comparison's, of the run that its scores rank first."""
+    ranks = mean_ranks({str(r.seed): each[r.strategy, r.seed] for r in runs})
+    best = min(runs, key=lambda r: ranks[str(r.seed)])
+    return f"runs/{best.strategy}/{best.seed}"
 
 
 def _entry(own: Sequence[Result], base: Sequence[Result]) -> dict[str, Any]:

@@ -20,29 +20,33 @@ FEWEST = 3
 """Fewer models have no ensemble that could judge them."""
 
 
-def agreement_with_ensemble(probabilities_MDUC: Sequence[np.ndarray]) -> list[float]:
+def agreement_with_ensemble(
+    probabilities_MDUC: Sequence[np.ndarray], judged_MDUC: Sequence[np.ndarray] | None = None
+) -> list[float]:
     """Return Cohen's kappa between each model's answers and those of the mean of all: 1 is the same, 0 chance.
 
     The paper counts equal answers; kappa takes off what is equal by chance, as words without an entity mostly are.
 
     Args:
         probabilities_MDUC: Probabilities of the classes of each decision by each model, of the same units.
+        judged_MDUC: Those of other models, which are judged and have no vote; by default the voters are judged.
 
     Returns:
-        A value for each model, the mean over decisions; NaN for all of fewer than three models.
+        A value for each model that is judged, the mean over decisions; NaN for all where fewer than three vote.
 
     Raises:
         ValueError: The models have looked at different units.
     """
+    judged_MDUC = probabilities_MDUC if judged_MDUC is None else judged_MDUC
     if len(probabilities_MDUC) < FEWEST:
-        return [float("nan")] * len(probabilities_MDUC)
-    shapes = {found.shape for found in probabilities_MDUC}
+        return [float("nan")] * len(judged_MDUC)
+    shapes = {found.shape for found in [*probabilities_MDUC, *judged_MDUC]}
     if len(shapes) > 1:
         raise ValueError(f"Models must have looked at the same units, not {sorted(shapes)}.")
     answers_DU = np.mean(probabilities_MDUC, axis=0).argmax(-1)
     return [
         float(np.mean([kappa(own_U, all_U) for own_U, all_U in zip(found.argmax(-1), answers_DU, strict=True)]))
-        for found in probabilities_MDUC
+        for found in judged_MDUC
     ]
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from ..guard import ADAPTED, TWIN
+from ..guard import ADAPTED, TWIN, has_collapsed
 from ..parts import build_task
 from ..predictions import answer_of, read_answers, read_target
 from ..recipe.schema import Recipe
@@ -32,6 +32,7 @@ class Result:
         twin_NK: Those of the source-only twin of the same run, None where it has none.
         score: Score of the target test, for its statistic.
         target_DUC: Probabilities of units of unlabelled target text, None where there is none.
+        taught: The run learned from the others of its comparison.
     """
 
     strategy: str
@@ -42,6 +43,7 @@ class Result:
     twin_NK: np.ndarray | None
     score: Score | None
     target_DUC: np.ndarray | None = None
+    taught: bool = False
 
     @property
     def role(self) -> str:
@@ -55,8 +57,8 @@ class Result:
 
     @property
     def collapsed(self) -> bool:
-        """Whether the guard found the strategy's own model collapsed (False where there is no guard to ask)."""
-        return bool(self.metrics.get("guard", {}).get("collapsed", False))
+        """Whether the guard found the strategy's own model collapsed."""
+        return has_collapsed(self.metrics)
 
     def value(self, split: str) -> float | None:
         """Return the headline number on a split."""
@@ -95,6 +97,7 @@ def read_result(member: Member) -> Result:
         None if twin is None else twin.counts_NK,
         score,
         read_target(folder, own),
+        bool(member.teachers),
     )
 
 

@@ -10,21 +10,21 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from ..checkpoints import write_text
 from ..errors import RunBusyError
-from ..guard import TWIN
+from ..guard import TWIN, has_collapsed
 from ..parts import METHODS, Known
 from ..prepare import corpus_role
 from ..recipe.comparing import StrategySpec
 from ..recipe.defaults import resolve
-from ..recipe.schema import Recipe
+from ..recipe.schema import Part, Recipe
 from ..reporter import Reporter
 from ..running import run
-from ..strategies import strategy_recipe
+from ..strategies import TEACHING, is_ensemble, strategy_recipe
 from .memory import peak_mib, reset_peak
 
 COST = "cost.json"
@@ -40,17 +40,47 @@ class Member:
         strategy: What it is called.
         seed: Its seed.
         recipe: Its recipe.
+        teachers: Runs that it learns from.
     """
 
     strategy: str
     seed: int
     recipe: Recipe
+    teachers: tuple[Member, ...] = ()
 
     @property
     def folder(self) -> Path:
         """The run folder."""
         assert self.recipe.output is not None
         return Path(self.recipe.output)
+
+    @property
+    def own_model(self) -> Path:
+        """Where the run writes the strategy's own model, whichever one it keeps."""
+        stages = self.recipe.stages
+        return self.folder / "stages" / f"{len(stages)}-{stages[-1].name}" / "model"
+
+    @property
+    def collapsed(self) -> bool:
+        """Whether the run is done, and its guard has found the strategy's own model collapsed."""
+        path = self.folder / "metrics.json"
+        return path.is_file() and has_collapsed(json.loads(path.read_text(encoding="utf8")))
+
+    @property
+    def ready(self) -> bool:
+        """Whether all runs that it learns from are done."""
+        return all(teacher.done for teacher in self.teachers)
+
+    def settled(self) -> Member:
+        """Return the run without the teachers that have collapsed by now."""
+        if not self.teachers:
+            return self
+        sound = [str(teacher.own_model) for teacher in self.teachers if not teacher.collapsed]
+        parts = [
+            Part.model_validate(part.model_dump() | {"teacher": sound}) if part.name == TEACHING else part
+            for part in self.recipe.methods
+        ]
+        return replace(self, recipe=self.recipe.model_copy(update={"methods": parts}))
 
     @property
     def trained(self) -> bool:
@@ -70,7 +100,8 @@ def members(
 
     Args:
         recipe: The recipe that is compared upon.
-        strategies: What is compared.
+        strategies: What is compared, ensembles last: they learn from the runs of the others with the same seed, but
+            from none that is known to have collapsed.
         seeds: Seeds.
         folder: The comparison's folder.
         methods: The methods that may be named.
@@ -78,12 +109,16 @@ def members(
     Raises:
         RecipeError: A strategy is unknown, or does not go with the recipe.
     """
-    made = []
+    made: list[Member] = []
     for seed in seeds:
+        others: list[Member] = []
         for strategy in strategies:
-            place = folder / "runs" / strategy.label / str(seed)
-            own = strategy_recipe(recipe, strategy, seed, str(place), methods)
-            made.append(Member(strategy.label, seed, resolve(own)))
+            place = str(folder / "runs" / strategy.label / str(seed))
+            teachers = tuple(others) if is_ensemble(strategy) else ()
+            models = [str(other.own_model) for other in teachers]
+            own = strategy_recipe(recipe, strategy, seed, place, methods, models)
+            made.append(Member(strategy.label, seed, resolve(own), teachers).settled())
+            others += [] if is_ensemble(strategy) else made[-1:]
     return made
 
 
@@ -110,9 +145,10 @@ def run_all(
             if not member.done:
                 if member.folder not in waiting:
                     reporter.say(f"── {member.strategy}, seed {member.seed}")
-                if not _run_one(member, planned, data, reporter, methods):
+                if not member.ready or not _run_one(member.settled(), planned, data, reporter, methods):
                     if member.folder not in waiting:
-                        reporter.say("another process is busy with it")
+                        whom = "it" if member.ready else "what it learns from"
+                        reporter.say(f"another process is busy with {whom}")
                     waiting.add(member.folder)
                     continue
             left.remove(member)

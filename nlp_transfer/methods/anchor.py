@@ -29,7 +29,7 @@ class Anchor(Method):
         temperature: T, by which both logits are divided; larger ones look at the smaller probabilities, too.
         on: Rows on which answers are compared: ``source`` (as in Ryu and Lee), ``target`` or ``both``.
         teacher: Run or model folder with the same labels and vocabulary that takes the place of the twin; a student
-            learns from it what it answers.
+            learns from it what it answers. Of several, the mean of their probabilities is learned.
         shared: ``weight``, ``schedule`` and ``begin`` of every method.
     """
 
@@ -44,13 +44,13 @@ class Anchor(Method):
         *,
         temperature: Annotated[float, Field(gt=0, le=100)] = 2.0,
         on: Literal["source", "target", "both"] = "both",
-        teacher: str | None = None,
+        teacher: str | Annotated[list[str], Field(min_length=1)] | None = None,
         **shared: Any,
     ):
         super().__init__(**shared)
         self.temperature = temperature
-        self.on = on
-        self.teacher = teacher
+        self.taught_on = on
+        self.teachers = [teacher] if isinstance(teacher, str) else teacher or []
 
     def terms(self, step: Step) -> dict[str, torch.Tensor]:
         """Return ``{"distance": mean divergence over the chosen units}``; windows of a long text share one vote."""
@@ -58,8 +58,8 @@ class Anchor(Method):
             raise ValueError("anchor: the rows carry no logits of a teacher; see Encoded.with_teacher.")
         # Selected by weight: a batch without a chosen unit then gives 0, and not the mean of nothing.
         weight_U = step.weight_U
-        if self.on != "both":
-            weight_U = weight_U * (step.domain_U == ("source", "target").index(self.on))
+        if self.taught_on != "both":
+            weight_U = weight_U * (step.domain_U == ("source", "target").index(self.taught_on))
         teacher = replace(step, logits_UC=step.teacher_UC)
         divergence_U = distillation_divergence(step.decisions_UKD, teacher.decisions_UKD, self.temperature)
         return {"distance": (divergence_U * weight_U).sum() / weight_U.sum().clamp(min=1e-9)}

@@ -30,7 +30,8 @@ class Method(torch.nn.Module):
         compares_domains: The method compares units of the two domains: a stage that trains on labelled target rows
             alone gives it source text, too.
         needs_teacher: The method reads a teacher's logits (``Step.teacher_UC``).
-        teacher: Run or model that is this teacher; None: the source-only twin.
+        teachers: Runs or models that are this teacher, several as their mean; none: the source-only twin.
+        taught_on: Rows on which the teacher's logits are read: ``source``, ``target`` or ``both``.
         in_rounds: The method can take part in rounds of self-training.
         masking: Set by a method that reads masked copies of target rows (``Step.masked``); target rows themselves
             then take part only where another method reads them.
@@ -55,7 +56,8 @@ class Method(torch.nn.Module):
         super().__init__()
         self.masking: Masking | None = None
         self.head: torch.nn.Module | None = None
-        self.teacher: str | None = None
+        self.teachers: list[str] = []
+        self.taught_on = "both"
         self.weight = weight
         self.schedule = schedule
         self.begin = begin

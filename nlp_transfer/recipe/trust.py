@@ -32,6 +32,8 @@ class GuardSpec(Section):
     """When the source-only twin is kept instead of the adapted model; see :mod:`nlp_transfer.guard`.
 
     Attributes:
+        evidence: Keep the adapted model only where label-free evidence favours it. Otherwise it is kept wherever it has
+            not collapsed; so it is in the runs of a comparison, which picks among them.
         max_rows: Unlabelled target rows, and source-dev rows, that both models are compared on.
         min_share: Share of the twin's answers from which on a class must not vanish.
         lost_class: A class has vanished when its share falls below this fraction of the twin's.
@@ -45,6 +47,7 @@ class GuardSpec(Section):
         min_errors: and from this many standard errors of the difference on.
     """
 
+    evidence: bool = True
     max_rows: Annotated[int, Field(ge=2)] = 2000
     min_share: Annotated[float, Field(gt=0, lt=1)] = 0.005
     lost_class: Annotated[float, Field(ge=0, lt=1)] = 0.1

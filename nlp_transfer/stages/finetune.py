@@ -67,7 +67,7 @@ def finetune(
     masked = masked_copies(space, train, folder, before.encoder, methods, model, rows.target, continued)
     for method in methods.values():
         if method.needs_teacher:
-            rows = taught(space, train, method.teacher, before.twin, rows)
+            rows = taught(space, train, method, before.twin, rows)
     with contextlib.ExitStack() as stack:
         if not parts.TUNINGS[recipe.tuning.name].moves_features:
             states, rows = read_once(space, model, rows)

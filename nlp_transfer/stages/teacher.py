@@ -1,58 +1,99 @@
-"""The model whose answers a method holds on to: the source-only twin, or one that the recipe names."""
+"""The models whose answers a method holds on to: the source-only twin, or those that the recipe names."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from .. import models
 from ..errors import ModelError
 from ..forward import window_logits
 from ..hardware import default_device
+from ..methods.base import Method
 from ..recipe.schema import TrainSpec
+from ..tasks.base import Encoded
 from ..workspace import Workspace
 from .model import finished_model
 from .rows import Rows
 
 
-def taught(space: Workspace, train: TrainSpec, named: str | None, twin: Path | None, rows: Rows) -> Rows:
+def taught(space: Workspace, train: TrainSpec, method: Method, twin: Path | None, rows: Rows) -> Rows:
     """Give all rows that are trained on a teacher's logits, so that no step has to run it.
 
     Args:
         space: The run's workspace.
         train: Training settings of the stage.
-        named: The teacher that the recipe names; None: the twin.
+        method: Names its teachers, or none: the twin; and says on which rows it reads their logits. Others get zeros.
         twin: Output model of the twin.
         rows: The rows of the stage.
 
     Raises:
-        ModelError: The named teacher has other labels, or cuts texts into other tokens.
+        ModelError: A named teacher has other labels, or cuts texts into other tokens.
     """
-    if named is None:
-        assert twin is not None
-        teacher = finished_model(space, train, twin)
-    else:
-        teacher = _named(space, named)
     trained = {name: encoded for name, encoded in rows.each() if name != "dev"}
-    windows = [window for encoded in trained.values() for window in encoded.windows]
-    title = "answers of the twin" if named is None else "answers of the teacher"
-    with space.reporter.bar(title, len(windows)) as advance:
-        logits = iter(
+    unread = ("labelled", "text") if method.taught_on == "target" and not rows.target_labels else ()
+    read = [window for name, encoded in trained.items() if name not in unread for window in encoded.windows]
+    count = max(1, len(method.teachers))
+    title = "answers of the teacher" if method.teachers else "answers of the twin"
+    with space.reporter.bar(title, count * len(read)) as advance:
+        each = [
             window_logits(
                 teacher.to(default_device()),
-                windows,
+                read,
                 space.tokenizer.pad_token_id,
                 space.recipe.evaluate.batch_tokens,
                 advance,
                 autocast=space.precision.bf16,
                 shared=True,
             )
-        )
+            for teacher in _teachers(space, train, method.teachers, twin)
+        ]
+    independent = space.task.problem_type == "multi_label_classification"
+    answers = iter(each[0] if count == 1 else [mean_answer(found, independent) for found in zip(*each, strict=True)])
     given: dict[str, Any] = {
-        name: encoded.with_teacher([next(logits) for _ in encoded.windows]) for name, encoded in trained.items()
+        name: encoded.with_teacher(
+            _zeros(space, encoded) if name in unread else [next(answers) for _ in encoded.windows]
+        )
+        for name, encoded in trained.items()
     }
     return replace(rows, **given)
+
+
+def mean_answer(logits: Sequence[np.ndarray], independent: bool) -> np.ndarray:
+    """Return logits whose probabilities are the mean of those of several models (Hinton et al. 2015, section 5).
+
+    Args:
+        logits: Those of each model, (..., C).
+        independent: Each label is a decision of its own, not one among all.
+    """
+    each = np.stack(logits).astype(np.float64)
+    if independent:
+        # The log-odds of the mean: log mean σ(z) − log mean σ(−z).
+        mean = np.logaddexp.reduce(-np.logaddexp(0, -each)) - np.logaddexp.reduce(-np.logaddexp(0, each))
+    else:
+        mean = np.logaddexp.reduce(each - np.logaddexp.reduce(each, axis=-1, keepdims=True)) - np.log(len(each))
+    return np.asarray(mean, dtype=np.float32)
+
+
+def _teachers(space: Workspace, train: TrainSpec, named: Sequence[str], twin: Path | None) -> Iterator[Any]:
+    """Yield the teachers one by one: only one is in memory."""
+    if not named:
+        assert twin is not None
+        yield finished_model(space, train, twin)
+    for place in named:
+        yield _named(space, place)
+
+
+def _zeros(space: Workspace, encoded: Encoded) -> list[np.ndarray]:
+    labels, pairs = len(space.task.labels), zip(encoded.windows, encoded.features, strict=True)
+    return [
+        np.zeros((len(window.input_ids), labels) if "units" in row else labels, dtype=np.float32)
+        for window, row in pairs
+    ]
 
 
 def _named(space: Workspace, place: str) -> Any:
