@@ -375,6 +375,18 @@ def test_a_search_gives_every_strategy_the_same_trials_and_never_sees_the_test(t
         compare(other, data=data)
 
 
+def test_runs_without_a_search_are_refused_before_the_search(
+    compared: tuple[Path, dict[str, Any], Listener], tiny_bert: Path
+) -> None:
+    folder, _, _ = compared
+    listener = Listener()
+    section = {"strategies": ["source_only", "dann"], "seeds": [1], "tune": {"trials": 1}}
+    recipe = recipe_for(folder.parent, tiny_bert, compare=section)
+    with pytest.raises(RunError, match="holds runs of source_only, dann that were not tuned"):
+        compare(recipe, folder=folder, data=data_of("classification"), reporter=listener)
+    assert listener.said == [] and not (folder / "search").exists()
+
+
 def test_a_search_without_a_budget_is_refused(tmp_path: Path, tiny_bert: Path) -> None:
     with pytest.raises(RecipeError, match="needs a budget"):
         recipe_for(tmp_path, tiny_bert, compare={"strategies": ["dann"], "tune": {"objective": "bnm"}})

@@ -29,7 +29,7 @@ from .claims import check_claims, check_rows
 from .ensemble import FEWEST, agreement_with_ensemble
 from .results import JUDGE, Result, read_result
 from .runs import members, run_all
-from .search import studied, tuned
+from .search import check_searched, studied, tuned
 from .statistics import mean_ranks, simultaneous_gains
 
 FEWEST_TEACHERS = 3
@@ -98,6 +98,7 @@ def compare(
         # An ensemble has nothing to tune: what it learns is tuned, and it trains as the recipe says.
         searched = [one for one in chosen if not is_ensemble(one)]
         check_claims([studied(recipe, one, spec, place, methods) for one in searched], place)
+        check_searched(recipe, searched, spec, place, methods)
         best = [tuned(recipe, one, spec, place, data, reporter, methods) for one in searched]
         chosen = [*best, *chosen[len(best) :]]
     planned = members(recipe, chosen, spec.seeds, place, methods)

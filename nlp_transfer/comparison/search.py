@@ -9,12 +9,12 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from ..checkpoints import write_text
-from ..errors import RunBusyError
+from ..errors import RunBusyError, RunError
 from ..parts import Known
 from ..recipe.comparing import CompareSpec, Range, SearchSpec, StrategySpec
 from ..recipe.schema import Recipe
@@ -88,6 +88,36 @@ def studied(
     """
     (member,) = members(recipe, [strategy], spec.seeds[:1], folder, methods)
     return folder / "search" / strategy.label, member.recipe
+
+
+def check_searched(
+    recipe: Recipe, strategies: Sequence[StrategySpec], spec: CompareSpec, folder: Path, methods: Known
+) -> None:
+    """Refuse runs that no search has chosen the settings of, before a search takes its time.
+
+    Args:
+        recipe: The recipe that is compared upon.
+        strategies: Strategies that are about to be searched.
+        spec: The comparison; its ``tune`` section is set.
+        folder: The comparison's folder.
+        methods: The methods that may be named.
+
+    Raises:
+        RunError: Strategies were trained there without a search.
+    """
+    assert spec.tune is not None
+    found = [
+        one.label
+        for one in strategies
+        if own_space(recipe, one, spec.tune)
+        and not (folder / "search" / one.label).is_dir()
+        and any(member.trained for member in members(recipe, [one], spec.seeds, folder, methods))
+    ]
+    if found:
+        raise RunError(
+            f"comparison folder '{folder}' holds runs of {', '.join(found)} that were not tuned. Give the tuned "
+            "comparison another folder (--output), or delete these runs."
+        )
 
 
 def _search(
