@@ -13,9 +13,10 @@ from helpers import Listener, data_of, recipe_data
 from pages import read_page
 
 from nlp_transfer.comparison import runs
-from nlp_transfer.comparison.compare import Comparison, _best_run, _means, compare
+from nlp_transfer.comparison.compare import Comparison, compare
 from nlp_transfer.comparison.results import Result
 from nlp_transfer.comparison.statistics import mean_ranks, simultaneous_gains
+from nlp_transfer.comparison.summary import _best_run, _means
 from nlp_transfer.errors import RecipeError, RunBusyError, RunError
 from nlp_transfer.intervals import ratio
 from nlp_transfer.parts import load_recipe, recipe_from
