@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import transformers
+from transformers.trainer_callback import ExportableState
 
 from .reporter import Reporter
 
@@ -29,6 +30,31 @@ class LogFile(transformers.TrainerCallback):
         line = {"stage": self.stage, "step": state.global_step, "time": round(time.time(), 3)} | dict(logs or {})
         with self.path.open("a", encoding="utf8") as file:
             file.write(json.dumps(line) + "\n")
+
+
+class Stopwatch(transformers.TrainerCallback, ExportableState):
+    """Seconds of training over all its starts: the Trainer keeps ``before`` in checkpoints, and restores it."""
+
+    def __init__(self) -> None:
+        self.before = 0.0
+        self.begun: float | None = None
+
+    @property
+    def seconds(self) -> float:
+        """Seconds so far."""
+        return self.before + (0.0 if self.begun is None else time.monotonic() - self.begun)
+
+    def state(self) -> dict[str, Any]:
+        """Return what a checkpoint keeps."""
+        return {"args": {}, "attributes": {"before": self.seconds}}
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Start."""
+        self.begun = time.monotonic()
+
+    def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Stop."""
+        self.before, self.begun = self.seconds, None
 
 
 class Bar(transformers.TrainerCallback):

@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -139,10 +140,16 @@ def _sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def copy_folder(source: Path, target: Path) -> None:
-    """Copy a folder so that the target is either whole or absent."""
+def copy_folder(source: Path, target: Path, ignore: Callable[[str, list[str]], list[str]] | None = None) -> None:
+    """Copy a folder so that the target is either whole or absent.
+
+    Args:
+        source: The folder.
+        target: The copy.
+        ignore: Of a folder and the names in it, those that are not copied.
+    """
     part = target.with_name(target.name + ".part")
     shutil.rmtree(part, ignore_errors=True)
-    shutil.copytree(source, part)
+    shutil.copytree(source, part, ignore=ignore)
     shutil.rmtree(target, ignore_errors=True)
     part.replace(target)

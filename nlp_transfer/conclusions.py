@@ -105,7 +105,8 @@ def comparison_in_one_sentence(summary: Mapping[str, Any]) -> str:
             "no evidence": "there is no evidence that it helps or hurts",
         }
         twin = called(TWIN, summary.get("target_labels", {}).get(picked))
-        gained = f"{interval_text(gain, signed=True)} {summary['headline']} over its {twin} twin"
+        over = summary["strategies"][picked].get("over", f"its {twin} twin")
+        gained = f"{interval_text(gain, signed=True)} {summary['headline']} over {over}"
         return f"{told}; on target.test {verdict[gain['verdict']]}: {gained}."
     if "best" not in summary:
         return f"{told}; without labelled target rows (data.target.test) nobody can say whether anything helps."

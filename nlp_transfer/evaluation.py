@@ -107,8 +107,8 @@ def _candidate(predictor: Predictor, space: Workspace, source_dev: Score) -> Can
     """
     unlabelled = space.splits.unlabelled
     assert unlabelled is not None
-    guard = space.recipe.guard
-    most = guard.max_rows if isinstance(guard, GuardSpec) else space.recipe.selection.max_rows
+    judged, guard = space.recipe.evaluate, space.recipe.guard
+    most = guard.max_rows if isinstance(guard, GuardSpec) and not judged.label_free else judged.label_free_rows
     target, source = (
         units_of(
             predictor.model,

@@ -14,18 +14,14 @@ _MODEL_FILES = {".safetensors", ".onnx", ".json", ".txt", ".model"}
 
 
 def identity(source: ResolvedModel) -> str:
-    """Return what tells one set of weights from another under the same name: a commit, or a hash of the files."""
-    if source.commit is not None and source.adapter is None:
-        return source.commit
-    folders = [source.folder, *([] if source.adapter is None else [source.adapter])]
-    hashes = [file_sha256(path) for folder in folders for path in sorted(folder.glob("*.safetensors"))]
-    return hashlib.sha256(" ".join(hashes).encode()).hexdigest()
+    """Return what tells one model from another under the same name: a commit, or a hash of the files."""
+    return source.commit if source.commit is not None and source.adapter is None else contents(source)
 
 
 def contents(source: ResolvedModel) -> str:
     """Hash all files of a model that its answers follow from: weights, configuration, tokenizer, labels, limits.
 
-    Unlike :func:`identity` it is the same with and without a network, and it notices a changed threshold.
+    Unlike :func:`identity` it reads the files of a hub model, too.
     """
     folders = [source.folder, *([] if source.adapter is None else [source.adapter])]
     files = [path for folder in folders for path in sorted(folder.iterdir()) if path.suffix in _MODEL_FILES]

@@ -13,7 +13,7 @@ from transformers.trainer_callback import TrainerState
 from . import models
 from .arguments import training_arguments
 from .averaging import WeightAverage
-from .callbacks import Bar, LogFile
+from .callbacks import Bar, LogFile, Stopwatch
 from .checkpoints import ManifestCallback, any_complete, newest_complete
 from .data.pairs import EpochSampler, RowOrder
 from .forward import window_logits
@@ -73,7 +73,7 @@ def train(job: Job, model: Any) -> dict[str, Any]:
         model: The model, after tuning. It ends with the weights of the selected checkpoint.
 
     Returns:
-        Steps, seconds since the last start, last loss, the best score (of source dev, unless the job has a selector),
+        Steps, seconds over all starts, last loss, the best score (of source dev, unless the job has a selector),
         selected step, number of processes.
     """
     trainer, bar = _trainer(job, model)
@@ -81,7 +81,6 @@ def train(job: Job, model: Any) -> dict[str, Any]:
     checkpoint = agree(checkpoint)
     for line in said:
         job.space.reporter.warn(line)
-    seconds = 0.0
     try:
         with models.quiet():
             if checkpoint is not None and _trained_to_the_end(checkpoint):
@@ -90,8 +89,7 @@ def train(job: Job, model: Any) -> dict[str, Any]:
             else:
                 if checkpoint is not None:
                     job.space.reporter.say(f"{job.title}: resuming from {checkpoint}.")
-                result = trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
-                seconds = result.metrics.get("train_runtime", 0.0)
+                trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
     finally:
         bar.close()
     state = trainer.state
@@ -100,7 +98,7 @@ def train(job: Job, model: Any) -> dict[str, Any]:
     best = {} if job.last_step else {"best_dev" if job.selector is None else f"best_{job.metric}": state.best_metric}
     return {
         "steps": state.global_step,
-        "seconds": round(seconds, 2),
+        "seconds": round(_stopwatch(trainer).seconds, 2),
         "last_loss": losses[-1] if losses else None,
         **best,
         "selected_step": state.best_global_step or state.global_step,
@@ -109,7 +107,7 @@ def train(job: Job, model: Any) -> dict[str, Any]:
 
 
 def fit_head(job: Job, model: Any, steps: int) -> None:
-    """Train only what is outside the encoder. Short, so it starts anew when it is interrupted.
+    """Train only what is outside the encoder. It leaves nothing behind, and resumes like any training.
 
     Args:
         job: The job that comes after it; a job that has checkpoints has done this already.
@@ -152,7 +150,7 @@ def _trainer(job: Job, model: Any) -> tuple[TransferTrainer, Bar]:
     order = job.order
     batch = args.per_device_train_batch_size * args.gradient_accumulation_steps * args.world_size
     bar = Bar(job.title, space.reporter)
-    callbacks: list[Any] = [ManifestCallback(settings.keep_checkpoints), bar]
+    callbacks: list[Any] = [ManifestCallback(settings.keep_checkpoints), bar, Stopwatch()]
     if is_main_process():
         callbacks.append(LogFile(space.log, job.title))
     if settings.early_stopping and job.last_step:
@@ -184,6 +182,11 @@ def _trainer(job: Job, model: Any) -> tuple[TransferTrainer, Bar]:
     return trainer, bar
 
 
+def _stopwatch(trainer: TransferTrainer) -> Stopwatch:
+    # The Trainer puts another one in its place when it resumes.
+    return next(one for one in trainer.callback_handler.callbacks if isinstance(one, Stopwatch))
+
+
 def _dev_scores(job: Job, model: Any) -> dict[str, float]:
     space = job.space
     assert job.dev is not None
@@ -203,6 +206,8 @@ def _trained_to_the_end(checkpoint: Path) -> bool:
 
 def _restore(trainer: TransferTrainer, checkpoint: Path) -> None:
     trainer.state = TrainerState.load_from_json(str(checkpoint / "trainer_state.json"))
+    kept: Any = trainer.state.stateful_callbacks
+    _stopwatch(trainer).before = kept[Stopwatch.__name__]["attributes"]["before"]
     best = trainer.state.best_model_checkpoint
     trainer._load_from_checkpoint(str(checkpoint) if best is None or not Path(best).is_dir() else best)
     trainer.take_average()

@@ -160,7 +160,8 @@ def _resolve_hub(model_id: str, revision: str | None) -> ResolvedModel:
         folder = snapshot_download(model_id, revision=revision, allow_patterns=FILES, local_files_only=True)
     except (LocalEntryNotFoundError, ValueError, OSError) as error:
         raise ModelError(_not_found(model_id, revision, f"the hub cannot be reached ({reason})", tried)) from error
-    return _downloaded(model_id, revision, Path(folder), "hub cache (the hub cannot be reached)", None)
+    # A snapshot's folder is named after its commit: without a network it is the same model as with one.
+    return _downloaded(model_id, revision, Path(folder), "hub cache (the hub cannot be reached)", Path(folder).name)
 
 
 def _downloaded(model_id: str, revision: str | None, folder: Path, note: str, commit: str | None) -> ResolvedModel:

@@ -242,6 +242,14 @@ def _repeated(train: Split, unlabelled: Split | None, scored: dict[str, Split]) 
         for name, count in {name: seen(split) for name, split in scored.items()}.items()
         if count
     ]
+    beside = set() if unlabelled is None else {normalise(text) for text in unlabelled.rows["text"][:]}
+    for name, split in scored.items():
+        count = sum(normalise(text) in beside for text in split.rows["text"][:])
+        if count:
+            notes.append(
+                f"{name}: {count} of {len(split)} texts are in target.unlabelled, too: what adapts has read them, "
+                "without labels."
+            )
     if unlabelled is not None and seen(unlabelled) == len(unlabelled):
         notes.append("target.unlabelled: all texts are those of source rows; there is no other domain to adapt to.")
     return notes

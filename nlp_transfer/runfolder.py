@@ -73,7 +73,7 @@ def claim(recipe: Recipe, fresh: bool) -> Path:
             )
         if old != text:
             # That run stopped before it trained anything, at bad data for instance, and the recipe was mended since;
-            # or what changed is only where the model is published.
+            # or what changed is only where the folder lies or the model is published.
             with locked(folder):
                 write_text(path, text)
     folder.mkdir(parents=True, exist_ok=True)
@@ -83,13 +83,13 @@ def claim(recipe: Recipe, fresh: bool) -> Path:
 
 
 def _same_training(path: Path, recipe: Recipe) -> bool:
-    """Whether the recipe of a folder differs at most in what is told of the model and where it is pushed."""
+    """Whether the recipe of a folder differs at most in its place, what is told of the model and where it is pushed."""
     try:
         old, _ = recipes.load(path)
     except RecipeError:
         return False
-    published = {"card": recipe.card, "hub": recipe.hub}
-    return old is not None and old.model_copy(update=published) == recipe
+    elsewhere = {"card": recipe.card, "hub": recipe.hub, "output": recipe.output}
+    return old is not None and old.model_copy(update=elsewhere) == recipe
 
 
 def _empty(folder: Path) -> None:

@@ -106,6 +106,7 @@ def comparison_table(summary: Mapping[str, Any]) -> Table:
     for name, entry in table.items():
         scores = [_mean_text(entry["scores"][split]) for split in splits]
         gain = f"{interval_text(entry['gain'], signed=True)} {entry['gain']['verdict']}" if "gain" in entry else ""
+        gain += f" (over {entry['over']})" if "over" in entry else ""
         memory = "" if entry["peak_mib"] is None else f"{entry['peak_mib']:,}"
         collapsed = f"{entry['collapsed']} of {entry['runs']}"
         marked = f"{name} ←" if name == summary["picked"] else name

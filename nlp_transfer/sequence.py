@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -11,6 +12,7 @@ from .arguments import optimizer_steps
 from .fingerprints import identity, stage_fingerprint
 from .guard import TWIN
 from .models import resolve
+from .parts import METHODS
 from .prepare import corpus_role
 from .recipe.schema import AnyStage, FinetuneStage, Part, PretrainStage, SelfTrainStage, TrainSpec
 from .selecting import ORACLE, SOURCE_DEV
@@ -101,6 +103,17 @@ def train_stages(space: Workspace, folder: Path, fingerprints: dict[str, str]) -
     return outcome
 
 
+def _own_code(space: Workspace, part: Part) -> dict[str, str]:
+    """Return the source of a method that does not come with the package: edited, it is another one."""
+    method = space.methods[part.name]
+    if method is METHODS.get(part.name):
+        return {}
+    try:
+        return {"code": inspect.getsource(method)}
+    except (OSError, TypeError):  # typed into an interpreter
+        return {}
+
+
 def _teachers(part: Part) -> list[str]:
     """Return the teachers that a method's settings name, one or several."""
     given = part.settings.get("teacher") or []
@@ -156,7 +169,7 @@ def _depends_on(
     adapts = not twin and not isinstance(stage, PretrainStage) and stage.adapt
     settings: list[Any] = [
         stage.model_dump(exclude={"adapt"} if isinstance(stage, FinetuneStage) else None),
-        [part.model_dump() for part in recipe.methods] if adapts else [],
+        [part.model_dump() | _own_code(space, part) for part in recipe.methods] if adapts else [],
     ]
     selection = SOURCE_DEV if twin or isinstance(stage, PretrainStage) else recipe.selection.name
     settings += [] if selection == SOURCE_DEV else [recipe.selection.model_dump()]

@@ -49,12 +49,28 @@ def name_problems(spec: StrategySpec, where: str, methods: Known = METHODS) -> l
         for part in spec.name.split("+")
         if part not in allowed
     ]
-    if is_ensemble(spec) and TEACHING in spec.name.split("+"):
+    names = spec.name.split("+")
+    if is_ensemble(spec) and TEACHING in names:
         found.append(Problem(f"'{spec.name}': an ensemble teaches by '{TEACHING}'; name one of the two.", where))
+    if is_ensemble(spec) and "self_train" in names:
+        found.append(Problem(f"'{spec.name}': an ensemble teaches in 'finetune' only; leave out self_train.", where))
+    if SOURCE_ONLY in names and len(names) > 1:
+        found.append(Problem(f"'{spec.name}': {SOURCE_ONLY} stands alone; leave it out.", where))
     tunings = [part for part in spec.name.split("+") if part in TUNINGS]
     if len(tunings) > 1:
         found.append(Problem(f"'{spec.name}' names two tunings ({', '.join(tunings)}); name one.", where))
     return found
+
+
+def other_tokens(recipe: Recipe, strategies: Sequence[StrategySpec]) -> bool:
+    """Whether some strategies of a comparison may read texts by another tokenizer than the others.
+
+    Args:
+        recipe: The recipe that is compared upon.
+        strategies: The strategies.
+    """
+    settings = [text for one in strategies for text in one.set]
+    return recipe.model.extend_vocabulary is not None or any(text.startswith("model") for text in settings)
 
 
 def strategy_recipe(

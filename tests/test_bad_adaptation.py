@@ -83,6 +83,14 @@ def test_domains_that_share_some_texts_are_nothing_to_speak_of(tiny_bert: Path, 
     assert "those of source rows" not in "\n".join(listener.said)
 
 
+def test_texts_that_are_both_adapted_to_and_scored_are_told(tiny_bert: Path, tmp_path: Path) -> None:
+    data, listener = data_of("classification"), Listener()
+    texts = data["target.test"].select(range(3)).to_list() + data["target.unlabelled"].to_list()
+    given = data | {"target.unlabelled": data["target.unlabelled"].from_list(texts)}
+    run(recipe_from(recipe_data(tmp_path, tiny_bert, methods=("coral",))), data=given, reporter=listener, checked=False)
+    assert any("3 of" in line and "texts are in target.unlabelled, too" in line for line in listener.said)
+
+
 @pytest.mark.parametrize("kind", ["classification", "ner", "multi_label"])
 def test_a_class_that_the_target_does_not_have(kind: str, tiny_bert: Path, tmp_path: Path) -> None:
     """Neither in its text, as far as anybody knows, nor in its labelled rows: scored on the classes that are there."""

@@ -16,7 +16,7 @@ from nlp_transfer.comparison import runs
 from nlp_transfer.comparison.compare import Comparison, compare
 from nlp_transfer.comparison.results import Result
 from nlp_transfer.comparison.statistics import mean_ranks, simultaneous_gains
-from nlp_transfer.comparison.summary import _best_run, _means
+from nlp_transfer.comparison.summary import _best_run, _judges, _means
 from nlp_transfer.errors import RecipeError, RunBusyError, RunError
 from nlp_transfer.intervals import ratio
 from nlp_transfer.parts import load_recipe, recipe_from
@@ -238,6 +238,29 @@ def test_runs_keep_what_is_compared_unless_it_has_collapsed(compared: tuple[Path
         assert metrics["kept"] == ("source-only" if metrics["guard"]["collapsed"] else "adapted")
 
 
+def test_too_few_models_for_an_ensemble_are_picked_among_by_something_else() -> None:
+    def result(strategy: str, collapsed: bool = False, taught: bool = False) -> Result:
+        metrics = {"scores": {"adapted": {}}, "guard": {"collapsed": collapsed}}
+        return Result(strategy, 1, metrics, {}, None, None, None, np.ones((1, 4, 2)) / 2, taught)
+
+    three = [result("source_only"), result("dann"), result("mcc")]
+    assert _judges(three, ["ensemble", "dev"]) == ["ensemble", "dev"]
+    assert _judges([*three[:2], result("mcc", collapsed=True)], ["ensemble", "dev"]) == ["class_ami", "dev"]
+    assert _judges([*three[:2], result("ensemble", taught=True)], ["ensemble"]) == ["class_ami"]
+
+
+def test_a_strategy_with_a_rate_of_its_own_must_beat_source_only_too(tmp_path: Path, tiny_bert: Path) -> None:
+    """Its twin with a rate that learns nothing is no measure of what it gains."""
+    slow = {"name": "dann", "title": "slow", "set": ["train.learning_rate=1e-9", "train.head_learning_rate=1e-9"]}
+    fast = {"train": {"max_steps": 30, "batch_size": 8, "learning_rate": 5e-3}}
+    recipe = recipe_for(tmp_path, tiny_bert, compare={"strategies": [slow, "mcc"], "seeds": [1]}, **fast)
+    table = compare(recipe, data=data_of("classification")).summary["strategies"]
+    assert table["slow"]["over"] == "source_only" and "over" not in table["mcc"]
+    scores = {name: table[name]["scores"]["target.test"]["mean"] for name in ("slow", "source_only")}
+    assert table["slow"]["gain"]["value"] == pytest.approx(scores["slow"] - scores["source_only"])
+    assert table["slow"]["gain"]["value"] < 0
+
+
 def test_the_run_to_go_on_with_is_the_best_of_the_pick_and_sound() -> None:
     def result(seed: int, agreement: float, collapsed: bool = False) -> Result:
         metrics = {"scores": {"adapted": {}}, "guard": {"collapsed": collapsed}}
@@ -255,10 +278,11 @@ def test_labels_of_the_target_do_not_move_the_pick(tmp_path: Path, tiny_bert: Pa
     label = data["target.test"]["label"][0]
     poisoned = data | {"target.test": data["target.test"].map(lambda row: {"label": label})}
     found = [
-        compare(recipe_for(tmp_path, tiny_bert), ["dann"], [1], folder=tmp_path / name, data=given).summary
+        compare(recipe_for(tmp_path, tiny_bert), ["dann", "mcc"], [1], folder=tmp_path / name, data=given).summary
         for name, given in (("clean", data), ("poisoned", poisoned))
     ]
-    assert found[0]["picked"] == found[1]["picked"]
+    assert found[0]["picks_by"] == ["ensemble"]
+    assert found[0]["picked_run"] == found[1]["picked_run"]
     assert found[0]["strategies"]["dann"]["label_free"] == found[1]["strategies"]["dann"]["label_free"]
     assert found[0]["strategies"]["dann"]["scores"] != found[1]["strategies"]["dann"]["scores"]
 
@@ -319,9 +343,13 @@ def test_a_comparison_may_be_moved_but_not_be_of_different_rows(
     found = compare(recipe, ["dann", "frozen"], [1, 2], folder=tmp_path / "elsewhere", data=data_of("classification"))
     assert found.summary == summary
     record = tmp_path / "elsewhere/runs/frozen/2/environment.json"
-    record.write_text(record.read_text().replace('"target.test": "', '"target.test": "0'))
-    with pytest.raises(RunError, match="runs/source_only/1 and runs/frozen/2 were scored on different rows"):
-        compare(recipe, ["dann", "frozen"], [1, 2], folder=tmp_path / "elsewhere", data=data_of("classification"))
+    whole = record.read_text()
+    for split in ("target.test", "target.unlabelled", "source.train"):
+        record.write_text(whole.replace(f'"{split}": "', f'"{split}": "0'))
+        with pytest.raises(
+            RunError, match=f"runs/source_only/1 and runs/frozen/2 are of different rows, as {split} has"
+        ):
+            compare(recipe, ["dann", "frozen"], [1, 2], folder=tmp_path / "elsewhere", data=data_of("classification"))
 
 
 def test_a_run_that_another_process_works_on_is_told_once(
@@ -405,7 +433,7 @@ def test_the_command_prints_a_line_a_strategy_and_the_pick(
     assert "simultaneous 95% intervals" in printed
     assert all(name in printed for name in ("source_only", "dann", "frozen"))
     assert f"{summary['picked']} ←" in printed
-    assert f"): {summary['picked']}." in printed
+    assert f"): {summary['picked']}. Go on with {summary['picked_run']}," in printed
     assert summary["strategies"]["dann"]["gain"]["verdict"] in printed
     assert str(folder) in printed
 

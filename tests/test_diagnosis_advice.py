@@ -42,12 +42,19 @@ def test_no_or_little_target_text() -> None:
 
 @pytest.mark.parametrize("gap", [{"unseen_gap": 0.06}, {"pieces_gap": 0.2}, {"perplexity_ratio": 2.0}])
 def test_foreign_words_are_read_first(gap: dict[str, float]) -> None:
-    found = advise(replace(SOME, **gap), NAMES)
-    assert [item.strategy for item in found][:3] == ["source_only", "pretrain", "joint_mlm"]
-    little = advise(replace(SOME, target_tokens=5000, **gap), NAMES)
-    assert [(item.strategy, item.verdict) for item in little][1:3] == [("joint_mlm", "try"), ("pretrain", "maybe")]
-    assert "joint_mlm" not in verdicts(replace(SOME, **gap), ["dann"])
-    assert "pretrain" not in verdicts(replace(SOME, **gap), ["joint_mlm"])
+    some = replace(SOME, **{"perplexity_ratio": 1.0} | gap)
+    found = advise(some, NAMES)
+    assert [item.strategy for item in found][:3] == ["source_only", "pretrain", "pretrain+joint_mlm"]
+    little = advise(replace(some, target_tokens=5000), NAMES)
+    both = [("pretrain+joint_mlm", "try"), ("pretrain", "maybe")]
+    assert [(item.strategy, item.verdict) for item in little][1:3] == both
+    assert "pretrain+joint_mlm" not in verdicts(some, ["dann", "pretrain"])
+    assert not {"pretrain", "pretrain+joint_mlm"} & {*verdicts(some, ["joint_mlm"])}
+
+
+def test_joint_mlm_is_not_advised_without_a_masked_lm_head() -> None:
+    assert SOME.perplexity_ratio is None
+    assert "pretrain+joint_mlm" not in verdicts(replace(SOME, unseen_gap=0.5), NAMES)
 
 
 def test_shifted_labels_forbid_alignment() -> None:

@@ -198,6 +198,11 @@ def test_rate_is_the_share_of_words(rate: float) -> None:
         assert len(set(block.groups[masked["units"]])) == max(1, round(rate * words))
 
 
+def masks_of_turns(tokenizer: Any, block: Any) -> int:
+    data = MaskedBlocks([block], 0.3, tokenizer.mask_token_id, len(tokenizer), 3)
+    return len({tuple(data.masked(0, 0, turn)["input_ids"].tolist()) for turn in range(3)})
+
+
 def test_masks_are_a_pure_function_of_seed_epoch_and_block() -> None:
     tokenizer, blocks = blocks_of()
 
@@ -209,6 +214,7 @@ def test_masks_are_a_pure_function_of_seed_epoch_and_block() -> None:
     assert masks(3, 0, 1) == masks(3, 0, 1)
     assert masks(3, 0, 1) != masks(3, 1, 1)
     assert masks(3, 0, 1) != masks(4, 0, 1)
+    assert masks_of_turns(tokenizer, blocks[1]) == 3, "others each time that a row comes in an epoch"
     same = [blocks[1]] * 2
     data = MaskedBlocks(same, 0.3, tokenizer.mask_token_id, len(tokenizer), 3)
     assert not np.array_equal(*(data[Pick(number, NO_TARGET, 0)]["source"]["units"] for number in (0, 1)))

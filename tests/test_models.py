@@ -237,6 +237,7 @@ def test_the_hub_cache_serves_offline(online, monkeypatch, tiny_bert):
     found = resolve("some/model")
     assert found.folder.resolve() == snapshot.resolve()
     assert found.id == "some/model" and "cache" in found.note
+    assert found.commit == COMMIT, "what was trained on it with a network is found again without"
     assert load_tokenizer(found).is_fast
     with pytest.raises(ModelError, match="some/model@v9"):
         resolve("some/model", "v9")

@@ -90,6 +90,16 @@ def test_interrupted_run_ends_as_an_uninterrupted_one(
     assert_same_run(tmp_path / "whole", tmp_path / "cut", last)
 
 
+def test_an_unfinished_run_may_be_moved(tiny_bert: Path, tmp_path: Path, last: list[dict[str, Any]]) -> None:
+    whole, cut = (make_recipe(tmp_path / name, tiny_bert, **RUN) for name in ("whole", "cut"))
+    again(whole, "classification")
+    interrupted(cut, "classification", "finetune", 5)
+    (tmp_path / "cut").rename(tmp_path / "moved")
+    _, listener = again(make_recipe(tmp_path / "moved", tiny_bert, **RUN), "classification")
+    assert any("resuming from" in line for line in listener.said)
+    assert_same_run(tmp_path / "whole", tmp_path / "moved", last)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("where", [("pretrain head", 3), ("pretrain", 3), ("source-only", 1)])
 def test_interrupted_stages_end_the_same(
@@ -142,6 +152,7 @@ def test_stop_between_the_last_checkpoint_and_the_model_trains_no_step_more(
     assert_same_run(tmp_path / "whole", tmp_path / "cut", last)
     facts = [json.loads((tmp_path / name / STAGE / "done.json").read_text()) for name in ("whole", "cut")]
     assert facts[0]["steps"] == facts[1]["steps"] == 4
+    assert facts[1]["seconds"] > 0, "those of the start that trained"
 
 
 def stop_here(*args: Any, **kwargs: Any) -> Any:

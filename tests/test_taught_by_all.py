@@ -19,11 +19,14 @@ from nlp_transfer.comparison.runs import members
 from nlp_transfer.errors import ModelError, RecipeError
 from nlp_transfer.forward import window_logits
 from nlp_transfer.parts import recipe_from
+from nlp_transfer.predictions import read_target
 from nlp_transfer.recipe.comparing import StrategySpec
+from nlp_transfer.recipe.schema import ModelSpec
 from nlp_transfer.running import run
 from nlp_transfer.stages.teacher import mean_answer
 
 NAMES = ["source_only", "dann", "mcc", "ensemble"]
+ROLES = ["source-only", "adapted", "adapted"]
 
 
 def recipe_for(folder: Path, base: Path) -> Any:
@@ -177,8 +180,27 @@ def test_it_waits_for_its_teachers(
     assert planned[0].done
 
 
+@pytest.mark.parametrize("asked", [{"guard": {"max_rows": 5}}, {"selection": {"name": "bnm", "max_rows": 5}}])
+def test_all_are_judged_on_the_same_rows_whoever_has_a_guard(
+    asked: dict[str, Any], tiny_bert: Path, tmp_path: Path
+) -> None:
+    data = recipe_data(tmp_path / "run", tiny_bert, methods=("dann",)) | asked
+    data.pop("source_only")
+    found = compare(recipe_from(data), NAMES[:3], [1], data=data_of("classification"))
+    seen = {name: read_target(found.folder / f"runs/{name}/1", role) for name, role in zip(NAMES, ROLES, strict=False)}
+    (units,) = {one.shape[1] for one in seen.values() if one is not None}
+    assert len(seen) == 3 and (units == 5) == ("guard" in asked)
+
+
 def test_ensembles_that_cannot_be_are_refused(tiny_bert: Path, tmp_path: Path) -> None:
     recipe = recipe_for(tmp_path, tiny_bert)
+    extended = recipe.model_copy(update={"model": ModelSpec(id=str(tiny_bert), extend_vocabulary={"tokens": 2})})
+    with pytest.raises(RecipeError, match="into the same tokens"):
+        compare(extended, ["pretrain", "mcc", "ensemble"], [1], data=data_of("classification"))
+    with pytest.raises(RecipeError, match="leave out self_train"):
+        compare(recipe, ["dann", "mcc", "self_train+ensemble"], [1], data=data_of("classification"))
+    with pytest.raises(RecipeError, match="stands alone"):
+        compare(recipe, ["source_only+dann"], [1], data=data_of("classification"))
     with pytest.raises(RecipeError, match="at least two strategies beside source_only"):
         compare(recipe, ["dann", "ensemble"], [1], data=data_of("classification"))
     with pytest.raises(RecipeError, match="name one of the two"):

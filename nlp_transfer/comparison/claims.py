@@ -16,9 +16,6 @@ RECIPE = "recipe.yaml"
 NAMED = 3
 
 
-SCORED = "target.test"
-
-
 RUNS = 3
 """How many folders a run's folder lies below its comparison's: runs, strategy, seed."""
 
@@ -71,22 +68,23 @@ def check_claims(claims: Iterable[tuple[Path, Recipe]], folder: Path) -> None:
 
 
 def check_rows(runs: Iterable[Path], folder: Path) -> None:
-    """Refuse to judge runs together that were scored on different rows: their answers cannot be paired.
+    """Refuse to judge runs together that were trained or scored on different rows: nothing of them can be paired.
 
     Args:
         runs: Folders of finished runs.
         folder: The comparison's folder.
 
     Raises:
-        RunError: The rows of the target's test split have changed between two of them.
+        RunError: The rows of a split have changed between two of them.
     """
-    by_rows: dict[str | None, str] = {}
+    seen: dict[str, tuple[str, Path]] = {}
     for run in runs:
         environment = json.loads((run / "environment.json").read_text(encoding="utf8"))
-        by_rows.setdefault(environment["data"].get(SCORED), str(run.relative_to(folder)))
-    if len(by_rows) > 1:
-        one, other = list(by_rows.values())[:2]
-        raise RunError(
-            f"comparison folder '{folder}': {one} and {other} were scored on different rows, as {SCORED} has changed "
-            "between them. Give the comparison another folder (--output), or delete the runs that are of other rows."
-        )
+        for split, rows in environment["data"].items():
+            first_rows, first = seen.setdefault(split, (rows, run))
+            if rows != first_rows:
+                raise RunError(
+                    f"comparison folder '{folder}': {first.relative_to(folder)} and {run.relative_to(folder)} are of "
+                    f"different rows, as {split} has changed between them. Give the comparison another folder "
+                    "(--output), or delete the runs that are of other rows."
+                )

@@ -19,7 +19,7 @@ from ..recipe.trust import GuardSpec
 from ..report.comparison import RECIPE, TABLE, report_comparison
 from ..report.page import REPORT
 from ..reporter import Reporter
-from ..strategies import SOURCE_ONLY, is_ensemble, name_problems
+from ..strategies import SOURCE_ONLY, is_ensemble, name_problems, other_tokens
 from .claims import check_claims, check_rows
 from .ensemble import FEWEST
 from .results import read_result
@@ -112,10 +112,12 @@ def _judged(recipe: Recipe) -> Recipe:
     """Let runs keep what the judges look at; which strategy is better is not theirs to say, only what has collapsed."""
     if not recipe.data.target.has_text:
         return recipe
-    judged: dict[str, Any] = {"evaluate": recipe.evaluate.model_copy(update={"label_free": True})}
+    rows = recipe.guard.max_rows if isinstance(recipe.guard, GuardSpec) else recipe.evaluate.label_free_rows
+    looked = {"label_free": True, "label_free_rows": rows}
+    judged: dict[str, Any] = {"evaluate": recipe.evaluate.model_copy(update=looked)}
     if recipe.guard is not False:
         own = recipe.guard.model_dump(exclude_unset=True) if isinstance(recipe.guard, GuardSpec) else {}
-        judged["guard"] = GuardSpec(**{"evidence": False} | own)
+        judged["guard"] = GuardSpec(**own | {"evidence": False})
     return recipe.model_copy(update=judged)
 
 
@@ -137,6 +139,12 @@ def _spec(recipe: Recipe, strategies: Sequence[str] | None, seeds: Sequence[int]
     if any(map(is_ensemble, named)) and sum(not is_ensemble(one) for one in named) < FEWEST_TEACHERS:
         text = (
             "an ensemble learns from at least two strategies beside source_only, such as source_only,dann,mcc,ensemble."
+        )
+        problems.append(Problem(text, "compare.strategies"))
+    if any(map(is_ensemble, named)) and other_tokens(recipe, named):
+        text = (
+            "an ensemble compares answers token by token, but not all strategies would cut texts into the same tokens. "
+            "Leave out model.extend_vocabulary and strategies that set `model`, or the ensemble."
         )
         problems.append(Problem(text, "compare.strategies"))
     if problems:

@@ -9,11 +9,11 @@ from typing import Any
 
 import numpy as np
 
-from ..recipe.comparing import CompareSpec
+from ..recipe.comparing import CompareSpec, Judge
 from ..recipe.schema import Recipe
 from ..strategies import SOURCE_ONLY
 from ..verdict import rows_that_differ, verdict
-from .ensemble import agreement_with_ensemble
+from .ensemble import FEWEST, agreement_with_ensemble
 from .results import JUDGE, Result
 from .statistics import mean_ranks, simultaneous_gains
 
@@ -38,8 +38,9 @@ def summarise(results: Sequence[Result], spec: CompareSpec, recipe: Recipe) -> d
     plain = next(one.label for one in spec.strategies if one.name == SOURCE_ONLY and not one.set)
     base = by_name[plain]
     table = {name: _entry(own, base) for name, own in by_name.items()}
-    _add_gains(table, by_name, base, recipe)
-    each = _label_free(results, spec.picks_by or [])
+    _add_gains(table, by_name, base, spec, recipe)
+    judges = _judges(results, spec.picks_by or [])
+    each = _label_free(results, judges)
     scores = {name: _means([each[name, r.seed] for r in own]) for name, own in by_name.items()}
     for name, rank in mean_ranks(scores).items():
         table[name] |= {"mean_rank": round(rank, 3), "label_free": {k: _rounded(v) for k, v in scores[name].items()}}
@@ -49,7 +50,7 @@ def summarise(results: Sequence[Result], spec: CompareSpec, recipe: Recipe) -> d
         "headline": results[0].metrics["headline"],
         "confidence": recipe.evaluate.confidence,
         "seeds": spec.seeds,
-        "picks_by": spec.picks_by,
+        "picks_by": judges,
         "strategies": table,
         "picked": picked,
         "picked_run": _best_run([r for r in by_name[picked] if not r.collapsed] or by_name[picked], each),
@@ -63,6 +64,17 @@ def summarise(results: Sequence[Result], spec: CompareSpec, recipe: Recipe) -> d
     return summary
 
 
+def _judges(results: Sequence[Result], wanted: Sequence[Judge]) -> list[Judge]:
+    """Return the scores that pick: ClassAMI in place of an ensemble that too few models are left for."""
+    voters = sum(_votes(r) for r in results)
+    return [name if name != "ensemble" or voters >= FEWEST else "class_ami" for name in wanted]
+
+
+def _votes(result: Result) -> bool:
+    """Whether a run has a place in the ensemble: it is sound, and was not taught by it."""
+    return not (result.collapsed or result.taught or result.target_DUC is None)
+
+
 def _label_free(results: Sequence[Result], kinds: Sequence[str]) -> dict[tuple[str, int], dict[str, float]]:
     """Return the scores that pick, by strategy and seed.
 
@@ -71,7 +83,7 @@ def _label_free(results: Sequence[Result], kinds: Sequence[str]) -> dict[tuple[s
     found = {(r.strategy, r.seed): {kind: r.label_free(kind) for kind in kinds} for r in results}
     if "ensemble" in kinds:
         seen = [(r, r.target_DUC) for r in results if not r.collapsed and r.target_DUC is not None]
-        values = agreement_with_ensemble([one for r, one in seen if not r.taught], [one for _, one in seen])
+        values = agreement_with_ensemble([one for r, one in seen if _votes(r)], [one for _, one in seen])
         for (r, _), value in zip(seen, values, strict=True):
             found[r.strategy, r.seed]["ensemble"] = value
     return found
@@ -113,8 +125,14 @@ def _entry(own: Sequence[Result], base: Sequence[Result]) -> dict[str, Any]:
     }
 
 
-def _add_gains(table: dict[str, Any], by_name: dict[str, list[Result]], base: list[Result], recipe: Recipe) -> None:
-    """Gains over the twin of the same run (equal steps); a strategy that has none is compared with source-only."""
+def _add_gains(
+    table: dict[str, Any], by_name: dict[str, list[Result]], base: list[Result], spec: CompareSpec, recipe: Recipe
+) -> None:
+    """Gains over the twin of the same run (equal steps); a strategy that has none is compared with source-only.
+
+    A strategy with a learning rate of its own has a twin with that rate, which may not suit it: then its gain is that
+    over the better of its twin and source-only.
+    """
     plain = {r.seed: r.counts_NK for r in base}
     names = [name for name, own in by_name.items() if own is not base and own[0].counts_NK is not None]
     if not names:
@@ -123,6 +141,13 @@ def _add_gains(table: dict[str, Any], by_name: dict[str, list[Result]], base: li
     assert first is not None
     counts = np.array([[r.counts_NK for r in by_name[name]] for name in names])
     twins = np.array([[plain[r.seed] if r.twin_NK is None else r.twin_NK for r in by_name[name]] for name in names])
+    own_rates = {one.label for one in spec.strategies if spec.tune or any(text.startswith("train") for text in one.set)}
+    for number, name in enumerate(names):
+        usual = np.array([plain[r.seed] for r in by_name[name]])
+        better = first.statistic(usual.sum(1)).mean() > first.statistic(twins[number].sum(1)).mean()
+        if name in own_rates and better:
+            twins[number] = usual
+            table[name]["over"] = SOURCE_ONLY
     level, resamples = recipe.evaluate.confidence, recipe.evaluate.resamples
     gains = simultaneous_gains(counts, twins, first.statistic, level, resamples)
     for name, gain, own, twin in zip(names, gains, counts, twins, strict=True):

@@ -104,7 +104,7 @@ class MaskedBlocks(torch.utils.data.Dataset[dict[str, Any]]):
     def __getitem__(self, pick: Pick) -> dict[str, Any]:
         return {"source": self.masked(pick.source, pick.epoch)}
 
-    def masked(self, number: int, epoch: int) -> dict[str, Any]:
-        """Return a block with the masks of an epoch."""
-        generator = np.random.default_rng((self.seed, epoch, number))
+    def masked(self, number: int, epoch: int, turn: int = 0) -> dict[str, Any]:
+        """Return a block with the masks of an epoch, others each time that it comes in it."""
+        generator = np.random.default_rng((self.seed, epoch, number, turn))
         return mask_block(self.blocks[number], self.mask_rate, self.mask_id, self.vocabulary, generator)

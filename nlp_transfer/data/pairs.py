@@ -24,12 +24,14 @@ class Pick(NamedTuple):
         target: A target row, or ``NO_TARGET``.
         epoch: For random masks.
         text: A row of source text, or ``NO_TEXT``.
+        turn: How often the target row was drawn before in this epoch, for random masks as well.
     """
 
     source: int
     target: int
     epoch: int
     text: int = NO_TEXT
+    turn: int = 0
 
 
 @dataclass(frozen=True)
@@ -59,7 +61,7 @@ class PairedDomains(torch.utils.data.Dataset[dict[str, Any]]):
         source: Features of labelled rows, one mapping a row. They are those of the source, unless a stage trains on
             labelled target rows: ``origin`` says so.
         target: Features of target text, or None.
-        masked: Returns the masked copy of a target row in an epoch, or None for items without one.
+        masked: Returns the masked copy of a target row in an epoch and turn, or None for items without one.
         text: Features of source text, where the labelled rows are those of the target only, or None.
     """
 
@@ -67,7 +69,7 @@ class PairedDomains(torch.utils.data.Dataset[dict[str, Any]]):
         self,
         source: Sequence[dict[str, Any]],
         target: Sequence[dict[str, Any]] | None = None,
-        masked: Callable[[int, int], dict[str, Any]] | None = None,
+        masked: Callable[[int, int, int], dict[str, Any]] | None = None,
         text: Sequence[dict[str, Any]] | None = None,
     ):
         self.source = source
@@ -85,7 +87,7 @@ class PairedDomains(torch.utils.data.Dataset[dict[str, Any]]):
         if self.text is not None and pick.text != NO_TEXT:
             item["text"] = self.text[pick.text]
         if self.masked is not None and pick.target != NO_TARGET:
-            item["masked"] = self.masked(pick.target, pick.epoch)
+            item["masked"] = self.masked(pick.target, pick.epoch, pick.turn)
         return item
 
 
@@ -143,8 +145,8 @@ class EpochSampler(torch.utils.data.Sampler[Pick]):
         target, text = self._beside(self.target_lengths, 7919), self._beside(self.text_lengths, 6007)
         if self.group_by_length:
             source, target, text = self._group(source, target, text)
-        picks = zip(source.tolist(), target.tolist(), text.tolist(), strict=True)
-        return (Pick(row, other, self.epoch, beside) for row, other, beside in picks)
+        picks = zip(source.tolist(), target.tolist(), text.tolist(), _turns(target).tolist(), strict=True)
+        return (Pick(row, other, self.epoch, beside, turn) for row, other, beside, turn in picks)
 
     def _beside(self, lengths: np.ndarray | None, series: int) -> np.ndarray:
         """Draw the unlabelled rows of an epoch; they go on where the last one stopped."""
@@ -173,3 +175,12 @@ class EpochSampler(torch.utils.data.Sampler[Pick]):
             ]
         shuffled = [batches[index] for index in order.permutation(len(batches))]
         return tuple(np.concatenate(slot) for slot in zip(*shuffled, strict=True))
+
+
+def _turns(rows: np.ndarray) -> np.ndarray:
+    """Return how often each row has come before: [4, 7, 4, 4] gives [0, 0, 1, 2]."""
+    order = np.argsort(rows, kind="stable")
+    _, first, counts = np.unique(rows[order], return_index=True, return_counts=True)
+    turns = np.empty(len(rows), dtype=np.int64)
+    turns[order] = np.arange(len(rows)) - np.repeat(first, counts)
+    return turns

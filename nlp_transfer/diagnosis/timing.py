@@ -303,5 +303,6 @@ def _with_masked_lm(
     if "joint_mlm" in names:
         _, finetune = _settings(space, SOURCE_ONLY)
         beside = rate * int(finetune.batch_size or 1) * float(np.mean(away.encoded.lengths)) * speed.steps
+        beside += full * (FRESH_HEAD_STEPS if fresh else 0) / 3
         found.append(("joint_mlm", twin + beside, True, "training step and a masked-LM step beside it"))
     return found

@@ -21,9 +21,10 @@ from .adversarial import Adversarial
 class Cdan(Adversarial):
     """A discriminator over features and predictions together, so that domains are aligned class by class.
 
-    Predictions and their entropies are constants for gradients, as in the authors' code: the encoder is moved by way
-    of its features alone. For multi-label, g holds yes and no of each label, divided by the number of labels so that
-    it sums to 1 as a softmax does (a text with no label is seen, too), and H is the mean over the labels.
+    Predictions and their entropies are constants for gradients: the encoder is moved by way of its features alone (the
+    authors' code cuts off the predictions, too, but lets reversed gradients through the entropies). For multi-label, g
+    holds yes and no of each label, divided by the number of labels so that it sums to 1 as a softmax does (a text with
+    no label is seen, too), and H is the mean over the labels.
 
     In NER most units are ``O`` and predicted so: the discriminator works mainly in the block of f ⊗ g that belongs to
     ``O``, and entropy conditioning, which favours easy units, adds to that; ``balance`` works against it.

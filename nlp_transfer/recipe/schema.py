@@ -315,13 +315,15 @@ class EvaluateSpec(Section):
         confidence: Level of the bootstrap intervals.
         resamples: Bootstrap resamples.
         batch_tokens: Tokens in one forward pass of prediction.
-        label_free: Score every model by unlabelled target text too, as a comparison does.
+        label_free: Score every model by unlabelled target text too, as a comparison does,
+        label_free_rows: on at most so many rows of target text and of source dev. A guard looks at the same rows then.
     """
 
     confidence: Annotated[float, Field(gt=0.5, lt=1)] = 0.95
     resamples: Annotated[int, Field(ge=100, le=100_000)] = 2000
     batch_tokens: Annotated[int, Field(ge=64)] = 2048
     label_free: bool = False
+    label_free_rows: Annotated[int, Field(ge=2)] = 2000
 
 
 class Recipe(Section):

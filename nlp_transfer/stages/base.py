@@ -53,9 +53,18 @@ def borrow(folder: Path, fingerprint: str, runs: Sequence[Path]) -> None:
     if is_main_process() and finished(folder, fingerprint) is None:
         for path in sorted(place for run in runs for place in run.glob(f"stages/*/{DONE}")):
             if finished(path.parent, fingerprint) is not None:
-                copy_folder(path.parent, folder)
+                # Whoever has just finished it may be deleting what only a stopped stage needs.
+                copy_folder(path.parent, folder, _unfinished)
                 break
     wait_for_all()
+
+
+def _unfinished(folder: str, names: list[str]) -> list[str]:
+    """Return what a stage's folder holds only while it is trained."""
+    in_round = Path(folder).name.startswith("round-")
+    return [
+        name for name in names if "checkpoint-" in name or name in ("head", "blocks") or (in_round and name == "model")
+    ]
 
 
 @dataclass(frozen=True)

@@ -31,7 +31,7 @@ def masked_copies(
     model: Any,
     target: Encoded | None,
     continued: bool = False,
-) -> Callable[[int, int], dict[str, Any]] | None:
+) -> Callable[[int, int, int], dict[str, Any]] | None:
     """Prepare the method that reads masked copies of target rows, where there is one: its rows and its head.
 
     Args:
@@ -45,7 +45,7 @@ def masked_copies(
         continued: The task model goes on from an earlier stage: its encoder is not the one that the head belongs to.
 
     Returns:
-        From the number of a target row and the epoch to the masked copy; None without such a method.
+        From the number of a target row, the epoch and the turn in it to the masked copy; None without such a method.
 
     Raises:
         ModelError: The tokenizer has no mask token, the head cannot be run apart from its encoder, or several methods
@@ -87,6 +87,11 @@ def _head(
     if steps:
         which = "the checkpoint has no masked-LM head: a fresh one" if fresh else "the masked-LM head"
         space.reporter.say(f"{name}: {which} is fitted for {steps} steps, encoder frozen, first.")
+        if fresh:
+            space.reporter.warn(
+                f"{name}: without a trained head the masked-LM loss is large, and may leave little of each step to the "
+                "task: put a 'pretrain' stage before it, or lower its weight."
+            )
         _fit(space, train, folder, masking, whole, steps)
     try:
         return MaskedLMHead(whole, models.encoder_of(model))

@@ -58,7 +58,9 @@ class Rows:
             if rows is not None:
                 yield name, rows
 
-    def pairs(self, masked: Callable[[int, int], dict[str, Any]] | None = None, target: bool = True) -> PairedDomains:
+    def pairs(
+        self, masked: Callable[[int, int, int], dict[str, Any]] | None = None, target: bool = True
+    ) -> PairedDomains:
         """Return the dataset of the training.
 
         Args:

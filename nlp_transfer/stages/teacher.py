@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -37,12 +37,12 @@ def taught(space: Workspace, train: TrainSpec, method: Method, twin: Path | None
     trained = {name: encoded for name, encoded in rows.each() if name != "dev"}
     unread = ("labelled", "text") if method.taught_on == "target" and not rows.target_labels else ()
     read = [window for name, encoded in trained.items() if name not in unread for window in encoded.windows]
-    count = max(1, len(method.teachers))
+    places: Sequence[str | None] = method.teachers or [None]
     title = "answers of the teacher" if method.teachers else "answers of the twin"
-    with space.reporter.bar(title, count * len(read)) as advance:
+    with space.reporter.bar(title, len(places) * len(read)) as advance:
         each = [
             window_logits(
-                teacher.to(default_device()),
+                _teacher(space, train, place, twin).to(default_device()),
                 read,
                 space.tokenizer.pad_token_id,
                 space.recipe.evaluate.batch_tokens,
@@ -50,10 +50,12 @@ def taught(space: Workspace, train: TrainSpec, method: Method, twin: Path | None
                 autocast=space.precision.bf16,
                 shared=True,
             )
-            for teacher in _teachers(space, train, method.teachers, twin)
+            for place in places
         ]
     independent = space.task.problem_type == "multi_label_classification"
-    answers = iter(each[0] if count == 1 else [mean_answer(found, independent) for found in zip(*each, strict=True)])
+    answers = iter(
+        each[0] if len(each) == 1 else [mean_answer(found, independent) for found in zip(*each, strict=True)]
+    )
     given: dict[str, Any] = {
         name: encoded.with_teacher(
             _zeros(space, encoded) if name in unread else [next(answers) for _ in encoded.windows]
@@ -79,13 +81,11 @@ def mean_answer(logits: Sequence[np.ndarray], independent: bool) -> np.ndarray:
     return np.asarray(mean, dtype=np.float32)
 
 
-def _teachers(space: Workspace, train: TrainSpec, named: Sequence[str], twin: Path | None) -> Iterator[Any]:
-    """Yield the teachers one by one: only one is in memory."""
-    if not named:
-        assert twin is not None
-        yield finished_model(space, train, twin)
-    for place in named:
-        yield _named(space, place)
+def _teacher(space: Workspace, train: TrainSpec, named: str | None, twin: Path | None) -> Any:
+    if named is not None:
+        return _named(space, named)
+    assert twin is not None
+    return finished_model(space, train, twin)
 
 
 def _zeros(space: Workspace, encoded: Encoded) -> list[np.ndarray]:
