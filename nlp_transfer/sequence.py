@@ -98,7 +98,7 @@ def train_stages(space: Workspace, folder: Path, fingerprints: dict[str, str]) -
             result = self_train(adapted, stage, place, chain, before)
         else:
             result = finetune(adapted, stage, place, chain, before, title=name)
-            before = replace(before, model=result.model)
+            before = replace(before, model=result.model, start=before.model)
         outcome.stages[name] = result
     return outcome
 

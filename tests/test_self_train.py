@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 import torch
-from helpers import Listener, data_of, recipe_data, same_weights
+from helpers import Listener, data_of, recipe_data, rows_of, same_weights
+from safetensors.torch import load_file
 from test_recipe_defaults import minimal, valid
 
 from nlp_transfer import jobs
@@ -374,3 +375,20 @@ def test_self_train_needs_target_text() -> None:
     del values["data"]["target"]["unlabelled"]
     with pytest.raises(RecipeError, match=r"stages\.1: 'self_train' labels target text\. Set data"):
         recipe_from(values)
+
+
+def test_restart_goes_back_to_where_the_last_finetune_began(tiny_bert: Path, tmp_path: Path) -> None:
+    """What an earlier stage has learned of the source is not unlearned."""
+    still = {"max_steps": 1, "learning_rate": 1e-12, "head_learning_rate": 1e-12}
+    rounds = {"name": "self_train", "rounds": 1, "restart": True, "train": still}
+    stages = ["finetune", {"name": "finetune", "on": "target"}, rounds]
+    values = recipe_data(tmp_path / "run", tiny_bert, stages=stages, target_labels=True, max_steps=4)
+    data = data_of("classification") | {"target.train": rows_of("classification", 12, 5)}
+    run(recipe_from(values), data=data, checked=False)
+    first, second, last = (
+        load_file(tmp_path / "run/stages" / name / "model/model.safetensors")
+        for name in ("1-finetune", "2-finetune", "3-self_train")
+    )
+    name = "bert.encoder.layer.0.attention.self.query.weight"
+    assert torch.allclose(last[name], first[name], atol=1e-8)
+    assert not torch.allclose(last[name], second[name], atol=1e-5)

@@ -4,8 +4,9 @@ Hu et al. (2024), *Towards Reliable Model Selection for Unsupervised Domain Adap
 Certified Baseline*, NeurIPS Datasets and Benchmarks (EnsV): the mean of the models' probabilities has a loss no larger
 than their average, and is mostly better than most, so its answers stand in for the labels that the target lacks. Scores
 of a single model judge how sure it is, or how its features lie; this one judges its answers by those of the others, and
-a model that has collapsed finds nobody who agrees. It needs models that err differently, and at least three of them: of
-two, the more confident one is the ensemble.
+a model that has collapsed finds nobody who agrees. An answer is the most probable class of each decision: what tuned
+thresholds or the order of tags make of it later is left out, as it is a matter of each model. It needs models that err
+differently, and at least three of them: of two, the more confident one is the ensemble.
 
 Shape suffixes: M models, D decisions, U units, C classes.
 """

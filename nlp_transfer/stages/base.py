@@ -74,11 +74,13 @@ class Before:
     Args:
         encoder: Output of the newest pretrain stage.
         model: Task model of the newest stage that trained one.
+        start: Task model that the newest ``finetune`` began with; None: the base model.
         twin: The twin after as many ``finetune`` stages.
     """
 
     encoder: Path | None = None
     model: Path | None = None
+    start: Path | None = None
     twin: Path | None = None
 
 

@@ -71,7 +71,8 @@ class Plan:
         return TrainSpec.model_validate(self.stage.train)
 
     def model(self, folder: Path | None) -> Any:
-        """Return the model that a round or ``finetune`` has saved, ready to be trained; None: the one it began with."""
+        """Return a saved model, ready to be trained; None: the one that ``finetune`` began with."""
+        folder = self.before.start if folder is None else folder
         model = task_model(self.space, self.train, self.before.encoder if folder is None else None, None)
         if folder is not None:
             adopt_model(model, folder)
