@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from .errors import ModelError
 
@@ -16,6 +17,19 @@ from .errors import ModelError
 def is_url(place: str) -> bool:
     """Whether a place is a URL, no path and no hub id."""
     return "://" in place
+
+
+def password_of(place: str) -> str | None:
+    """Return the password that a URL holds."""
+    return urlsplit(place).password if is_url(place) else None
+
+
+def without_user(place: str) -> str:
+    """Return a URL without user and password, as others may see it; any other place as it is."""
+    if not is_url(place) or "@" not in urlsplit(place).netloc:
+        return place
+    parts = urlsplit(place)
+    return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
 
 
 def fetch(url: str, patterns: Sequence[str]) -> Path:

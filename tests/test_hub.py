@@ -34,6 +34,10 @@ KINDS = {
 }
 
 
+RELOADED: list[Any] = []
+"""What pushes would have reloaded in a fresh process: folder, examples, base."""
+
+
 @pytest.fixture(scope="module")
 def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hub]:
     """A hub that holds a base model, with the client pointed at it; nothing waits long, and no process is started."""
@@ -42,7 +46,7 @@ def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hub]:
         hub_client.use(server.url, patch, tmp_path_factory.mktemp("cache"))
         hub_client.put(server, "someone/tiny", base)
         patch.setattr(calls, "WAITS", (0.01, 0.01, 0.01))
-        patch.setattr(pushing, "check_reload", lambda *args: 0.0)
+        patch.setattr(pushing, "check_reload", lambda *args: RELOADED.append(args))
         yield server
 
 
@@ -92,6 +96,16 @@ def test_what_is_pulled_gives_the_logits_of_the_run(name: str, form: Any, runs: 
         assert "adapter_config.json" not in hub.repos[repo].files
     else:
         assert np.array_equal(found, expected)
+
+
+@pytest.mark.parametrize(("name", "form"), [("full", "as it is"), ("lora", "as it is"), ("lora", "merged")])
+def test_what_is_pushed_is_reloaded_first(name: str, form: Any, runs: dict[str, Path], hub: Hub) -> None:
+    send(runs[name], f"user/reloaded-{name}-{form.replace(' ', '')}", form=form)
+    folder, examples, base = RELOADED[-1]
+    assert not folder.is_relative_to(runs[name]), "what is pushed, not what the run holds"
+    assert examples == json.loads((runs[name] / "reload.json").read_text())
+    adapter = name == "lora" and form == "as it is"
+    assert (base is not None) == adapter and (base is None or (base / "config.json").is_file())
 
 
 def test_adapter_names_its_base_by_id_and_commit(runs: dict[str, Path], hub: Hub) -> None:

@@ -31,6 +31,10 @@ ADAPTER_ONLY: Form = "adapter"
 MERGED: Form = "merged"
 
 
+PLACES = ("folder", "path", "id", "teacher")
+"""Keys of a recipe that may name a place on this machine."""
+
+
 @dataclass(frozen=True)
 class Shape:
     """What of a run is pushed, and what its card says.
@@ -117,7 +121,7 @@ def _without_places(values: Any, key: str = "") -> Any:
         return {name: _without_places(value, name) for name, value in values.items()}
     if isinstance(values, list):
         return [_without_places(value, key) for value in values]
-    places = key in ("folder", "path", "id") and isinstance(values, str) and values.startswith(("/", "~", ".."))
+    places = key in PLACES and isinstance(values, str) and values.startswith(("/", "~", "..", "file:"))
     return Path(values).name or "." if places else values
 
 

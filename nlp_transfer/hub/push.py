@@ -11,7 +11,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from ..errors import HubError, RunError
-from ..fetching import is_url
+from ..fetching import is_url, password_of, without_user
 from ..recipe.messages import reword
 from ..recipe.publishing import CardSpec, HubSpec
 from ..reloading.check import check_reload
@@ -94,10 +94,11 @@ def push(
     if secret is None and not (stored or dry_run):
         raise no_token()
     with tempfile.TemporaryDirectory(prefix="push-") as name:
-        package = pack(record, Shape(repo, form, base, report, spec), Path(name))
-        files = list_files(package.folder, _secrets(secret), _private(record))
+        shown = without_user(repo)
+        package = pack(record, Shape(shown, form, base, report, spec), Path(name))
+        files = list_files(package.folder, _secrets(secret, password_of(repo)), _private(record))
         url = None if dry_run else _send(repo, files, package, Wish(repo, public, replace), secret)
-    return PushResult(repo, url, {file.name: file.size for file in files}, package.card, not public)
+    return PushResult(shown, url, {file.name: file.size for file in files}, package.card, not public)
 
 
 def push_as_told(hub: HubSpec, run: Path) -> PushResult:
@@ -155,8 +156,8 @@ def _token(given: str | None) -> str | None:
     return get_token() if given is None else given
 
 
-def _secrets(token: str | None) -> Sequence[str]:
-    return [token] if token is not None and len(token) >= SHORTEST_TOKEN else []
+def _secrets(*given: str | None) -> Sequence[str]:
+    return [secret for secret in given if secret is not None and len(secret) >= SHORTEST_TOKEN]
 
 
 def _finished(run: Path) -> Record:
@@ -182,7 +183,8 @@ def _told(recipe: CardSpec, given: Mapping[str, Any] | None) -> CardSpec:
 
 def _private(record: Record) -> list[str]:
     """Return paths that nobody else needs to know: the run's own, and whatever lies in the home folder."""
-    return [str(record.folder.resolve()), f"{Path.home()}/"]
+    home = Path.home()
+    return [str(record.folder.resolve()), *([] if home == Path(home.anchor) else [f"{home}/"])]
 
 
 def _send(repo: str, files: Sequence[PushFile], package: Package, wish: Wish, token: str | None) -> str:

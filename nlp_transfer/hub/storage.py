@@ -6,15 +6,16 @@ in its place; what was there before is deleted last.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import uuid
 from collections.abc import Sequence
 from typing import Any
 
 from ..errors import HubError
+from ..fetching import without_user
 from . import calls
 from .files import PushFile
-
-PART, OLD = ".part", ".old"
 
 
 def push_to_storage(url: str, files: Sequence[PushFile], replace: bool) -> str:
@@ -32,6 +33,7 @@ def push_to_storage(url: str, files: Sequence[PushFile], replace: bool) -> str:
         HubError: The file system is unknown or cannot be written, or the folder holds something else.
     """
     system, place = _open(url)
+    url = without_user(url)
     size = sum(file.size for file in files)
     try:
         calls.call(f"write to {url}", lambda: _write(system, place, url, files, replace), size)
@@ -46,7 +48,7 @@ def _open(url: str) -> tuple[Any, str]:
     try:
         return fsspec.core.url_to_fs(url)
     except (ImportError, ValueError) as error:
-        raise HubError(f"'{url}' cannot be opened: {error}") from error
+        raise HubError(f"'{without_user(url)}' cannot be opened: {error}") from error
 
 
 def _write(system: Any, place: str, url: str, files: Sequence[PushFile], replace: bool) -> None:
@@ -57,20 +59,37 @@ def _write(system: Any, place: str, url: str, files: Sequence[PushFile], replace
         return
     if taken and not replace:
         raise HubError(f"'{url}' exists and holds something else. Give --replace to replace it, or another place.")
-    part, old = place + PART, place + OLD
-    _remove(system, part)
-    system.makedirs(part, exist_ok=True)
-    for file in files:
-        system.put_file(str(file.path), f"{part}/{file.name}")
-    if not _holds(system, part, files):
-        raise HubError(f"'{url}' gives back other bytes than were written. Nothing was replaced; push again.")
+    # Names that nobody else has: whatever lies beside the place is not ours to touch.
+    above, _, name = place.rpartition("/")
+    part, old = (f"{above}/.{name}-{uuid.uuid4().hex}{kind}" for kind in (".part", ".old"))
+    try:
+        system.makedirs(part, exist_ok=True)
+        for file in files:
+            system.put_file(str(file.path), f"{part}/{file.name}")
+        if not _holds(system, part, files):
+            raise HubError(f"'{url}' gives back other bytes than were written. Nothing was replaced; push again.")
+        if taken:
+            system.mv(place, old, recursive=True)
+        else:
+            _remove(system, place)
+        _put_in_place(system, part, place, old if taken else None)
+    except BaseException:
+        with contextlib.suppress(OSError, RuntimeError):
+            _remove(system, part)
+        raise
     if taken:
         _remove(system, old)
-        system.mv(place, old, recursive=True)
-    else:
-        _remove(system, place)
-    system.mv(part, place, recursive=True)
-    _remove(system, old)
+
+
+def _put_in_place(system: Any, part: str, place: str, old: str | None) -> None:
+    """Move the new folder to its place; where that fails, what was there is put back."""
+    try:
+        system.mv(part, place, recursive=True)
+    except BaseException:
+        if old is not None:
+            _remove(system, place)
+            system.mv(old, place, recursive=True)
+        raise
 
 
 def _remove(system: Any, place: str) -> None:

@@ -1,0 +1,81 @@
+"""A push to a file system: what was there before, what lies beside it, and what others may read of the URL."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fsspec.implementations.local import LocalFileSystem
+from helpers import recipe_data
+
+from nlp_transfer.errors import HubError
+from nlp_transfer.fetching import password_of, without_user
+from nlp_transfer.hub.files import PushFile, list_files
+from nlp_transfer.hub.package import public_recipe
+from nlp_transfer.hub.push import _private
+from nlp_transfer.hub.storage import push_to_storage
+from nlp_transfer.parts import recipe_from
+from nlp_transfer.recipe import dump
+
+
+def package(folder: Path, text: str) -> list[PushFile]:
+    folder.mkdir()
+    (folder / "config.json").write_text(text)
+    return list_files(folder, [], [])
+
+
+def test_what_lies_beside_the_place_is_not_touched(tmp_path: Path) -> None:
+    place = tmp_path / "models/mine"
+    for beside in ("mine.old", "mine.part", ".mine.part"):
+        (tmp_path / "models" / beside).mkdir(parents=True)
+        (tmp_path / "models" / beside / "precious.txt").write_text("")
+    for number in range(2):
+        push_to_storage(place.as_uri(), package(tmp_path / str(number), f"{number}"), replace=True)
+    assert (place / "config.json").read_text() == "1"
+    left = {path.relative_to(tmp_path / "models").as_posix() for path in (tmp_path / "models").rglob("*.*")}
+    kept = {f"{beside}{end}" for beside in ("mine.old", "mine.part", ".mine.part") for end in ("", "/precious.txt")}
+    assert left == kept | {"mine/config.json"}
+
+
+def test_what_was_there_is_put_back_where_the_last_move_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    place = tmp_path / "models/mine"
+    push_to_storage(place.as_uri(), package(tmp_path / "first", "first"), replace=False)
+    plain, moves = LocalFileSystem.mv, []
+
+    def failing(self: Any, source: str, target: str, **settings: Any) -> None:
+        moves.append(source)
+        if source.endswith(".part"):
+            raise OSError("the disk went away")
+        plain(self, source, target, **settings)
+
+    monkeypatch.setattr(LocalFileSystem, "mv", failing)
+    with pytest.raises(HubError, match="the disk went away"):
+        push_to_storage(place.as_uri(), package(tmp_path / "second", "second"), replace=True)
+    assert any(source.endswith(".part") for source in moves)
+    assert (place / "config.json").read_text() == "first"
+    assert [path.name for path in (tmp_path / "models").iterdir()] == ["mine"]
+
+
+def test_user_and_password_of_a_url_stay_here() -> None:
+    assert without_user("ftp://me:secret@host:21/m") == "ftp://host:21/m"
+    assert password_of("ftp://me:secret@host:21/m") == "secret"
+    for place in ("s3://bucket/m", "owner/name", "file:///models/m"):
+        assert without_user(place) == place and password_of(place) is None
+
+
+def test_a_published_recipe_names_no_place_of_this_machine() -> None:
+    method = {"name": "anchor", "teacher": ["/home/me/runs/teacher", "~/other", "file:///models/third", "owner/fourth"]}
+    recipe = recipe_from(recipe_data(Path("/home/me/run"), Path("/home/me/base"), methods=(method,)))
+    published = public_recipe(recipe)
+    assert published.methods[0].settings["teacher"] == ["teacher", "other", "third", "owner/fourth"]
+    text = dump(published)
+    assert "/home" not in text and "~" not in text and "file:" not in text
+
+
+def test_a_home_folder_that_is_everything_is_no_secret(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    record: Any = type("Record", (), {"folder": tmp_path})()
+    monkeypatch.setenv("HOME", "/")
+    assert _private(record) == [str(tmp_path.resolve())]
+    monkeypatch.setenv("HOME", "/home/me")
+    assert _private(record) == [str(tmp_path.resolve()), "/home/me/"]
