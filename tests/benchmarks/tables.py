@@ -15,6 +15,7 @@ RESULTS = ROOT / "recipes" / "benchmarks" / "results"
 BEGIN, END = "<!-- results -->", "<!-- /results -->"
 TRANSFER_TITLES = {
     "reviews": "Adaptation, sentiment of reviews: target accuracy in percent (gain over the twin of equal steps)",
+    "reviews_screen": "All strategies on two of these pairs, one seed",
     "news_ner": "Adaptation, news to politics and science without target labels: entity F1 in percent, 400 steps",
     "news_ner_few": "200 labelled target sentences: entity F1 in percent, up to 400 steps on news",
 }
