@@ -12,13 +12,13 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any, TextIO
 
-from . import __version__, models
+from . import __version__
 from .bulk.job import Job
 from .bulk.source import TextSource
 from .bulk.writing import PARQUET, join_parts
 from .data.texts import Row
 from .errors import DataError, Problem
-from .fingerprints import contents
+from .fingerprints import answering
 from .hardware import is_main_process, world_size
 from .inference import load_predictor
 from .predictor import CHUNK
@@ -119,8 +119,7 @@ def _facts(model: str | Path | Predict, source: TextSource, chunk: int) -> Mappi
     """Return everything that the answers follow from; None where that cannot be told."""
     if not isinstance(model, str | Path) or source.is_standard_input:
         return None
-    weights = contents(models.resolve(str(model)))
-    return {"version": __version__, "model": weights, "input": source.identity(), "rows_per_part": chunk}
+    return {"version": __version__, "model": answering(model), "input": source.identity(), "rows_per_part": chunk}
 
 
 def _compute(predict: Predict, rows: Iterator[Row], job: Job, done: set[int], chunk: int) -> None:

@@ -68,8 +68,7 @@ def predict(stub: Stub, input: Path, *, weights: str = "same", **settings: Any) 
     """Predict by a model that a path stands for."""
     with (
         mock.patch.object(streaming, "load_predictor", lambda model, batch_tokens: stub),
-        mock.patch.object(streaming.models, "resolve", lambda model: model),
-        mock.patch.object(streaming, "contents", lambda model: weights),
+        mock.patch.object(streaming, "answering", lambda model: weights),
     ):
         return predict_file("a/model", input, input.with_name("out.jsonl"), **{"chunk": 4} | settings)
 

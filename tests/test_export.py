@@ -15,11 +15,12 @@ from datasets import Dataset
 from samples import ner_rows, plain_classifier, recipe_values, write_data
 from test_inference import ODD, TAGS, TEXT_HEAD, TOKEN_HEAD, random_texts
 
-from nlp_transfer import evaluate, export, load_predictor, recipe_from, run
+from nlp_transfer import evaluate, export, load_predictor, recipe_from, run, streaming
 from nlp_transfer.errors import ModelError
 from nlp_transfer.exporting import graph
 from nlp_transfer.exporting.parity import compare
 from nlp_transfer.exporting.record import GRAPH, RECORD
+from nlp_transfer.fingerprints import answering
 from nlp_transfer.models import resolve
 from nlp_transfer.settings import read_settings
 
@@ -138,6 +139,38 @@ def test_evaluate_takes_exports(exports):
     score = evaluate(exported.folder, rows, resamples=50)
     assert score.metrics == evaluate(model, rows, resamples=50).metrics
     assert score.metrics["accuracy"] == 1.0
+
+
+def test_the_command_predicts_with_an_export_and_resumes(exports, tmp_path, monkeypatch):
+    from typer.testing import CliRunner
+
+    from nlp_transfer.cli import app
+
+    texts = ["good film", "a bad app", ""]
+    (tmp_path / "in.txt").write_text("\n".join([*texts, ""]))
+    folder, output = exports["text"][1].folder, tmp_path / "out.jsonl"
+    command = ["predict", str(folder), "--input", str(tmp_path / "in.txt"), "--output", str(output)]
+
+    def stop(*args):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(streaming, "join_parts", stop)
+        assert CliRunner().invoke(app, command).exit_code == 130
+    assert not output.exists()
+    done = CliRunner().invoke(app, command)
+    assert done.exit_code == 0, done.output
+    assert "unfinished prediction had done: 3" in done.stderr
+    answers = [json.loads(line) for line in output.read_text(encoding="utf8").splitlines()]
+    assert answers == load_predictor(folder)(texts)
+
+
+def test_weights_beside_the_graph_tell_one_export_from_another(tmp_path):
+    (tmp_path / RECORD).write_text("{}")
+    (tmp_path / f"{GRAPH}.data").write_bytes(b"weights")
+    before = answering(tmp_path)
+    (tmp_path / f"{GRAPH}.data").write_bytes(b"others")
+    assert answering(tmp_path) != before
 
 
 def test_parity_sees_what_differs(exports):
