@@ -14,6 +14,7 @@ from typing import Any, TextIO
 
 from . import __version__
 from .bulk.job import Job
+from .bulk.places import refuse_clashes
 from .bulk.source import TextSource
 from .bulk.writing import PARQUET, join_parts
 from .data.texts import Row
@@ -158,6 +159,7 @@ def _answers(predict: Predict, rows: Sequence[Row]) -> Iterator[dict[str, Any]]:
 def _check_output(input: str, output: str, overwrite: bool) -> bool:
     """Refuse what would fail, or destroy something, after hours of work; return whether it is a file to write."""
     path = Path(output)
+    refuse_clashes({"input": input}, {"output": output})
     if output == "-":
         return False
     if path.is_dir():
@@ -168,11 +170,8 @@ def _check_output(input: str, output: str, overwrite: bool) -> bool:
         if path.suffix.lower() == PARQUET:
             raise DataError([Problem("Parquet can be written to files only", output)])
         return False
-    if path.is_file():
-        if input != "-" and Path(input).exists() and path.samefile(input):
-            raise DataError([Problem("the output is the input file; name another one", output)])
-        if not overwrite:
-            raise DataError([Problem("the output file exists already; give --overwrite to replace it", output)])
+    if path.is_file() and not overwrite:
+        raise DataError([Problem("the output file exists already; give --overwrite to replace it", output)])
     return True
 
 

@@ -307,6 +307,41 @@ def test_a_watch_tells_windows_alerts_and_a_summary(tmp_path: Path) -> None:
         watch(Stub(), [], Output(lines))
 
 
+@pytest.mark.parametrize(
+    ("lines", "page", "told"),
+    [
+        ("in.jsonl", None, "the output is the input file"),
+        ("link.jsonl", None, "the output is the input file"),
+        ("out.jsonl", "in.jsonl", "the page is the input file"),
+        ("reference.txt", None, "the output is the reference file"),
+        ("new.html", "./new.html", "the page is the output file"),
+    ],
+)
+def test_a_watch_never_writes_what_it_reads_or_a_file_twice(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lines: str, page: str | None, told: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "in.jsonl").write_text('{"text": "good"}\n')
+    (tmp_path / "link.jsonl").symlink_to("in.jsonl")
+    (tmp_path / "reference.txt").write_text("bad\n")
+    with pytest.raises(DataError, match=told):
+        watch(Stub(), "in.jsonl", Output(lines, page, overwrite=True), reference="reference.txt")
+    assert (tmp_path / "in.jsonl").read_text() == '{"text": "good"}\n'
+    assert (tmp_path / "reference.txt").read_text() == "bad\n"
+
+
+def test_a_watch_sees_that_standard_input_is_the_output(tmp_path: Path) -> None:
+    path = tmp_path / "in.jsonl"
+    path.write_text('{"text": "good"}\n')
+    with path.open() as given:
+        done = subprocess.run(
+            [sys.executable, "-m", "nlp_transfer", "watch", "m", "--input", "-", "--output", str(path), "--overwrite"],
+            stdin=given, capture_output=True, text=True, timeout=120, check=False,
+        )  # fmt: skip
+    assert done.returncode == 2 and "the output is the input file" in done.stderr
+    assert path.read_text() == '{"text": "good"}\n'
+
+
 def test_a_page_of_nothing(tmp_path: Path) -> None:
     write_page(tmp_path / "empty.html", Monitor(Rules(WindowSize(texts=5))), {"model": "m"})
     assert "Nothing could be compared yet" in read_page((tmp_path / "empty.html").read_text()).text

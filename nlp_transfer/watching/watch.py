@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TextIO
 
+from ..bulk.places import refuse_clashes
 from ..data.formats import SUFFIXES
 from ..errors import DataError, Problem
 from ..inference import load_predictor
@@ -20,7 +21,7 @@ from .arriving import LONGEST_LINE, arriving
 from .messages import FORMATS, BadLineError, Keys, Message, read_line, read_object
 from .monitor import Event, Monitor, Rules
 from .page import write_page
-from .reference import Predict, reference_texts, tally_of
+from .reference import FIRST, TARGET, Predict, reference_texts, tally_of
 from .signals import Wishes, listening
 from .tally import observe
 from .windows import read_size
@@ -46,12 +47,16 @@ class Output:
     page: str | Path | None = None
     overwrite: bool = False
 
-    def check(self) -> None:
+    def check(self, reads: Mapping[str, str | Path | None]) -> None:
         """Refuse what would destroy something, or fail when the stream has ended.
 
+        Args:
+            reads: Files that are read meanwhile, by what they are called.
+
         Raises:
-            DataError: A file exists already, is a folder or has none.
+            DataError: A file exists already, is a folder or has none, or is one of those that are read.
         """
+        refuse_clashes(reads, {"output": None if callable(self.lines) else self.lines, "page": self.page})
         for place in (self.lines, self.page):
             if callable(place) or place is None or str(place) == "-":
                 continue
@@ -101,11 +106,12 @@ def watch(
         The last event, a summary: texts, windows, alerts, problems, and whether it was stopped.
 
     Raises:
-        DataError: The input or the reference cannot be read, or a file to write exists.
+        DataError: The input or the reference cannot be read, or a file to write exists or is one of the two.
         ModelError: The model is not found or has no task head.
     """
     places = output if isinstance(output, Output) else Output("-" if output is None else output)
-    places.check()
+    named = None if reference in (TARGET, FIRST) else reference
+    places.check({"input": input if isinstance(input, str | Path) else None, "reference": named})
     with contextlib.ExitStack() as stack:
         batches = stack.enter_context(_batches(input))
         kind = _format(input, format)
