@@ -133,6 +133,31 @@ def test_exports_answer_without_torch(exports):
         assert answers == load_predictor(folder)(texts)
 
 
+COMMAND_WITHOUT_TORCH = """
+import sys
+from nlp_transfer.cli import app
+try:
+    app(sys.argv[1:])
+except SystemExit as end:
+    assert not end.code, end.code
+assert "torch" not in sys.modules, sorted(name for name in sys.modules if "torch" in name)[:5]
+"""
+
+
+@pytest.mark.parametrize("command", ["predict", "evaluate", "watch"])
+def test_commands_take_exports_without_torch(exports, tmp_path, command):
+    own_answers(exports["text"][0], ["good film", "a bad app", "poor"]).to_json(tmp_path / "rows.jsonl")
+    file, out = str(tmp_path / "rows.jsonl"), str(tmp_path / "out.jsonl")
+    places = {
+        "predict": ["--input", file, "--output", out],
+        "evaluate": ["--data", file],
+        "watch": ["--input", file, "--output", out, "--page", str(tmp_path / "page.html"), "--reference", file],
+    }
+    line = [sys.executable, "-c", COMMAND_WITHOUT_TORCH, command, str(exports["text"][1].folder), *places[command]]
+    done = subprocess.run(line, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stderr
+
+
 def test_evaluate_takes_exports(exports):
     model, exported = exports["text"]
     rows = own_answers(model, random_texts(12, 5))

@@ -14,10 +14,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..checkpoints import write_text
 from ..errors import DataError, Problem
 from ..fingerprints import file_sha256
 from ..runfolder import locked, write_json
+from ..whole import write_text
 
 FACTS = "job.json"
 CHANGED = {
