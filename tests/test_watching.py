@@ -307,6 +307,25 @@ def test_a_watch_tells_windows_alerts_and_a_summary(tmp_path: Path) -> None:
         watch(Stub(), [], Output(lines))
 
 
+def test_a_time_in_the_far_future_is_a_problem_and_closes_no_window() -> None:
+    begin = int(time.time()) // 60 * 60 - 300
+    messages: list[dict[str, Any]] = [{"text": "good text", "timestamp": begin + 10 * step} for step in range(30)]
+    messages.insert(6, {"text": "good text", "timestamp": "2126-05-31T12:00:00"})
+    events: list[dict[str, Any]] = []
+    summary = watch(Stub(), messages, events.append, rules="1m", reference="first")
+    problems = [event for event in events if event["event"] == "problem"]
+    assert [event["line"] for event in problems] == [7]
+    assert "2126-05-31T12:00:00+00:00, more than a window after now" in problems[0]["message"]
+    assert "is taken for UTC" in problems[0]["message"]
+    assert [event["texts"] for event in events if event["event"] == "window"] == [6] * 5
+    assert (summary["texts"], summary["late"]) == (30, 0)
+
+
+def test_times_ahead_are_taken_as_they_are_where_windows_are_of_texts() -> None:
+    messages = [{"text": "good text", "timestamp": "2126-05-31T12:00:00Z"}] * 3
+    assert watch(Stub(), messages, lambda event: None, rules="3", reference="first")["problems"] == 0
+
+
 @pytest.mark.parametrize(
     ("lines", "page", "told"),
     [

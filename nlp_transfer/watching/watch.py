@@ -18,7 +18,7 @@ from ..data.formats import SUFFIXES
 from ..errors import DataError, Problem
 from ..inference import load_predictor
 from .arriving import LONGEST_LINE, arriving
-from .messages import FORMATS, BadLineError, Keys, Message, read_line, read_object
+from .messages import FORMATS, BadLineError, Keys, Message, read_line, read_object, told_time
 from .monitor import Event, Monitor, Rules
 from .page import write_page
 from .reference import FIRST, TARGET, Predict, reference_texts, tally_of
@@ -189,12 +189,27 @@ class Watching:
             if item is None:
                 raise BadLineError(f"the line is longer than {LONGEST_LINE:,} bytes")
             if isinstance(item, bytes):
-                return read_line(item, self.format, self.keys)
-            return read_object({self.keys.text: item} if isinstance(item, str) else item, self.keys)
+                message = read_line(item, self.format, self.keys)
+            else:
+                message = read_object({self.keys.text: item} if isinstance(item, str) else item, self.keys)
+            self._check_time(message)
+            return message
         except BadLineError as error:
             self.problems += 1
             self.emit({"event": "problem", "line": self.read, "message": str(error)})
             return None
+
+    def _check_time(self, message: Message | None) -> None:
+        """Refuse a time from beyond the next window: its window would swallow all that comes, until then."""
+        ahead = self.monitor.rules.size.seconds
+        if message is None or message.time is None or ahead is None:
+            return
+        now = time.time()
+        if message.time > now + ahead:
+            raise BadLineError(
+                f"the time is {told_time(message.time)}, more than a window after now ({told_time(now)}); a time "
+                "without a zone is taken for UTC"
+            )
 
     def _emit_all(self, events: Iterable[Event]) -> None:
         for event in events:
