@@ -20,7 +20,7 @@ import pytest
 from pages import read_page
 
 from nlp_transfer.errors import DataError, RunError
-from nlp_transfer.watching.arriving import LONGEST_LINE, arriving
+from nlp_transfer.watching.arriving import BLOCK, LONGEST_LINE, arriving
 from nlp_transfer.watching.messages import BadLineError, Keys, Message, read_line, read_time
 from nlp_transfer.watching.monitor import KEPT, Monitor, Rules
 from nlp_transfer.watching.page import write_page
@@ -429,6 +429,64 @@ def test_a_live_watch_flushes_draws_on_request_and_ends_cleanly(tmp_path: Path) 
     assert [event["event"] for event in rest] == ["window", "summary"]
     assert (rest[-1]["texts"], rest[-1]["problems"], rest[-1]["stopped"]) == (5, 2, True)
     read_page(page.read_text())
+
+
+class Stopping(Stub):
+    """Is stopped while it answers for the first time."""
+
+    def __init__(self) -> None:
+        self.signals = [signal.SIGINT]
+
+    def __call__(self, texts: Sequence[str]) -> list[dict[str, Any]]:
+        if self.signals:
+            os.kill(os.getpid(), self.signals.pop())
+        return super().__call__(texts)
+
+
+def test_a_stopped_watch_counts_every_line_that_it_has_read(tmp_path: Path) -> None:
+    (tmp_path / "in.txt").write_text("good text\n" * 10_000)
+    summary = watch(Stopping(), tmp_path / "in.txt", lambda event: None, rules="1000", reference="first")
+    assert (summary["texts"], summary["stopped"]) == (BLOCK // len("good text\n"), True)
+
+
+def test_a_stopped_watch_counts_every_text_that_it_has_taken() -> None:
+    taken = []
+
+    def texts() -> Iterator[str]:
+        for number in range(1000):
+            taken.append(number)
+            if number == 40:
+                os.kill(os.getpid(), signal.SIGTERM)
+            yield "good text"
+
+    summary = watch(Stub(), texts(), lambda event: None, rules="10", reference="first")
+    assert (summary["texts"], summary["stopped"]) == (41, True) and len(taken) == 41
+
+
+def test_a_watch_that_is_stopped_while_its_model_loads_ends_with_a_summary(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def load(model: str) -> Stub:
+        os.kill(os.getpid(), signal.SIGINT)
+        return Stub()
+
+    monkeypatch.setattr("nlp_transfer.watching.watch.load_predictor", load)
+    (tmp_path / "in.txt").write_text("good text\n")
+    summary = watch("model", tmp_path / "in.txt", lambda event: None, reference="first")
+    assert (summary["texts"], summary["stopped"]) == (0, True)
+
+
+def test_a_second_signal_does_not_wait() -> None:
+    def silent() -> Iterator[str]:
+        yield from ["good text"] * 32
+        for _ in range(2):
+            os.kill(os.getpid(), signal.SIGINT)
+        raise AssertionError("still waiting")
+
+    before = signal.getsignal(signal.SIGINT)
+    summary = watch(Stub(), silent(), lambda event: None, rules="10", reference="first")
+    assert (summary["texts"], summary["stopped"]) == (32, True)
+    assert signal.getsignal(signal.SIGINT) is before
 
 
 def wait_for(path: Path) -> None:

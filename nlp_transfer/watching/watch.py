@@ -90,7 +90,8 @@ def watch(
 ) -> dict[str, Any]:
     """Follow the labels of a stream of texts over time.
 
-    Ctrl-C and SIGTERM end it as the end of the stream does, with summary and page; SIGUSR1 writes the page at once.
+    Ctrl-C and SIGTERM end it as the end of the stream does, with summary and page, when all texts that have been read
+    are counted; a second one does not wait for them. SIGUSR1 writes the page at once.
     Memory does not grow with the stream.
 
     Args:
@@ -112,8 +113,10 @@ def watch(
     places = output if isinstance(output, Output) else Output("-" if output is None else output)
     named = None if reference in (TARGET, FIRST) else reference
     places.check({"input": input if isinstance(input, str | Path) else None, "reference": named})
+    wishes = Wishes()
     with contextlib.ExitStack() as stack:
-        batches = stack.enter_context(_batches(input))
+        stack.enter_context(listening(wishes))
+        batches = stack.enter_context(_batches(input, wishes.stopped))
         kind = _format(input, format)
         name = str(model) if isinstance(model, str | Path) else type(model).__name__
         texts, told = reference_texts(name, reference)
@@ -122,7 +125,7 @@ def watch(
         monitor = Monitor(chosen, None if texts is None else tally_of(texts, predict))
         emit = stack.enter_context(places.opened())
         facts = {"model": name, "reference": told, "reference_texts": monitor.streams[None].reference.texts}
-        watching = Watching(monitor, predict, emit, kind, Keys() if keys is None else keys)
+        watching = Watching(monitor, predict, emit, kind, Keys() if keys is None else keys, wishes)
         return watching.follow(batches, facts, places.page)
 
 
@@ -136,6 +139,7 @@ class Watching:
         emit: Takes each event.
         format: Of lines.
         keys: Where in an object things stand.
+        wishes: What signals ask for.
         read: Lines read.
         problems: Of these, those that could not be read.
     """
@@ -145,6 +149,7 @@ class Watching:
     emit: Callable[[Event], None]
     format: str
     keys: Keys
+    wishes: Wishes
     read: int = 0
     problems: int = 0
     begun: float = field(default_factory=time.monotonic)
@@ -156,24 +161,23 @@ class Watching:
         size = self.monitor.rules.size
         window = f"{size.texts} texts" if size.seconds is None else f"{size.seconds} s"
         self.emit({"event": "begin", **facts, "window": window, "alpha": self.monitor.rules.alpha})
-        wishes, stopped = Wishes(), False
         try:
-            with listening(wishes), contextlib.suppress(KeyboardInterrupt):
-                stopped = True
+            try:
                 for batch in batches:
                     self._batch(batch)
-                    if wishes.page and page is not None:
-                        wishes.page = False
-                        write_page(page, self.monitor, facts | self._summary(stopped=False))
-                stopped = False
+                    if self.wishes.page and page is not None:
+                        self.wishes.page = False
+                        write_page(page, self.monitor, facts | self._summary())
+            except KeyboardInterrupt:
+                self.wishes.stop = True
             self._emit_all(self.monitor.close())
-            summary = self._summary(stopped)
+            summary = self._summary()
             self.emit(summary)
             return summary
         finally:
             # Also when nobody reads the lines any more.
             if page is not None:
-                write_page(page, self.monitor, facts | self._summary(stopped))
+                write_page(page, self.monitor, facts | self._summary())
 
     def _batch(self, items: Sequence[Item]) -> None:
         found = [message for item in items if (message := self._message(item)) is not None]
@@ -215,18 +219,23 @@ class Watching:
         for event in events:
             self.emit(event)
 
-    def _summary(self, stopped: bool) -> dict[str, Any]:
+    def _summary(self) -> dict[str, Any]:
         counts = {**self.monitor.counts, "topics": len(self.monitor.streams) - 1, "problems": self.problems}
-        return {"event": "summary", **counts, "stopped": stopped, "seconds": round(time.monotonic() - self.begun, 2)}
+        return {
+            "event": "summary",
+            **counts,
+            "stopped": self.wishes.stop,
+            "seconds": round(time.monotonic() - self.begun, 2),
+        }
 
 
 @contextlib.contextmanager
-def _batches(input: str | Path | Iterable[Any]) -> Iterator[Iterable[Sequence[Item]]]:
+def _batches(input: str | Path | Iterable[Any], stopped: Callable[[], bool]) -> Iterator[Iterable[Sequence[Item]]]:
     if not isinstance(input, str | Path):
-        items = iter(input)
+        items = _until(stopped, input)
         yield iter(lambda: list(itertools.islice(items, BATCH)), [])
     elif str(input) == "-":
-        yield arriving(sys.stdin.fileno(), BATCH)
+        yield arriving(sys.stdin.fileno(), BATCH, stopped=stopped)
     else:
         try:
             descriptor = os.open(input, os.O_RDONLY)
@@ -235,9 +244,19 @@ def _batches(input: str | Path | Iterable[Any]) -> Iterator[Iterable[Sequence[It
         try:
             if Path(input).is_dir():
                 raise DataError([Problem("this is a folder; name a file in it", str(input))])
-            yield arriving(descriptor, BATCH)
+            yield arriving(descriptor, BATCH, stopped=stopped)
         finally:
             os.close(descriptor)
+
+
+def _until(stopped: Callable[[], bool], items: Iterable[Any]) -> Iterator[Any]:
+    """Give items until nothing more is to be read; no item is taken that is not given."""
+    source = iter(items)
+    while not stopped():
+        try:
+            yield next(source)
+        except StopIteration:
+            return
 
 
 def _format(input: Any, wanted: str | None) -> str:
