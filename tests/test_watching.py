@@ -184,6 +184,14 @@ def test_few_texts_are_counted_and_not_tested() -> None:
     assert monitor.tested == 0
 
 
+@pytest.mark.parametrize(("rules", "warned"), [("19", True), ("20", False), ("1m", False)])
+def test_windows_that_can_never_alert_are_warned_of_at_the_start(rules: str, warned: bool) -> None:
+    events: list[dict[str, Any]] = []
+    watch(Stub(), [], events.append, rules=rules, reference="first")
+    assert [event["event"] for event in events] == ["begin", *["warning"] * warned, "summary"]
+    assert not warned or "cannot alert: a test needs 20" in events[1]["message"]
+
+
 def test_memory_is_bounded() -> None:
     one = Observation(frozenset(["good"]), 0.9, NAMES)
     counted = tally([one] * (SAMPLE + 500))
@@ -409,7 +417,7 @@ def test_a_live_watch_flushes_draws_on_request_and_ends_cleanly(tmp_path: Path) 
     )
     assert watching.stdin is not None and watching.stdout is not None
     try:
-        assert json.loads(watching.stdout.readline())["event"] == "begin"
+        assert [json.loads(watching.stdout.readline())["event"] for _ in range(2)] == ["begin", "warning"]
         watching.stdin.write(b'oops\n{"text": "\xff"}\n' + b'{"text": "good"}\n' * 4)
         watching.stdin.flush()
         assert [json.loads(watching.stdout.readline())["event"] for _ in range(3)] == ["problem", "problem", "window"]

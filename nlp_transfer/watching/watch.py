@@ -161,6 +161,8 @@ class Watching:
         size = self.monitor.rules.size
         window = f"{size.texts} texts" if size.seconds is None else f"{size.seconds} s"
         self.emit({"event": "begin", **facts, "window": window, "alpha": self.monitor.rules.alpha})
+        if self.monitor.rules.warning is not None:
+            self.emit({"event": "warning", "message": self.monitor.rules.warning})
         try:
             try:
                 for batch in batches:
