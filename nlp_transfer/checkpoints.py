@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -14,6 +13,7 @@ import transformers
 from transformers.trainer_utils import rotate_checkpoints
 
 from .processes import wait_for_all
+from .whole import write_text
 
 MANIFEST = "manifest.json"
 MARK = "fingerprint"
@@ -94,16 +94,6 @@ def newest_complete(folder: Path) -> tuple[Path | None, list[str]]:
         path.rename(aside)
         said.append(f"{path} is damaged: {fault}. It was renamed to {aside.name}.")
     return None, said
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a file so that a crash leaves either the old or the new content, never half of it."""
-    part = path.with_name(path.name + ".part")
-    with part.open("w", encoding="utf8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    part.replace(path)
 
 
 class ManifestCallback(transformers.TrainerCallback):

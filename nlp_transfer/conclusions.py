@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from .chosen import is_oracle, oracle_note
 from .guard import ADAPTED, TWIN, called
-from .selecting import is_oracle, oracle_note
 from .verdict import JUDGES, too_few
 
 UNJUDGED = "without labelled target rows (data.target.test) nobody can say whether adaptation helped."

@@ -10,6 +10,7 @@ import numpy as np
 
 from . import runfolder
 from .calibration import reliability
+from .chosen import told
 from .data.load import ORIGIN, Split
 from .guard import ADAPTED, TWIN, Candidate, Decision, called, decide
 from .hardware import is_main_process
@@ -20,7 +21,7 @@ from .predictions import file_of, write_target
 from .predictor import Predictor, text_answer, token_answer
 from .recipe.schema import Recipe
 from .recipe.trust import GuardSpec
-from .selecting import selection_of, told
+from .selecting import selection_of
 from .selection import SCORES, score
 from .sequence import Outcome
 from .settings import write_settings

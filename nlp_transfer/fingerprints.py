@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from .models import ResolvedModel
+from .exporting.record import is_export
 from .recipe.schema import Recipe
 
-_MODEL_FILES = {".safetensors", ".onnx", ".json", ".txt", ".model"}
+if TYPE_CHECKING:
+    from .models import ResolvedModel  # loads torch, without which exports predict
+
+_MODEL_FILES = {".safetensors", ".onnx", ".data", ".json", ".txt", ".model"}
+"""Suffixes; the weights of an ONNX graph lie in ``model.onnx.data`` where they are large."""
 
 
 def identity(source: ResolvedModel) -> str:
@@ -23,7 +28,20 @@ def contents(source: ResolvedModel) -> str:
 
     Unlike :func:`identity` it reads the files of a hub model, too.
     """
-    folders = [source.folder, *([] if source.adapter is None else [source.adapter])]
+    return _hash_of([source.folder, *([] if source.adapter is None else [source.adapter])])
+
+
+def answering(model: str | Path) -> str:
+    """Hash all files of what :func:`~nlp_transfer.load_predictor` is given: exports, too, which are no base model."""
+    folder = Path(model).expanduser()
+    if is_export(folder):
+        return _hash_of([folder])
+    from .models import resolve
+
+    return contents(resolve(str(model)))
+
+
+def _hash_of(folders: Sequence[Path]) -> str:
     files = [path for folder in folders for path in sorted(folder.iterdir()) if path.suffix in _MODEL_FILES]
     return hashlib.sha256(" ".join(f"{path.name} {file_sha256(path)}" for path in files).encode()).hexdigest()
 

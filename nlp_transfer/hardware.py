@@ -1,4 +1,7 @@
-"""What this machine computes with, and what that means for precision."""
+"""What this machine computes with, and what that means for precision.
+
+torch is loaded where it is asked, not with this module: exports predict without it.
+"""
 
 from __future__ import annotations
 
@@ -6,8 +9,6 @@ import os
 import platform
 from dataclasses import dataclass
 from pathlib import Path
-
-import torch
 
 
 @dataclass(frozen=True)
@@ -46,6 +47,8 @@ def choose_precision(wanted: str) -> Precision:
 
 def native_bf16() -> bool:
     """Whether the device that trains computes bfloat16 natively."""
+    import torch
+
     if torch.cuda.is_available():
         return torch.cuda.is_bf16_supported(including_emulation=False)
     probes = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
@@ -64,16 +67,22 @@ def is_main_process() -> bool:
 
 def default_device() -> str:
     """Return the device of this process: its own GPU if there is one, else the CPU."""
+    import torch
+
     return f"cuda:{os.environ.get('LOCAL_RANK', '0')}" if torch.cuda.is_available() else "cpu"
 
 
 def idle_gpus() -> int:
     """Number of visible GPUs that a run without a launcher would leave idle."""
+    import torch
+
     return max(0, torch.cuda.device_count() - 1) if world_size() == 1 else 0
 
 
 def describe() -> dict[str, object]:
     """Return the hardware for the run's record."""
+    import torch
+
     gpus = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
     return {
         "platform": f"{platform.system()} {platform.machine()}",

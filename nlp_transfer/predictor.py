@@ -76,12 +76,12 @@ class Predictor:
 
     def stream(self, texts: Iterable[str], chunk: int = CHUNK) -> Iterator[dict[str, Any]]:
         """Answer for any number of texts, holding ``chunk`` of them in memory; see :meth:`__call__`."""
-        source = iter(texts)
-        while batch := list(itertools.islice(source, chunk)):
-            for number, text in enumerate(batch):
+        source = enumerate(texts)
+        while numbered := list(itertools.islice(source, chunk)):
+            for number, text in numbered:
                 if not isinstance(text, str):
                     raise TypeError(f"text {number} is a {type(text).__name__}, not a string: {text!r}")
-            yield from self._answer([_SURROGATE.sub("\ufffd", text) for text in batch])
+            yield from self._answer([_SURROGATE.sub("\ufffd", text) for _, text in numbered])
 
     def logits(self, rows: datasets.Dataset | Columns, shared: bool = False) -> list[np.ndarray]:
         """Return combined logits of canonical rows; see :meth:`nlp_transfer.tasks.base.Task.combine`.

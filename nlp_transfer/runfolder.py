@@ -17,10 +17,10 @@ from typing import Any
 from safetensors import SafetensorError
 
 from . import recipe as recipes
-from .checkpoints import write_text
 from .errors import RecipeError, RunBusyError, RunError
 from .hardware import describe
 from .recipe.schema import Recipe
+from .whole import write_text
 
 _FULL = re.compile(r"No space left|Disk quota|unexpected pos|basic_ios")
 """What a failed write says in Rust, and in the two writers of torch."""

@@ -13,7 +13,7 @@ from . import models, runfolder
 from .arguments import check_batches
 from .card.facts import facts_of, told_of
 from .card.text import card_text
-from .checkpoints import copy_folder, write_text
+from .checkpoints import copy_folder
 from .data.windows import Limits
 from .errors import HubError, Problem, RecipeError, UserError
 from .evaluation import evaluate_models, with_settings
@@ -37,6 +37,7 @@ from .report.run import report_run
 from .reporter import Reporter
 from .sequence import Outcome, train_stages
 from .stages.base import StageResult
+from .whole import write_text
 from .workspace import Workspace
 
 

@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
+from .chosen import LAST_STEP, ORACLE, SOURCE_DEV, oracle_note
 from .forward import window_logits
 from .outputs import sample_rows, units_of
 from .prepare import Splits
@@ -14,9 +15,6 @@ from .selection import NEEDS_SOURCE, score
 from .tasks.base import Encoded
 from .workspace import Workspace
 
-ORACLE = "oracle"
-SOURCE_DEV = "source_dev"
-LAST_STEP = "last_step"
 WORST = -1e9
 """Stands for a score that is not a number, which would never be beaten."""
 
@@ -115,23 +113,3 @@ def selector(space: Workspace, name: str) -> Selector | None:
     assert splits.unlabelled is not None
     source = encode(sample_rows(splits.dev.rows, most, space.recipe.seed), True) if name in NEEDS_SOURCE else None
     return Selector(space, encode(sample_rows(splits.unlabelled.rows, most, space.recipe.seed), False), source)
-
-
-def told(selection: str) -> str:
-    """Return the selection as ``metrics.json`` and the card tell it."""
-    if selection in (SOURCE_DEV, LAST_STEP):
-        return selection.replace("_", " ")
-    return "ORACLE: labels of target.dev" if selection == ORACLE else f"{selection} of unlabelled target text"
-
-
-def is_oracle(selection: str | None) -> bool:
-    """Whether what :func:`told` gave is that of an oracle."""
-    return selection == told(ORACLE)
-
-
-def oracle_note() -> str:
-    """Return the line that goes wherever scores of an oracle are shown."""
-    return (
-        "ORACLE: the adapted model's checkpoint is selected with the labels of target.dev. Its scores are an upper "
-        "bound, not those of unsupervised adaptation."
-    )

@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from .arguments import optimizer_steps
+from .chosen import ORACLE, SOURCE_DEV
 from .fingerprints import identity, stage_fingerprint
 from .guard import TWIN
 from .models import resolve
 from .parts import METHODS
 from .prepare import corpus_role
 from .recipe.schema import AnyStage, FinetuneStage, Part, PretrainStage, SelfTrainStage, TrainSpec
-from .selecting import ORACLE, SOURCE_DEV
 from .stages.base import Before, StageResult, borrow, recorded
 from .stages.finetune import finetune
 from .stages.pretrain import pretrain

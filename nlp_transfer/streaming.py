@@ -12,13 +12,14 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any, TextIO
 
-from . import __version__, models
+from . import __version__
 from .bulk.job import Job
+from .bulk.places import refuse_clashes
 from .bulk.source import TextSource
 from .bulk.writing import PARQUET, join_parts
 from .data.texts import Row
 from .errors import DataError, Problem
-from .fingerprints import contents
+from .fingerprints import answering
 from .hardware import is_main_process, world_size
 from .inference import load_predictor
 from .predictor import CHUNK
@@ -67,12 +68,12 @@ def predict_file(
 
     Raises:
         DataError: The input cannot be read, the output cannot be written, or an unfinished prediction for it has
-            another input or model; checked before the model is loaded.
+            another input or model; checked before the model is loaded. Or finished parts were lost meanwhile.
         ModelError: The model is not found or has no task head.
     """
     source = input if isinstance(input, TextSource) else TextSource(str(input), text_column, format)
     to_file = _check_output(source.path, str(output), overwrite)
-    if world_size() > 1 and (source.is_standard_input or not to_file):
+    if world_size() > 1 and (source.is_read_once or not to_file):
         raise DataError([Problem("several processes can read and write files only", f"{source.origin}, {output}")])
 
     def load() -> Predict:
@@ -97,14 +98,16 @@ def _in_parts(
     done = agree(job.complete() if is_main_process() else None)
     predict = load()
     begun = time.monotonic()
-    _compute(predict, rows, job, set(done), chunk)
+    count = _compute(predict, rows, job, set(done), chunk)
     wait_for_all()
     if source.stamp() != stamp:
         raise DataError([Problem("the input was changed while it was read; predict for it again", source.origin)])
     parts = agree(job.complete() if is_main_process() else None)
-    assert sorted(parts) == list(range(len(parts)))
+    missing = [number for number in range(count) if number not in parts]
+    if missing:
+        raise DataError([Problem(_lost(missing, count), str(job.folder))])
     if is_main_process():
-        join_parts([job.path(number) for number in sorted(parts)], job.output)
+        join_parts([job.path(number) for number in range(count)], job.output)
         job.remove()
     wait_for_all()
     return {
@@ -117,22 +120,31 @@ def _in_parts(
 
 def _facts(model: str | Path | Predict, source: TextSource, chunk: int) -> Mapping[str, Any] | None:
     """Return everything that the answers follow from; None where that cannot be told."""
-    if not isinstance(model, str | Path) or source.is_standard_input:
+    if not isinstance(model, str | Path) or source.is_read_once:
         return None
-    weights = contents(models.resolve(str(model)))
-    return {"version": __version__, "model": weights, "input": source.identity(), "rows_per_part": chunk}
+    return {"version": __version__, "model": answering(model), "input": source.identity(), "rows_per_part": chunk}
 
 
-def _compute(predict: Predict, rows: Iterator[Row], job: Job, done: set[int], chunk: int) -> None:
-    """Compute this process's share of the parts that are not done yet."""
+def _compute(predict: Predict, rows: Iterator[Row], job: Job, done: set[int], chunk: int) -> int:
+    """Compute this process's share of the parts that are not done yet; return how many the whole prediction has."""
     rank, world = place()
-    missing = 0
+    missing = count = 0
     for number, batch in enumerate(iter(lambda: list(itertools.islice(rows, chunk)), [])):
+        count += 1
         if number in done:
             continue
         if missing % world == rank:
             job.write(number, list(_answers(predict, batch)))
         missing += 1
+    return count
+
+
+def _lost(missing: Sequence[int], count: int) -> str:
+    named = ", ".join(map(str, missing[:5])) + (", …" if len(missing) > 5 else "")
+    return (
+        f"of the {count} parts of this prediction, {len(missing)} are missing or damaged though they were written "
+        f"({named}): another program has been at work here. Nothing was put together; predict again to compute them"
+    )
 
 
 def _stream(predict: Predict, rows: Iterator[Row], output: str, chunk: int) -> dict[str, Any]:
@@ -159,6 +171,7 @@ def _answers(predict: Predict, rows: Sequence[Row]) -> Iterator[dict[str, Any]]:
 def _check_output(input: str, output: str, overwrite: bool) -> bool:
     """Refuse what would fail, or destroy something, after hours of work; return whether it is a file to write."""
     path = Path(output)
+    refuse_clashes({"input": input}, {"output": output})
     if output == "-":
         return False
     if path.is_dir():
@@ -169,11 +182,8 @@ def _check_output(input: str, output: str, overwrite: bool) -> bool:
         if path.suffix.lower() == PARQUET:
             raise DataError([Problem("Parquet can be written to files only", output)])
         return False
-    if path.is_file():
-        if input != "-" and Path(input).exists() and path.samefile(input):
-            raise DataError([Problem("the output is the input file; name another one", output)])
-        if not overwrite:
-            raise DataError([Problem("the output file exists already; give --overwrite to replace it", output)])
+    if path.is_file() and not overwrite:
+        raise DataError([Problem("the output file exists already; give --overwrite to replace it", output)])
     return True
 
 

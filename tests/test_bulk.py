@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -64,14 +65,18 @@ class Stub:
         return [{"text": text} for text in texts]
 
 
-def predict(stub: Stub, input: Path, *, weights: str = "same", **settings: Any) -> dict[str, Any]:
+def predict(
+    stub: Stub, input: Path | TextSource, output: Path | None = None, *, weights: str = "same", **settings: Any
+) -> dict[str, Any]:
     """Predict by a model that a path stands for."""
     with (
         mock.patch.object(streaming, "load_predictor", lambda model, batch_tokens: stub),
-        mock.patch.object(streaming.models, "resolve", lambda model: model),
-        mock.patch.object(streaming, "contents", lambda model: weights),
+        mock.patch.object(streaming, "answering", lambda model: weights),
     ):
-        return predict_file("a/model", input, input.with_name("out.jsonl"), **{"chunk": 4} | settings)
+        if output is None:
+            assert isinstance(input, Path)
+            output = input.with_name("out.jsonl")
+        return predict_file("a/model", input, output, **{"chunk": 4} | settings)
 
 
 def answers(path: Path) -> list[Any]:
@@ -117,6 +122,7 @@ def test_hub_data_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         (TextSource("in.parquet"), "not a readable Parquet file"),
         (TextSource("whole.parquet"), "no column 'text'; there are: body"),
         (TextSource("-", format="parquet"), "standard input"),
+        (TextSource("pipe", format="parquet"), "or a pipe"),
     ],
 )
 def test_what_cannot_be_read_is_told(
@@ -126,9 +132,25 @@ def test_what_cannot_be_read_is_told(
     (tmp_path / "in.txt").write_text("x\n")
     (tmp_path / "in.parquet").write_text("x\n")
     pyarrow.parquet.write_table(pyarrow.table({"body": ["x"]}), "whole.parquet")
+    os.mkfifo("pipe")
     with pytest.raises(DataError, match=told):
         predict_file(Stub(), given, "out.jsonl")
     assert not list(tmp_path.glob("out*"))
+
+
+@pytest.mark.parametrize("format", ["txt", "jsonl", "tsv"])
+def test_a_pipe_with_a_path_is_read_as_standard_input_is(format: str, tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    content = {"txt": "one\ntwo\n", "jsonl": '{"text": "one"}\n{"text": "two"}\n', "tsv": "text\none\ntwo\n"}[format]
+    writer = threading.Thread(target=pipe.write_text, args=(content,), daemon=True)
+    writer.start()
+    given = TextSource(str(pipe), format=format)
+    summary = predict(Stub(), given, tmp_path / "out.jsonl")
+    writer.join(10)
+    assert [answer["text"] for answer in answers(tmp_path / "out.jsonl")] == ["one", "two"]
+    assert (summary["rows"], summary["kept"]) == (2, 0)
+    assert given.is_read_once and not given.is_standard_input
 
 
 # Parquet output
@@ -225,6 +247,38 @@ def test_an_input_that_changes_meanwhile_gives_no_output(input: Path) -> None:
     assert not input.with_name("out.jsonl").exists()
 
 
+@pytest.mark.parametrize("given", ["object", "pipe"])
+def test_what_cannot_be_resumed_leaves_the_parts_of_what_can(given: str, input: Path) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        predict(Stub(stop_at=TEXTS[13]), input)
+    output = input.with_name("out.jsonl")
+    pipe = input.with_name("pipe.jsonl")
+    os.mkfifo(pipe)
+    descriptor = os.open(pipe, os.O_RDWR | os.O_NONBLOCK)  # so that opening the pipe does not wait for a writer
+    with pytest.raises(DataError, match=r"lies here.*--overwrite"):
+        predict_file(Stub(), input if given == "object" else pipe, output)
+    os.close(descriptor)
+    assert predict(Stub(), input)["kept"] == 12
+
+
+def test_lost_parts_at_the_end_give_no_output_and_are_computed_again(input: Path) -> None:
+    write = Job.write
+
+    def losing(self: Job, number: int, found: Sequence[dict[str, Any]]) -> None:
+        if number < 4:
+            write(self, number, found)
+
+    with (
+        mock.patch.object(Job, "write", losing),
+        pytest.raises(DataError, match=r"of the 6 parts .* 2 are missing .*\(4, 5\)"),
+    ):
+        predict(Stub(), input)
+    assert not input.with_name("out.jsonl").exists()
+    second = Stub()
+    assert predict(second, input)["kept"] == 16
+    assert second.seen == TEXTS[16:]
+
+
 def test_one_prediction_at_a_time_writes_an_output(input: Path) -> None:
     with (
         Job(input.with_name("out.jsonl")).claimed(None, overwrite=False),
@@ -268,11 +322,12 @@ def test_a_prediction_killed_in_the_middle_of_a_part_loses_and_repeats_nothing(i
 # Several processes
 
 
-@pytest.mark.parametrize("places", [("-", "out.jsonl"), ("in.jsonl", "-")])
+@pytest.mark.parametrize("places", [("-", "out.jsonl"), ("in.jsonl", "-"), ("pipe", "out.jsonl")])
 def test_several_processes_share_files_only(
     places: tuple[str, str], monkeypatch: pytest.MonkeyPatch, input: Path
 ) -> None:
     monkeypatch.chdir(input.parent)
+    os.mkfifo("pipe")
     monkeypatch.setenv("WORLD_SIZE", "2")
     with pytest.raises(DataError, match="several processes"):
         predict_file(Stub(), *places)

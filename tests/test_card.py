@@ -12,11 +12,11 @@ from huggingface_hub import ModelCard
 
 from nlp_transfer.card.facts import Facts, told_of
 from nlp_transfer.card.text import card_text
+from nlp_transfer.chosen import told
 from nlp_transfer.parts import METHODS, recipe_from
 from nlp_transfer.recipe import resolve
 from nlp_transfer.recipe.publishing import CardSpec
 from nlp_transfer.report.record import Record
-from nlp_transfer.selecting import told
 
 ADAPTED, FAR = "adapted to a target domain", "trained without any text of a target domain"
 ENVIRONMENT: dict[str, Any] = {

@@ -83,6 +83,10 @@ def test_invalid_json(refused):
     problems = refused("a.jsonl", '{"text": "a", "label": 1}\n{"text": \n[1]\n"x"\n{"text": "\\ud83d", "label": 1}\n')
     assert lines(problems) == [2, 3, 4, 5]
     assert "invalid JSON" in problems[0][1]
+    problems = refused("c.jsonl", '{"text": "a", "label": 1}\n{"text": "a", "label": ' + "9" * 5000 + "}\n")
+    assert lines(problems) == [2] and "invalid JSON: Exceeds the limit" in problems[0][1]
+    problems = refused("d.csv", f'text,labels\na,b\na,"[{"9" * 5000}]"\n', kind="multi_label")
+    assert lines(problems) == [3] and "is not a JSON list" in problems[0][1]
     problems = refused("b.json", '[\n{"text": "a"}\n]')
     assert len(problems) == 1
     assert "JSON array" in problems[0][1]

@@ -15,11 +15,12 @@ from datasets import Dataset
 from samples import ner_rows, plain_classifier, recipe_values, write_data
 from test_inference import ODD, TAGS, TEXT_HEAD, TOKEN_HEAD, random_texts
 
-from nlp_transfer import evaluate, export, load_predictor, recipe_from, run
+from nlp_transfer import evaluate, export, load_predictor, recipe_from, run, streaming
 from nlp_transfer.errors import ModelError
 from nlp_transfer.exporting import graph
 from nlp_transfer.exporting.parity import compare
 from nlp_transfer.exporting.record import GRAPH, RECORD
+from nlp_transfer.fingerprints import answering
 from nlp_transfer.models import resolve
 from nlp_transfer.settings import read_settings
 
@@ -132,12 +133,69 @@ def test_exports_answer_without_torch(exports):
         assert answers == load_predictor(folder)(texts)
 
 
+COMMAND_WITHOUT_TORCH = """
+import sys
+from nlp_transfer.cli import app
+try:
+    app(sys.argv[1:])
+except SystemExit as end:
+    assert not end.code, end.code
+assert "torch" not in sys.modules, sorted(name for name in sys.modules if "torch" in name)[:5]
+"""
+
+
+@pytest.mark.parametrize("command", ["predict", "evaluate", "watch"])
+def test_commands_take_exports_without_torch(exports, tmp_path, command):
+    own_answers(exports["text"][0], ["good film", "a bad app", "poor"]).to_json(tmp_path / "rows.jsonl")
+    file, out = str(tmp_path / "rows.jsonl"), str(tmp_path / "out.jsonl")
+    places = {
+        "predict": ["--input", file, "--output", out],
+        "evaluate": ["--data", file],
+        "watch": ["--input", file, "--output", out, "--page", str(tmp_path / "page.html"), "--reference", file],
+    }
+    line = [sys.executable, "-c", COMMAND_WITHOUT_TORCH, command, str(exports["text"][1].folder), *places[command]]
+    done = subprocess.run(line, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stderr
+
+
 def test_evaluate_takes_exports(exports):
     model, exported = exports["text"]
     rows = own_answers(model, random_texts(12, 5))
     score = evaluate(exported.folder, rows, resamples=50)
     assert score.metrics == evaluate(model, rows, resamples=50).metrics
     assert score.metrics["accuracy"] == 1.0
+
+
+def test_the_command_predicts_with_an_export_and_resumes(exports, tmp_path, monkeypatch):
+    from typer.testing import CliRunner
+
+    from nlp_transfer.cli import app
+
+    texts = ["good film", "a bad app", ""]
+    (tmp_path / "in.txt").write_text("\n".join([*texts, ""]))
+    folder, output = exports["text"][1].folder, tmp_path / "out.jsonl"
+    command = ["predict", str(folder), "--input", str(tmp_path / "in.txt"), "--output", str(output)]
+
+    def stop(*args):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(streaming, "join_parts", stop)
+        assert CliRunner().invoke(app, command).exit_code == 130
+    assert not output.exists()
+    done = CliRunner().invoke(app, command)
+    assert done.exit_code == 0, done.output
+    assert "unfinished prediction had done: 3" in done.stderr
+    answers = [json.loads(line) for line in output.read_text(encoding="utf8").splitlines()]
+    assert answers == load_predictor(folder)(texts)
+
+
+def test_weights_beside_the_graph_tell_one_export_from_another(tmp_path):
+    (tmp_path / RECORD).write_text("{}")
+    (tmp_path / f"{GRAPH}.data").write_bytes(b"weights")
+    before = answering(tmp_path)
+    (tmp_path / f"{GRAPH}.data").write_bytes(b"others")
+    assert answering(tmp_path) != before
 
 
 def test_parity_sees_what_differs(exports):

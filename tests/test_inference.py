@@ -189,6 +189,11 @@ def test_what_is_no_text_is_refused(classifier, value):
         load_predictor(classifier)(["good", value])
 
 
+def test_what_is_no_text_is_numbered_within_all_texts(classifier):
+    with pytest.raises(TypeError, match="text 3 is a"):
+        list(load_predictor(classifier).stream(["good", "bad", "good", 3], chunk=2))
+
+
 def test_a_very_long_text(classifier, tmp_path):
     text = " ".join(random.Random(4).choices(PLAIN, k=20_000))
     [answer] = load_predictor(classifier)([text])

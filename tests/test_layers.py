@@ -30,6 +30,8 @@ LAYERS = {
         "attention",
         "predictions",
         "marks",
+        "chosen",
+        "whole",
         "exporting.record",
         *["diagnosis.advice", "diagnosis.confidence", "diagnosis.distance", "diagnosis.label_shift"],
         *["diagnosis.result", "diagnosis.transferability", "diagnosis.vocabulary"],

@@ -88,14 +88,14 @@ def test_empty_files(tmp_path: Path) -> None:
 def test_bad_json_rows(tmp_path: Path) -> None:
     rows = [
         '{"text": "one"}', '{"text": ', '["two"]', '{"txet": "x"}', '{"text": 3}', '{"text": null}',
-        '{"text": "\\ud83d"}', '{"text": "last"}',
+        '{"text": "\\ud83d"}', '{"text": "x", "id": ' + "9" * 5000 + "}", '{"text": "last"}',
     ]  # fmt: skip
     path = tmp_path / "in.jsonl"
     answers, summary = predict(path, "\n".join(rows))
-    assert texts(answers) == ["one", *[None] * 6, "last"]
-    assert (summary["rows"], summary["errors"]) == (8, 6)
+    assert texts(answers) == ["one", *[None] * 7, "last"]
+    assert (summary["rows"], summary["errors"]) == (9, 7)
     told = [answer["error"] for answer in answers[1:-1]]
-    assert [message.split(": ")[0] for message in told] == [f"{path}:{number}" for number in range(2, 8)]
+    assert [message.split(": ")[0] for message in told] == [f"{path}:{number}" for number in range(2, 9)]
     for message, part in zip(
         told,
         [
@@ -105,6 +105,7 @@ def test_bad_json_rows(tmp_path: Path) -> None:
             "text is 3,",
             "text is null,",
             "stands alone",
+            "invalid JSON: Exceeds the limit",
         ],
         strict=True,
     ):

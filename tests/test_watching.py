@@ -20,7 +20,7 @@ import pytest
 from pages import read_page
 
 from nlp_transfer.errors import DataError, RunError
-from nlp_transfer.watching.arriving import LONGEST_LINE, arriving
+from nlp_transfer.watching.arriving import BLOCK, LONGEST_LINE, arriving
 from nlp_transfer.watching.messages import BadLineError, Keys, Message, read_line, read_time
 from nlp_transfer.watching.monitor import KEPT, Monitor, Rules
 from nlp_transfer.watching.page import write_page
@@ -184,6 +184,14 @@ def test_few_texts_are_counted_and_not_tested() -> None:
     assert monitor.tested == 0
 
 
+@pytest.mark.parametrize(("rules", "warned"), [("19", True), ("20", False), ("1m", False)])
+def test_windows_that_can_never_alert_are_warned_of_at_the_start(rules: str, warned: bool) -> None:
+    events: list[dict[str, Any]] = []
+    watch(Stub(), [], events.append, rules=rules, reference="first")
+    assert [event["event"] for event in events] == ["begin", *["warning"] * warned, "summary"]
+    assert not warned or "cannot alert: a test needs 20" in events[1]["message"]
+
+
 def test_memory_is_bounded() -> None:
     one = Observation(frozenset(["good"]), 0.9, NAMES)
     counted = tally([one] * (SAMPLE + 500))
@@ -307,6 +315,60 @@ def test_a_watch_tells_windows_alerts_and_a_summary(tmp_path: Path) -> None:
         watch(Stub(), [], Output(lines))
 
 
+def test_a_time_in_the_far_future_is_a_problem_and_closes_no_window() -> None:
+    begin = int(time.time()) // 60 * 60 - 300
+    messages: list[dict[str, Any]] = [{"text": "good text", "timestamp": begin + 10 * step} for step in range(30)]
+    messages.insert(6, {"text": "good text", "timestamp": "2126-05-31T12:00:00"})
+    events: list[dict[str, Any]] = []
+    summary = watch(Stub(), messages, events.append, rules="1m", reference="first")
+    problems = [event for event in events if event["event"] == "problem"]
+    assert [event["line"] for event in problems] == [7]
+    assert "2126-05-31T12:00:00+00:00, more than a window after now" in problems[0]["message"]
+    assert "is taken for UTC" in problems[0]["message"]
+    assert [event["texts"] for event in events if event["event"] == "window"] == [6] * 5
+    assert (summary["texts"], summary["late"]) == (30, 0)
+
+
+def test_times_ahead_are_taken_as_they_are_where_windows_are_of_texts() -> None:
+    messages = [{"text": "good text", "timestamp": "2126-05-31T12:00:00Z"}] * 3
+    assert watch(Stub(), messages, lambda event: None, rules="3", reference="first")["problems"] == 0
+
+
+@pytest.mark.parametrize(
+    ("lines", "page", "told"),
+    [
+        ("in.jsonl", None, "the output is the input file"),
+        ("link.jsonl", None, "the output is the input file"),
+        ("out.jsonl", "in.jsonl", "the page is the input file"),
+        ("reference.txt", None, "the output is the reference file"),
+        ("new.html", "./new.html", "the page is the output file"),
+    ],
+)
+def test_a_watch_never_writes_what_it_reads_or_a_file_twice(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lines: str, page: str | None, told: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "in.jsonl").write_text('{"text": "good"}\n')
+    (tmp_path / "link.jsonl").symlink_to("in.jsonl")
+    (tmp_path / "reference.txt").write_text("bad\n")
+    with pytest.raises(DataError, match=told):
+        watch(Stub(), "in.jsonl", Output(lines, page, overwrite=True), reference="reference.txt")
+    assert (tmp_path / "in.jsonl").read_text() == '{"text": "good"}\n'
+    assert (tmp_path / "reference.txt").read_text() == "bad\n"
+
+
+def test_a_watch_sees_that_standard_input_is_the_output(tmp_path: Path) -> None:
+    path = tmp_path / "in.jsonl"
+    path.write_text('{"text": "good"}\n')
+    with path.open() as given:
+        done = subprocess.run(
+            [sys.executable, "-m", "nlp_transfer", "watch", "m", "--input", "-", "--output", str(path), "--overwrite"],
+            stdin=given, capture_output=True, text=True, timeout=120, check=False,
+        )  # fmt: skip
+    assert done.returncode == 2 and "the output is the input file" in done.stderr
+    assert path.read_text() == '{"text": "good"}\n'
+
+
 def test_a_page_of_nothing(tmp_path: Path) -> None:
     write_page(tmp_path / "empty.html", Monitor(Rules(WindowSize(texts=5))), {"model": "m"})
     assert "Nothing could be compared yet" in read_page((tmp_path / "empty.html").read_text()).text
@@ -355,7 +417,7 @@ def test_a_live_watch_flushes_draws_on_request_and_ends_cleanly(tmp_path: Path) 
     )
     assert watching.stdin is not None and watching.stdout is not None
     try:
-        assert json.loads(watching.stdout.readline())["event"] == "begin"
+        assert [json.loads(watching.stdout.readline())["event"] for _ in range(2)] == ["begin", "warning"]
         watching.stdin.write(b'oops\n{"text": "\xff"}\n' + b'{"text": "good"}\n' * 4)
         watching.stdin.flush()
         assert [json.loads(watching.stdout.readline())["event"] for _ in range(3)] == ["problem", "problem", "window"]
@@ -375,6 +437,64 @@ def test_a_live_watch_flushes_draws_on_request_and_ends_cleanly(tmp_path: Path) 
     assert [event["event"] for event in rest] == ["window", "summary"]
     assert (rest[-1]["texts"], rest[-1]["problems"], rest[-1]["stopped"]) == (5, 2, True)
     read_page(page.read_text())
+
+
+class Stopping(Stub):
+    """Is stopped while it answers for the first time."""
+
+    def __init__(self) -> None:
+        self.signals = [signal.SIGINT]
+
+    def __call__(self, texts: Sequence[str]) -> list[dict[str, Any]]:
+        if self.signals:
+            os.kill(os.getpid(), self.signals.pop())
+        return super().__call__(texts)
+
+
+def test_a_stopped_watch_counts_every_line_that_it_has_read(tmp_path: Path) -> None:
+    (tmp_path / "in.txt").write_text("good text\n" * 10_000)
+    summary = watch(Stopping(), tmp_path / "in.txt", lambda event: None, rules="1000", reference="first")
+    assert (summary["texts"], summary["stopped"]) == (BLOCK // len("good text\n"), True)
+
+
+def test_a_stopped_watch_counts_every_text_that_it_has_taken() -> None:
+    taken = []
+
+    def texts() -> Iterator[str]:
+        for number in range(1000):
+            taken.append(number)
+            if number == 40:
+                os.kill(os.getpid(), signal.SIGTERM)
+            yield "good text"
+
+    summary = watch(Stub(), texts(), lambda event: None, rules="10", reference="first")
+    assert (summary["texts"], summary["stopped"]) == (41, True) and len(taken) == 41
+
+
+def test_a_watch_that_is_stopped_while_its_model_loads_ends_with_a_summary(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def load(model: str) -> Stub:
+        os.kill(os.getpid(), signal.SIGINT)
+        return Stub()
+
+    monkeypatch.setattr("nlp_transfer.watching.watch.load_predictor", load)
+    (tmp_path / "in.txt").write_text("good text\n")
+    summary = watch("model", tmp_path / "in.txt", lambda event: None, reference="first")
+    assert (summary["texts"], summary["stopped"]) == (0, True)
+
+
+def test_a_second_signal_does_not_wait() -> None:
+    def silent() -> Iterator[str]:
+        yield from ["good text"] * 32
+        for _ in range(2):
+            os.kill(os.getpid(), signal.SIGINT)
+        raise AssertionError("still waiting")
+
+    before = signal.getsignal(signal.SIGINT)
+    summary = watch(Stub(), silent(), lambda event: None, rules="10", reference="first")
+    assert (summary["texts"], summary["stopped"]) == (32, True)
+    assert signal.getsignal(signal.SIGINT) is before
 
 
 def wait_for(path: Path) -> None:

@@ -14,10 +14,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..checkpoints import write_text
 from ..errors import DataError, Problem
 from ..fingerprints import file_sha256
 from ..runfolder import locked, write_json
+from ..whole import write_text
 
 FACTS = "job.json"
 CHANGED = {
@@ -61,7 +61,7 @@ class Job:
         Args:
             facts: Everything that the answers follow from; None where that is not known, so that nothing can be
                 resumed: the folder is empty at first, and gone at the end, whatever happens.
-            overwrite: Delete what a job of other facts has done, instead of refusing.
+            overwrite: Delete what another job has done, instead of refusing.
 
         Raises:
             DataError: The folder holds parts of a job of other facts, or something else.
@@ -73,8 +73,9 @@ class Job:
         with locked(self.folder):
             before = self._facts()
             changed = [key for key in CHANGED if before is None or facts is None or before[key] != facts[key]]
-            if changed and before is not None and facts is not None and not overwrite:
-                raise DataError([Problem(_refusal(changed, self.output), str(self.folder))])
+            if changed and before is not None and not overwrite:
+                refusal = _unresumable(self.output) if facts is None else _refusal(changed, self.output)
+                raise DataError([Problem(refusal, str(self.folder))])
             if changed:
                 self._empty()
             write_json(self.folder / FACTS, facts)
@@ -128,4 +129,12 @@ def _refusal(changed: Sequence[str], output: Path) -> str:
     return (
         f"an unfinished prediction for '{output.name}' lies here, and {what} is not what it was begun with. Restore "
         "that to go on with it, name another output, or give --overwrite to delete it and begin anew"
+    )
+
+
+def _unresumable(output: Path) -> str:
+    return (
+        f"an unfinished prediction for '{output.name}' lies here, and one from standard input, a pipe or a predictor "
+        "object cannot go on with it. Finish it with the command it was begun with, name another output, or give "
+        "--overwrite to delete it and begin anew"
     )

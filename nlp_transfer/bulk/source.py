@@ -1,4 +1,4 @@
-"""Where the texts of a prediction come from: a file, a hub data set or standard input."""
+"""Where the texts of a prediction come from: a file, a hub data set, standard input or a pipe."""
 
 from __future__ import annotations
 
@@ -50,8 +50,14 @@ class TextSource:
 
     @property
     def is_standard_input(self) -> bool:
-        """Whether it can be read once only."""
+        """Whether it is standard input."""
         return self.path == STANDARD_INPUT
+
+    @property
+    def is_read_once(self) -> bool:
+        """Whether its texts are gone when they are read: of standard input, a pipe (``<(zcat …)``) or a device."""
+        path = Path(self.path)
+        return self.is_standard_input or (not self.is_hub and path.exists() and not (path.is_file() or path.is_dir()))
 
     @property
     def origin(self) -> str:
@@ -73,9 +79,9 @@ class TextSource:
         if Path(self.path).is_dir():
             raise DataError([Problem("this is a folder; name a file in it", self.path)])
         kind = self._format()
+        if kind == "parquet" and self.is_read_once:
+            raise DataError([Problem("Parquet cannot be read from standard input or a pipe; name a file", self.origin)])
         if self.is_standard_input:
-            if kind == "parquet":
-                raise DataError([Problem("Parquet cannot be read from standard input; name a file", self.origin)])
             yield read_rows(sys.stdin.buffer, self.origin, kind, self.text_column)
             return
         with _opened(self.path) as file:
@@ -87,7 +93,7 @@ class TextSource:
     def identity(self) -> dict[str, Any]:
         """Return what tells these texts from others, under this name or another: settings, and a hash of the content.
 
-        Reads everything once, which costs little beside predicting for it.
+        Reads everything once, which costs little beside predicting for it; not for what is read once.
         """
         if not self.is_hub:
             return asdict(self) | {"format": self._format(), "content": file_sha256(Path(self.path))}

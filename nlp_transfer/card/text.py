@@ -7,13 +7,13 @@ from typing import Any
 from huggingface_hub import ModelCard
 
 from .. import parts
+from ..chosen import LAST_STEP, SOURCE_DEV, is_oracle, told
 from ..conclusions import conclusions, interval_text
 from ..guard import ADAPTED, TWIN, called
 from ..methods.mean_teacher import MeanTeacher
 from ..recipe.schema import AnyStage, FinetuneStage, PretrainStage, Recipe, SelfTrainStage
 from ..report.facts import made_with
 from ..report.record import Record
-from ..selecting import LAST_STEP, SOURCE_DEV, is_oracle, told
 from .facts import ADAPTER, FINETUNE, MERGE, Facts
 from .metadata import metadata
 from .trust import trust

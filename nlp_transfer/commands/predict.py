@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -12,7 +13,9 @@ from .plain import plain, talks
 
 
 def _writes_a_file(input: str, output: str, **others: Any) -> bool:
-    return "-" not in (input, output)
+    """Whether both are files, as pipes and devices cannot be read or written again; or the input is of the hub."""
+    again = Path(input).is_file() or input.startswith("hub:")
+    return again and output != "-" and (Path(output).is_file() or not Path(output).exists())
 
 
 @plain(resumes=_writes_a_file)

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..checkpoints import write_text
 from ..errors import Problem, RecipeError
 from ..hardware import world_size
 from ..parts import METHODS, Known
@@ -20,6 +19,7 @@ from ..report.comparison import RECIPE, TABLE, report_comparison
 from ..report.page import REPORT
 from ..reporter import Reporter
 from ..strategies import SOURCE_ONLY, is_ensemble, name_problems, other_tokens
+from ..whole import write_text
 from .claims import check_claims, check_rows
 from .ensemble import FEWEST
 from .results import read_result

@@ -14,7 +14,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from ..checkpoints import write_text
 from ..errors import RunBusyError
 from ..guard import TWIN, has_collapsed
 from ..parts import METHODS, Known
@@ -25,6 +24,7 @@ from ..recipe.schema import Part, Recipe
 from ..reporter import Reporter
 from ..running import run
 from ..strategies import TEACHING, is_ensemble, strategy_recipe
+from ..whole import write_text
 from .memory import peak_mib, reset_peak
 
 COST = "cost.json"

@@ -13,13 +13,13 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ..checkpoints import write_text
 from ..errors import RunBusyError, RunError
 from ..parts import Known
 from ..recipe.comparing import CompareSpec, Range, SearchSpec, StrategySpec
 from ..recipe.schema import Recipe
 from ..reporter import Reporter
 from ..runfolder import locked
+from ..whole import write_text
 from .claims import RECIPE, text_of
 from .runs import WAIT, Member, members, run_all
 

@@ -158,7 +158,7 @@ def label_list(value: Any, untyped: bool = False) -> list[str]:
         if value.strip().startswith("["):
             try:
                 value = json.loads(value)
-            except json.JSONDecodeError as error:
+            except (ValueError, RecursionError) as error:
                 raise BadValueError(f"{value!r} is not a JSON list ({error}); or write a|b") from error
         else:
             value = [part for part in value.split("|") if part.strip()]

@@ -136,7 +136,7 @@ def read_jsonl(text: str, origin: str, wanted: Collection[str]) -> Table:
 def _json_row(line: str) -> tuple[dict[str, Any] | None, str]:
     try:
         row = json.loads(line)
-    except (json.JSONDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:  # a plain ValueError: a number of more digits than Python takes
         return None, f"invalid JSON: {error}"
     if not isinstance(row, dict):
         return None, f"a JSON object was expected, not {line.strip()[:40]!r}"

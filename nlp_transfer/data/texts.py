@@ -106,7 +106,7 @@ def _json_row(line: str, where: str, column: str) -> Row:
         return bytes_fit
     try:
         row = json.loads(line)
-    except (json.JSONDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:  # a plain ValueError: a number of more digits than Python takes
         return Row(None, f"{where}: invalid JSON: {error}")
     if not isinstance(row, dict):
         return Row(None, f"{where}: a JSON object was expected, not {line.strip()[:40]!r}")

@@ -11,7 +11,6 @@ from typing import Any, Literal
 from .. import models
 from ..card.facts import ADAPTER, MERGE, Facts, facts_of
 from ..card.text import card_text
-from ..checkpoints import write_text
 from ..errors import HubError
 from ..merging import merge_into
 from ..recipe import dump
@@ -23,6 +22,7 @@ from ..report.page import REPORT
 from ..report.record import Record
 from ..report.run import run_page
 from ..settings import SETTINGS
+from ..whole import write_text
 from .files import MODEL_FILES
 
 Form = Literal["as it is", "adapter", "merged"]

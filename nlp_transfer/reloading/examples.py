@@ -10,9 +10,9 @@ from typing import Any
 import torch
 from accelerate.utils import extract_model_from_parallel
 
-from ..checkpoints import write_text
 from ..errors import RunError
 from ..forward import predicting
+from ..whole import write_text
 
 EXAMPLES = "reload.json"
 MOST = 4

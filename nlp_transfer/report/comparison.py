@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..checkpoints import write_text
+from ..chosen import told as told_selection
 from ..conclusions import comparison_in_one_sentence, comparison_words, interval_text
 from ..errors import RunError
 from ..intervals import Interval
 from ..recipe import load
-from ..selecting import told as told_selection
 from ..verdict import HELPED, HURT, JUDGES, NO_EVIDENCE
+from ..whole import write_text
 from .facts import made_with, setup_of
 from .figures.cost import draw_costs
 from .figures.intervals import Line, Scale, draw_intervals

@@ -10,7 +10,6 @@ import datasets
 import numpy as np
 
 from .. import models, parts
-from ..checkpoints import write_text
 from ..data.split import normalise
 from ..data.windows import Limits
 from ..guard import ADAPTED, TWIN
@@ -23,6 +22,7 @@ from ..sequence import Outcome
 from ..stages.base import StageResult
 from ..stages.model import output_of
 from ..verdict import JUDGES
+from ..whole import write_text
 from ..workspace import Workspace
 from .domains import SIDES, compare_domains
 from .record import DOMAINS

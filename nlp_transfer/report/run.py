@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ..checkpoints import write_text
+from ..whole import write_text
 from . import findings
 from .domains import Domains
 from .facts import RunFacts, gather

@@ -14,11 +14,12 @@ from pathlib import Path
 from typing import Any
 
 from .. import models
-from ..checkpoints import copy_folder, discard_others, write_text
+from ..checkpoints import copy_folder, discard_others
 from ..fetching import is_url
 from ..hardware import is_main_process
 from ..processes import wait_for_all
 from ..reloading.examples import MOST, examples_of, write_examples
+from ..whole import write_text
 from ..workspace import Workspace
 
 DONE = "done.json"

@@ -11,10 +11,11 @@ from transformers.trainer_utils import set_seed
 
 from .. import jobs, models, parts
 from ..caching import cached_encoder
+from ..chosen import LAST_STEP, told
 from ..jobs import Job
 from ..objectives import TaskObjective
 from ..recipe.schema import FinetuneStage, TrainSpec
-from ..selecting import LAST_STEP, selection_of, selector, told
+from ..selecting import selection_of, selector
 from ..workspace import Workspace
 from . import base
 from .frozen import read_once

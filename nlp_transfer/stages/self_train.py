@@ -21,6 +21,7 @@ from transformers.trainer_utils import set_seed
 
 from .. import jobs, models, parts
 from ..caching import cached_encoder
+from ..chosen import LAST_STEP, told
 from ..hardware import default_device, is_main_process
 from ..jobs import Job
 from ..methods.base import Method
@@ -30,7 +31,7 @@ from ..processes import agree, wait_for_all
 from ..pseudo_labels import PseudoLabel, Rule, one_class, share_of_round, summarise
 from ..recipe.schema import SelfTrainStage, TrainSpec
 from ..runfolder import write_json, write_lines
-from ..selecting import LAST_STEP, selection_of, selector, told
+from ..selecting import selection_of, selector
 from ..workspace import Workspace
 from . import base
 from .frozen import read_once

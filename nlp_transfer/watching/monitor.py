@@ -36,6 +36,16 @@ class Rules:
     fewest: int = 20
     most_topics: int = 100
 
+    @property
+    def warning(self) -> str | None:
+        """What to say at the start of a watch that can never alert; None of one that can."""
+        if self.size.texts is None or self.size.texts >= self.fewest:
+            return None
+        return (
+            f"windows of {self.size.texts} texts are never tested, so this watch cannot alert: a test needs "
+            f"{self.fewest}. Give a larger --window"
+        )
+
 
 @dataclass
 class Stream:

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..checkpoints import write_text
 from ..report.figures.style import Drawing
 from ..report.figures.trends import Point, draw_confidence, draw_shares
 from ..report.page import render
+from ..whole import write_text
 from .monitor import Event, Monitor, Stream
 
 MOST_TOPICS = 12

@@ -1,4 +1,4 @@
-"""Signals to a watch: SIGTERM ends it as Ctrl-C does, SIGUSR1 wishes for the page."""
+"""Signals to a watch: Ctrl-C and SIGTERM end it as the end of the stream does, SIGUSR1 wishes for the page."""
 
 from __future__ import annotations
 
@@ -16,14 +16,24 @@ class Wishes:
 
     Args:
         page: To write the page.
+        stop: To read nothing more.
     """
 
     page: bool = False
+    stop: bool = False
+
+    def stopped(self) -> bool:
+        """Whether nothing more is to be read."""
+        return self.stop
 
 
 @contextlib.contextmanager
 def listening(wishes: Wishes) -> Iterator[None]:
-    """Take signals inside the block; only the main thread of a process can."""
+    """Take signals inside the block; only the main thread of a process can.
+
+    The first one to stop is a wish, as an exception would drop the texts that are being answered. The second one is a
+    :class:`KeyboardInterrupt`: whoever insists does not wait for a model that loads or a source that is silent.
+    """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -32,9 +42,12 @@ def listening(wishes: Wishes) -> Iterator[None]:
         wishes.page = True
 
     def stop(*args: Any) -> None:
-        raise KeyboardInterrupt
+        if wishes.stop:
+            raise KeyboardInterrupt
+        wishes.stop = True
 
-    before = {number: signal.signal(number, act) for number, act in ((signal.SIGUSR1, wish), (signal.SIGTERM, stop))}
+    acts = {signal.SIGUSR1: wish, signal.SIGTERM: stop, signal.SIGINT: stop}
+    before = {number: signal.signal(number, act) for number, act in acts.items()}
     try:
         yield
     finally:

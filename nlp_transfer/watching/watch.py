@@ -13,14 +13,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TextIO
 
+from ..bulk.places import refuse_clashes
 from ..data.formats import SUFFIXES
 from ..errors import DataError, Problem
 from ..inference import load_predictor
 from .arriving import LONGEST_LINE, arriving
-from .messages import FORMATS, BadLineError, Keys, Message, read_line, read_object
+from .messages import FORMATS, BadLineError, Keys, Message, read_line, read_object, told_time
 from .monitor import Event, Monitor, Rules
 from .page import write_page
-from .reference import Predict, reference_texts, tally_of
+from .reference import FIRST, TARGET, Predict, reference_texts, tally_of
 from .signals import Wishes, listening
 from .tally import observe
 from .windows import read_size
@@ -46,12 +47,16 @@ class Output:
     page: str | Path | None = None
     overwrite: bool = False
 
-    def check(self) -> None:
+    def check(self, reads: Mapping[str, str | Path | None]) -> None:
         """Refuse what would destroy something, or fail when the stream has ended.
 
+        Args:
+            reads: Files that are read meanwhile, by what they are called.
+
         Raises:
-            DataError: A file exists already, is a folder or has none.
+            DataError: A file exists already, is a folder or has none, or is one of those that are read.
         """
+        refuse_clashes(reads, {"output": None if callable(self.lines) else self.lines, "page": self.page})
         for place in (self.lines, self.page):
             if callable(place) or place is None or str(place) == "-":
                 continue
@@ -85,7 +90,8 @@ def watch(
 ) -> dict[str, Any]:
     """Follow the labels of a stream of texts over time.
 
-    Ctrl-C and SIGTERM end it as the end of the stream does, with summary and page; SIGUSR1 writes the page at once.
+    Ctrl-C and SIGTERM end it as the end of the stream does, with summary and page, when all texts that have been read
+    are counted; a second one does not wait for them. SIGUSR1 writes the page at once.
     Memory does not grow with the stream.
 
     Args:
@@ -101,13 +107,16 @@ def watch(
         The last event, a summary: texts, windows, alerts, problems, and whether it was stopped.
 
     Raises:
-        DataError: The input or the reference cannot be read, or a file to write exists.
+        DataError: The input or the reference cannot be read, or a file to write exists or is one of the two.
         ModelError: The model is not found or has no task head.
     """
     places = output if isinstance(output, Output) else Output("-" if output is None else output)
-    places.check()
+    named = None if reference in (TARGET, FIRST) else reference
+    places.check({"input": input if isinstance(input, str | Path) else None, "reference": named})
+    wishes = Wishes()
     with contextlib.ExitStack() as stack:
-        batches = stack.enter_context(_batches(input))
+        stack.enter_context(listening(wishes))
+        batches = stack.enter_context(_batches(input, wishes.stopped))
         kind = _format(input, format)
         name = str(model) if isinstance(model, str | Path) else type(model).__name__
         texts, told = reference_texts(name, reference)
@@ -116,7 +125,7 @@ def watch(
         monitor = Monitor(chosen, None if texts is None else tally_of(texts, predict))
         emit = stack.enter_context(places.opened())
         facts = {"model": name, "reference": told, "reference_texts": monitor.streams[None].reference.texts}
-        watching = Watching(monitor, predict, emit, kind, Keys() if keys is None else keys)
+        watching = Watching(monitor, predict, emit, kind, Keys() if keys is None else keys, wishes)
         return watching.follow(batches, facts, places.page)
 
 
@@ -130,6 +139,7 @@ class Watching:
         emit: Takes each event.
         format: Of lines.
         keys: Where in an object things stand.
+        wishes: What signals ask for.
         read: Lines read.
         problems: Of these, those that could not be read.
     """
@@ -139,6 +149,7 @@ class Watching:
     emit: Callable[[Event], None]
     format: str
     keys: Keys
+    wishes: Wishes
     read: int = 0
     problems: int = 0
     begun: float = field(default_factory=time.monotonic)
@@ -150,24 +161,25 @@ class Watching:
         size = self.monitor.rules.size
         window = f"{size.texts} texts" if size.seconds is None else f"{size.seconds} s"
         self.emit({"event": "begin", **facts, "window": window, "alpha": self.monitor.rules.alpha})
-        wishes, stopped = Wishes(), False
+        if self.monitor.rules.warning is not None:
+            self.emit({"event": "warning", "message": self.monitor.rules.warning})
         try:
-            with listening(wishes), contextlib.suppress(KeyboardInterrupt):
-                stopped = True
+            try:
                 for batch in batches:
                     self._batch(batch)
-                    if wishes.page and page is not None:
-                        wishes.page = False
-                        write_page(page, self.monitor, facts | self._summary(stopped=False))
-                stopped = False
+                    if self.wishes.page and page is not None:
+                        self.wishes.page = False
+                        write_page(page, self.monitor, facts | self._summary())
+            except KeyboardInterrupt:
+                self.wishes.stop = True
             self._emit_all(self.monitor.close())
-            summary = self._summary(stopped)
+            summary = self._summary()
             self.emit(summary)
             return summary
         finally:
             # Also when nobody reads the lines any more.
             if page is not None:
-                write_page(page, self.monitor, facts | self._summary(stopped))
+                write_page(page, self.monitor, facts | self._summary())
 
     def _batch(self, items: Sequence[Item]) -> None:
         found = [message for item in items if (message := self._message(item)) is not None]
@@ -183,29 +195,49 @@ class Watching:
             if item is None:
                 raise BadLineError(f"the line is longer than {LONGEST_LINE:,} bytes")
             if isinstance(item, bytes):
-                return read_line(item, self.format, self.keys)
-            return read_object({self.keys.text: item} if isinstance(item, str) else item, self.keys)
+                message = read_line(item, self.format, self.keys)
+            else:
+                message = read_object({self.keys.text: item} if isinstance(item, str) else item, self.keys)
+            self._check_time(message)
+            return message
         except BadLineError as error:
             self.problems += 1
             self.emit({"event": "problem", "line": self.read, "message": str(error)})
             return None
 
+    def _check_time(self, message: Message | None) -> None:
+        """Refuse a time from beyond the next window: its window would swallow all that comes, until then."""
+        ahead = self.monitor.rules.size.seconds
+        if message is None or message.time is None or ahead is None:
+            return
+        now = time.time()
+        if message.time > now + ahead:
+            raise BadLineError(
+                f"the time is {told_time(message.time)}, more than a window after now ({told_time(now)}); a time "
+                "without a zone is taken for UTC"
+            )
+
     def _emit_all(self, events: Iterable[Event]) -> None:
         for event in events:
             self.emit(event)
 
-    def _summary(self, stopped: bool) -> dict[str, Any]:
+    def _summary(self) -> dict[str, Any]:
         counts = {**self.monitor.counts, "topics": len(self.monitor.streams) - 1, "problems": self.problems}
-        return {"event": "summary", **counts, "stopped": stopped, "seconds": round(time.monotonic() - self.begun, 2)}
+        return {
+            "event": "summary",
+            **counts,
+            "stopped": self.wishes.stop,
+            "seconds": round(time.monotonic() - self.begun, 2),
+        }
 
 
 @contextlib.contextmanager
-def _batches(input: str | Path | Iterable[Any]) -> Iterator[Iterable[Sequence[Item]]]:
+def _batches(input: str | Path | Iterable[Any], stopped: Callable[[], bool]) -> Iterator[Iterable[Sequence[Item]]]:
     if not isinstance(input, str | Path):
-        items = iter(input)
+        items = _until(stopped, input)
         yield iter(lambda: list(itertools.islice(items, BATCH)), [])
     elif str(input) == "-":
-        yield arriving(sys.stdin.fileno(), BATCH)
+        yield arriving(sys.stdin.fileno(), BATCH, stopped=stopped)
     else:
         try:
             descriptor = os.open(input, os.O_RDONLY)
@@ -214,9 +246,19 @@ def _batches(input: str | Path | Iterable[Any]) -> Iterator[Iterable[Sequence[It
         try:
             if Path(input).is_dir():
                 raise DataError([Problem("this is a folder; name a file in it", str(input))])
-            yield arriving(descriptor, BATCH)
+            yield arriving(descriptor, BATCH, stopped=stopped)
         finally:
             os.close(descriptor)
+
+
+def _until(stopped: Callable[[], bool], items: Iterable[Any]) -> Iterator[Any]:
+    """Give items until nothing more is to be read; no item is taken that is not given."""
+    source = iter(items)
+    while not stopped():
+        try:
+            yield next(source)
+        except StopIteration:
+            return
 
 
 def _format(input: Any, wanted: str | None) -> str:
