@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-from pathlib import Path
 from typing import Any
 
+from .hashing import file_sha256 as file_sha256
 from .models import ResolvedModel
 from .recipe.schema import Recipe
 
@@ -26,12 +26,6 @@ def contents(source: ResolvedModel) -> str:
     folders = [source.folder, *([] if source.adapter is None else [source.adapter])]
     files = [path for folder in folders for path in sorted(folder.iterdir()) if path.suffix in _MODEL_FILES]
     return hashlib.sha256(" ".join(f"{path.name} {file_sha256(path)}" for path in files).encode()).hexdigest()
-
-
-def file_sha256(path: Path) -> str:
-    """Hash a file."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def stage_fingerprint(recipe: Recipe, base: str, settings: Any, fingerprints: dict[str, str], before: str) -> str:

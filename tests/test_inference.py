@@ -201,6 +201,30 @@ def test_a_very_long_text(classifier, tmp_path):
     check_offsets(answer)
 
 
+@pytest.mark.parametrize("name", ["config.json", SETTINGS])
+@pytest.mark.parametrize("content", ["{", "[]", "\xff", ""])
+def test_damaged_files_beside_a_model_are_named(classifier, tmp_path, name, content):
+    folder = shutil.copytree(classifier, tmp_path / "damaged")
+    (folder / name).write_bytes(content.encode("latin-1"))
+    with pytest.raises(ModelError, match=name):
+        load_predictor(folder)
+
+
+def test_damaged_adapters_and_settings_are_named(classifier, tmp_path):
+    for name, content in (("adapter_config.json", "{"), ("adapter_config.json", "{}"), (SETTINGS, "{}")):
+        folder = shutil.copytree(classifier, tmp_path / f"{name}-{content}")
+        (folder / name).write_text(content)
+        with pytest.raises(ModelError, match=name):
+            load_predictor(folder)
+
+
+def test_windows_that_hold_hardly_a_token_are_refused(classifier):
+    for wanted in (-1, 0, 1, 7):
+        with pytest.raises(ModelError, match=f"max_length {wanted} is too small.*8 to 64"):
+            load_predictor(classifier, max_length=wanted)
+    assert load_predictor(classifier, max_length=8)(["good film " * 20])[0]["label"]
+
+
 # --- words and entities ------------------------------------------------------------------------------------------
 
 
@@ -209,8 +233,6 @@ def check_offsets(answer):
     for word in answer["words"]:
         assert text[word["start"] : word["end"]] == word["word"]
         assert word["start"] >= before and (word["score"] is None or 0 <= word["score"] <= 1)
-            0 <= word["score"] <= 1 if word["score"] is not None else word["tag"] == "O"
-        )
         before = word["end"]
     by_start = {word["start"]: word for word in answer["words"]}
     for entity in answer["entities"]:

@@ -25,6 +25,7 @@ from services import Running, running, wait_until
 
 from nlp_transfer import load_predictor
 from nlp_transfer.data.spans import words as split_words
+from nlp_transfer.errors import ModelError
 from nlp_transfer.serving.app import build_app
 from nlp_transfer.serving.attribution import Target, attribute, word_weights
 from nlp_transfer.serving.explaining import Explainer, NotExplained, Question, explainable
@@ -272,6 +273,13 @@ def test_explaining_disturbs_no_answer(models: dict[str, Path]) -> None:
     assert answers and all(answer == wanted for answer in answers)
     assert reasons == [reason] * 3
     assert all(parameter.grad is None for parameter in predictor.model.parameters())
+
+
+def test_a_damaged_record_of_a_run_is_named(tmp_path: Path) -> None:
+    (tmp_path / "recipe.yaml").write_text("name: x")
+    (tmp_path / "metrics.json").write_text("{")
+    with pytest.raises(ModelError, match=r"metrics\.json"):
+        twin_folder(tmp_path)
 
 
 def test_only_pytorch_can_be_explained() -> None:
