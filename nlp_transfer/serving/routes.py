@@ -75,7 +75,7 @@ def state_routes(
 ) -> APIRouter:
     """Return the paths that tell how the service is."""
     router = APIRouter()
-    stuck: Responses = {503: {"model": Health, "description": "A batch takes longer than any request may."}}
+    stuck: Responses = {503: {"model": Health, "description": "A batch of any path takes longer than any request may."}}
 
     @router.get(HEALTH, response_class=JSONResponse, response_model=Health, responses=stuck, summary="State")
     async def health() -> Response:
