@@ -24,7 +24,7 @@ class Stub:
     Attributes:
         batches: The texts of each batch so far.
         free: Cleared, it holds whoever computes.
-        seconds: How long a batch takes at least.
+        seconds: How long each text takes at least.
         begun: Set as soon as a batch has begun.
     """
 
@@ -44,7 +44,7 @@ class Stub:
         self.batches.append(list(texts))
         self.begun.set()
         assert self.free.wait(20)
-        time.sleep(self.seconds)
+        time.sleep(self.seconds * len(texts))
         if any("explode" in text for text in texts):
             raise ValueError(f"cannot read {texts}")
         return [expected(text) for text in texts]

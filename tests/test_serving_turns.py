@@ -107,7 +107,7 @@ def test_a_large_request_leaves_the_service_healthy_and_others_answered() -> Non
         stub_service(batch_tokens=10, timeout=1.0, max_texts=256) as (found, stub),
         httpx.Client(base_url=found.url, timeout=20) as client,
     ):
-        stub.seconds = 0.05
+        stub.seconds = 0.01
         many = threading.Thread(target=client.post, args=["/predict"], kwargs={"json": {"texts": MANY * 32}})
         many.start()
         assert stub.begun.wait(10)

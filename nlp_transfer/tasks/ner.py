@@ -113,7 +113,7 @@ class Ner(Task):
         for window in encoded.windows:
             if len(window.words):
                 words[window.row] = max(words[window.row], int(window.words.max()) + 1)
-        joined = [np.tile(self.unread_C, (count, 1)) for count in words]
+        joined = [np.tile(self.unread_C, (int(count), 1)) for count in words]
         for window, values_TC in zip(encoded.windows, logits, strict=True):
             joined[window.row][window.words] = values_TC[window.positions]
             inside = window.words[1:][np.diff(window.positions) == 0]
