@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import shutil
 from collections.abc import Callable
@@ -12,6 +11,7 @@ from typing import Any
 import transformers
 from transformers.trainer_utils import rotate_checkpoints
 
+from .hashing import file_sha256
 from .processes import wait_for_all
 from .whole import write_text
 
@@ -22,7 +22,7 @@ MARK = "fingerprint"
 def write_manifest(folder: Path) -> None:
     """Write the names, sizes and sha256 of all files in a folder, atomically."""
     files = {
-        path.name: {"bytes": path.stat().st_size, "sha256": _sha256(path)}
+        path.name: {"bytes": path.stat().st_size, "sha256": file_sha256(path)}
         for path in sorted(folder.iterdir())
         if path.is_file() and path.name != MANIFEST
     }
@@ -44,7 +44,7 @@ def damage(folder: Path) -> str | None:
             return f"{name} is missing"
         if path.stat().st_size != size:
             return f"{name} has {path.stat().st_size} bytes instead of {size}"
-        if _sha256(path) != sha256:
+        if file_sha256(path) != sha256:
             return f"{name} is not what was written (its sha256 differs)"
     return None
 
@@ -123,11 +123,6 @@ def _checkpoints(folder: Path) -> list[Path]:
     numbers = {path: path.name.removeprefix("checkpoint-") for path in folder.glob("checkpoint-*")}
     found = [path for path, number in numbers.items() if number.isdecimal()]
     return sorted(found, key=lambda path: int(numbers[path]), reverse=True)
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def copy_folder(source: Path, target: Path, ignore: Callable[[str, list[str]], list[str]] | None = None) -> None:

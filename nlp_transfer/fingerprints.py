@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .exporting.record import is_export
+from .hashing import file_sha256
 from .recipe.schema import Recipe
 
 if TYPE_CHECKING:
@@ -44,12 +45,6 @@ def answering(model: str | Path) -> str:
 def _hash_of(folders: Sequence[Path]) -> str:
     files = [path for folder in folders for path in sorted(folder.iterdir()) if path.suffix in _MODEL_FILES]
     return hashlib.sha256(" ".join(f"{path.name} {file_sha256(path)}" for path in files).encode()).hexdigest()
-
-
-def file_sha256(path: Path) -> str:
-    """Hash a file."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def stage_fingerprint(recipe: Recipe, base: str, settings: Any, fingerprints: dict[str, str], before: str) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,6 +11,7 @@ from .data.load import Split, load_split
 from .errors import DataError, ModelError, Problem
 from .exporting.predictor import load_export
 from .exporting.record import is_export
+from .model_files import read_object
 from .predictor import Predictor as Predictor
 from .recipe.schema import Columns
 from .settings import limits_of, read_settings, task_of
@@ -72,7 +72,7 @@ def load_resolved(
     from .hardware import choose_precision, default_device
 
     folder = source.folder if source.adapter is None else source.adapter
-    head = json.loads((folder / "config.json").read_text(encoding="utf8")) if (folder / "config.json").is_file() else {}
+    head = read_object(folder / "config.json") if (folder / "config.json").is_file() else {}
     # Two labels with the library's own names are left out of config.json.
     names = head.get("id2label", {"0": "LABEL_0", "1": "LABEL_1"})
     labels = [names[key] for key in sorted(names, key=int)]

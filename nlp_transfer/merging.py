@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 from . import models
 from .errors import ModelError
+from .model_files import read_object
 
 
 def merge_into(source: models.ResolvedModel, folder: Path) -> models.ResolvedModel:
@@ -22,7 +22,7 @@ def merge_into(source: models.ResolvedModel, folder: Path) -> models.ResolvedMod
     """
     assert source.adapter is not None
     if not (folder / "config.json").is_file():
-        kind = json.loads((source.adapter / "adapter_config.json").read_text(encoding="utf8")).get("task_type")
+        kind = read_object(source.adapter / "adapter_config.json").get("task_type")
         heads = {"SEQ_CLS": "AutoModelForSequenceClassification", "TOKEN_CLS": "AutoModelForTokenClassification"}
         labels = models.label_names(source)
         if kind not in heads or labels is None:
@@ -31,7 +31,7 @@ def merge_into(source: models.ResolvedModel, folder: Path) -> models.ResolvedMod
             "id2label": dict(enumerate(labels)),
             "label2id": {label: at for at, label in enumerate(labels)},
         }
-        own = json.loads((source.adapter / "config.json").read_text(encoding="utf8"))
+        own = read_object(source.adapter / "config.json")
         names |= {key: own[key] for key in ("problem_type",) if own.get(key) is not None}
         model = models.load_model(
             heads[kind], source, models.read_config(source, num_labels=len(labels), **names)

@@ -7,10 +7,8 @@ deadline; everything after it reads a local folder.
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import importlib.metadata
 import importlib.util
-import json
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -26,6 +24,8 @@ from .attention import use_fast_attention
 from .errors import ModelError
 from .exporting.record import is_export
 from .fetching import fetch, is_url
+from .hashing import file_sha256
+from .model_files import read_object
 
 DEADLINE = 5.0
 """Seconds that the first question to the hub may take."""
@@ -103,7 +103,9 @@ def _resolve_folder(model_id: str, path: Path) -> ResolvedModel:
             raise ModelError(f"model '{model_id}': this run is not finished (it has no model/). Run its recipe again.")
         path = path / "model"
     if (path / "adapter_config.json").is_file():
-        config = json.loads((path / "adapter_config.json").read_text(encoding="utf8"))
+        config = read_object(path / "adapter_config.json")
+        if not isinstance(config.get("base_model_name_or_path"), str):
+            raise ModelError(f"'{path / 'adapter_config.json'}' is damaged: it names no base_model_name_or_path.")
         try:
             base = resolve(config["base_model_name_or_path"], config.get("revision"))
         except ModelError as error:
@@ -118,23 +120,21 @@ def _resolve_folder(model_id: str, path: Path) -> ResolvedModel:
     return ResolvedModel(model_id, None, path, note=f"folder {path}")
 
 
+# The bundled weights are large, and asked for often.
+_hashed = lru_cache(maxsize=4)(file_sha256)
+
+
 def _resolve_bundled() -> ResolvedModel | None:
     spec = importlib.util.find_spec(BUNDLED_PACKAGE.replace("-", "_"))
     if spec is None or spec.origin is None:
         return None
     folder = Path(spec.origin).parent / "model"
     weights = folder / "model.safetensors"
-    if not weights.is_file() or _sha256(weights) != BUNDLED_SHA256:
+    if not weights.is_file() or _hashed(weights) != BUNDLED_SHA256:
         return None
     version = importlib.metadata.version(BUNDLED_PACKAGE)
     note = f"installed package {BUNDLED_PACKAGE} {version}; its weights are the hub's, by sha256"
     return ResolvedModel(BUNDLED_ID, None, folder, note=note)
-
-
-@lru_cache(maxsize=4)
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _resolve_hub(model_id: str, revision: str | None) -> ResolvedModel:
@@ -318,7 +318,7 @@ def _merge_adapter(model: Any, source: ResolvedModel) -> Any:
 def label_names(source: ResolvedModel) -> list[str] | None:
     """Return the labels that a checkpoint's head was trained for, or None where it has no such head."""
     path = (source.folder if source.adapter is None else source.adapter) / "config.json"
-    values = json.loads(path.read_text(encoding="utf8")) if path.is_file() else {}
+    values = read_object(path) if path.is_file() else {}
     heads = any("Classification" in name for name in values.get("architectures") or [])
     # Two labels with the library's own names are left out of config.json.
     names = values.get("id2label", {"0": "LABEL_0", "1": "LABEL_1"} if heads else None)
@@ -327,7 +327,7 @@ def label_names(source: ResolvedModel) -> list[str] | None:
 
 def has_head(source: ResolvedModel, auto_class: str) -> bool:
     """Whether a checkpoint (not an adapter) holds a head of one kind, such as ``AutoModelForTokenClassification``."""
-    values = json.loads((source.folder / "config.json").read_text(encoding="utf8"))
+    values = read_object(source.folder / "config.json")
     return any(name.endswith(auto_class.removeprefix("AutoModel")) for name in values.get("architectures") or [])
 
 

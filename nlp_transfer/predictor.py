@@ -65,7 +65,9 @@ class Predictor:
         Returns:
             One mapping a text, in order. Classification: ``label``, ``score`` and ``probabilities`` by label;
             multi-label: ``labels`` and ``probabilities``. NER: ``words`` (``word``, ``start``, ``end``, ``tag``,
-            ``score``) and ``entities`` (``text``, ``label``, ``start``, ``end``, ``score``), offsets in characters.
+            ``score``) and ``entities`` (``text``, ``label``, ``start``, ``end``, ``score``), offsets in characters;
+            words that the model has not read (its tokenizer drops them, or the text is cut) have the score None, and
+            the tag ``O`` unless an entity goes on around them.
             Empty texts are answered too (with ``empty: true``): without words there are no entities, and a
             classifier says what it says of nothing. Lone surrogates are read (and given back) as U+FFFD.
 
@@ -150,15 +152,17 @@ def token_answer(
     assert isinstance(task, Ner)
     tags = [*tags, *["O"] * (len(words) - len(tags))]
     probabilities_UC = task.probabilities(logits_UC)
-    scores = [float(row[task.index[tag]]) for tag, row in zip(tags, probabilities_UC, strict=False)]
-    scores += [1.0] * (len(words) - len(scores))
+    found = zip(tags, probabilities_UC, task.was_read(logits_UC), strict=False)
+    scores = [round(float(row[task.index[tag]]), 6) if read else None for tag, row, read in found]
+    scores += [None] * (len(words) - len(scores))
     listed = [
-        {"word": word, "start": start, "end": start + len(word), "tag": tag, "score": round(score, 6)}
+        {"word": word, "start": start, "end": start + len(word), "tag": tag, "score": score}
         for word, start, tag, score in zip(words, starts, tags, scores, strict=True)
     ]
     entities = []
     for span in to_spans(words, starts, tags):
         inside = scores[bisect_left(starts, span["start"]) : bisect_left(starts, span["end"])]
-        entities.append({"text": text[span["start"] : span["end"]], **span, "score": round(min(inside), 6)})
+        score = min(score for score in inside if score is not None)
+        entities.append({"text": text[span["start"] : span["end"]], **span, "score": score})
     result: dict[str, Any] = {"text": text, "words": listed, "entities": entities}
     return result if text.strip() else result | {"empty": True}

@@ -9,11 +9,14 @@ from typing import Any
 from .data.label_map import LabelMap
 from .data.windows import Limits
 from .errors import ModelError
+from .model_files import read_object
 from .tasks.base import Task
 from .tasks.classification import Classification, MultiLabel
 from .tasks.ner import Ner
 
 SETTINGS = "nlp_transfer.json"
+SHORTEST = 8
+"""Fewest tokens in a window, as in recipes: with fewer there is hardly room beside the special tokens."""
 
 
 def write_settings(
@@ -32,9 +35,18 @@ def write_settings(
 
 
 def read_settings(folder: Path) -> dict[str, Any] | None:
-    """Return what :func:`write_settings` wrote, or None where there is nothing."""
+    """Return what :func:`write_settings` wrote, or None where there is nothing.
+
+    Raises:
+        ModelError: It is damaged.
+    """
     path = folder / SETTINGS
-    return json.loads(path.read_text(encoding="utf8")) if path.is_file() else None
+    if not path.is_file():
+        return None
+    values = read_object(path)
+    if not isinstance(values.get("task"), str):
+        raise ModelError(f"'{path}' is damaged: it names no task. Restore the folder that it lies in.")
+    return values
 
 
 def task_of(settings: dict[str, Any], labels: list[str], model_id: str) -> Task:
@@ -67,11 +79,13 @@ def limits_of(settings: dict[str, Any], longest: int, wanted: int | None, model_
         model_id: What a message calls the model.
 
     Raises:
-        ModelError: The model cannot read as many tokens as are wanted.
+        ModelError: The model cannot read as many tokens as are wanted, or they are too few to read with.
     """
     limits = Limits(**settings["limits"]) if "limits" in settings else Limits(min(512, longest))
     if wanted is None:
         return limits
+    if wanted < SHORTEST:
+        raise ModelError(f"max_length {wanted} is too small for '{model_id}': take {SHORTEST} to {longest} tokens.")
     if wanted > longest:
         raise ModelError(f"max_length {wanted} is more than the {longest} tokens that '{model_id}' can read.")
     return Limits(wanted, limits.stride, limits.truncate)

@@ -22,21 +22,29 @@ class Stub:
     """Answers with a number that follows from the text; can be held, and fails on demand.
 
     Attributes:
-        sizes: Texts in each batch so far.
+        batches: The texts of each batch so far.
         free: Cleared, it holds whoever computes.
+        seconds: How long each text takes at least.
         begun: Set as soon as a batch has begun.
     """
 
     def __init__(self) -> None:
-        self.sizes: list[int] = []
+        self.batches: list[list[str]] = []
+        self.seconds = 0.0
         self.free = threading.Event()
         self.free.set()
         self.begun = threading.Event()
 
+    @property
+    def sizes(self) -> list[int]:
+        """Texts in each batch so far."""
+        return [len(texts) for texts in self.batches]
+
     def __call__(self, texts: Sequence[str]) -> list[dict[str, Any]]:
-        self.sizes.append(len(texts))
+        self.batches.append(list(texts))
         self.begun.set()
         assert self.free.wait(20)
+        time.sleep(self.seconds * len(texts))
         if any("explode" in text for text in texts):
             raise ValueError(f"cannot read {texts}")
         return [expected(text) for text in texts]

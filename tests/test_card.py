@@ -40,8 +40,10 @@ def whole_card(kept: str = "adapted", splits: tuple[str, ...] = ("source.dev", "
     more = changes.pop("facts", {})
     scores = INTERVAL | changes.pop("scores", {})
     model, base = changes.pop("model", "some/model"), changes.pop("base", "some/model")
+    dev = changes.pop("dev", "memory")
     values = recipe_data(Path("run"), Path("x"), source_only=True, **changes) | {"model": model}
     values["data"]["target"]["train"] = "memory"
+    values["data"]["source"]["dev"] = dev
     recipe = resolve(recipe_from(values))
     metrics = {
         "headline": "accuracy",
@@ -153,6 +155,12 @@ def test_metadata_says_what_is_known() -> None:
         ("small: target.test", "accuracy"): 0.5,
         ("small: target.test", "f1"): 0.25,
     }
+
+
+def test_scores_are_of_the_split_that_the_hub_knows() -> None:
+    dev = {"path": "hub:a/b", "split": "validation"}
+    found = ModelCard(whole_card(scores={"accuracy": 0.5}, dev=dev)).data.eval_results
+    assert [(one.dataset_type, one.dataset_split) for one in found] == [("a/b", "validation"), ("target.test", "test")]
 
 
 def test_metadata_invents_nothing() -> None:

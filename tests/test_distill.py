@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +13,10 @@ import pytest
 import torch
 from conftest import build_model, wordpiece_tokenizer
 from samples import plain_classifier, recipe_values, write_data
+from test_multiprocess import TORCHRUN, launch
 
 from nlp_transfer import distill, load_predictor, recipe_from, run
+from nlp_transfer.distillation import distill as distilling
 from nlp_transfer.distillation.student import spread, write_student
 from nlp_transfer.errors import ModelError, RecipeError, RunError
 
@@ -56,6 +61,43 @@ def test_a_student_is_a_run_that_is_compared_with_its_teacher(teacher: Any, tmp_
     assert min(found.student.texts_per_second, found.teacher.texts_per_second) > 0
     kept = json.loads((tmp_path / "student" / "distillation.json").read_text(encoding="utf8"))
     assert kept["student"]["parameters"] == found.student.parameters
+
+
+def test_only_the_first_process_writes_and_weighs(
+    teacher: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done: list[str] = []
+
+    @contextlib.contextmanager
+    def first_process_first() -> Iterator[None]:
+        done.append("wait")
+        yield
+
+    def write(*args: Any) -> Path:
+        done.append("write student")
+        return tmp_path / "student"
+
+    monkeypatch.setattr(distilling, "first_process_first", first_process_first)
+    monkeypatch.setattr(distilling, "write_student", write)
+    monkeypatch.setattr(distilling, "run", lambda *args, **options: done.append("run"))
+    monkeypatch.setattr(distilling, "weigh", lambda *args: done.append("weigh"))
+    monkeypatch.setattr(distilling, "write_json", lambda *args: done.append("write result"))
+    monkeypatch.setattr(distilling, "is_main_process", lambda: False)
+    monkeypatch.setattr(distilling, "agree", lambda value: "what the first process found" if value is None else value)
+    assert distill(teacher.folder, 1, output=tmp_path / "out") == "what the first process found"
+    assert done == ["wait", "write student", "run"]
+
+
+@pytest.mark.multiprocess
+@pytest.mark.slow
+def test_two_processes_distil_what_one_does(teacher: Any, tmp_path: Path) -> None:
+    folder = shutil.copytree(teacher.folder, tmp_path / "teacher")
+    settings = [word for setting in SHORT for word in ("--set", setting)]
+    command = ["-m", "nlp_transfer", "distill", str(folder), "--student", "1", "--output", str(tmp_path / "student")]
+    launch([*TORCHRUN, *command, *settings])
+    assert [place.name for place in (folder / "students").iterdir()] == ["layers-0"]
+    kept = json.loads((tmp_path / "student" / "distillation.json").read_text(encoding="utf8"))
+    assert set(kept["gain"]) == {"source.dev", "target.test"}
 
 
 def test_the_divergence_is_taken_from_the_teachers_answers(tmp_path: Path, tiny_bert: Path) -> None:

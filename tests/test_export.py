@@ -6,6 +6,7 @@ import json
 import shutil
 import subprocess
 import sys
+import warnings
 
 import numpy as np
 import pytest
@@ -17,7 +18,7 @@ from test_inference import ODD, TAGS, TEXT_HEAD, TOKEN_HEAD, random_texts
 
 from nlp_transfer import evaluate, export, load_predictor, recipe_from, run, streaming
 from nlp_transfer.errors import ModelError
-from nlp_transfer.exporting import graph
+from nlp_transfer.exporting import graph, processor
 from nlp_transfer.exporting.parity import compare
 from nlp_transfer.exporting.record import GRAPH, RECORD
 from nlp_transfer.fingerprints import answering
@@ -288,6 +289,43 @@ def test_what_cannot_be_meant(exports, tmp_path):
         load_predictor(folder, precision="bf16")
     with pytest.raises(ModelError, match="max_length 5000"):
         load_predictor(folder, max_length=5000)
+
+
+def test_an_export_of_an_export_is_refused(exports, tmp_path):
+    with pytest.raises(ModelError, match=r"is an export already.*Name the run"):
+        export(exports["text"][1].folder, tmp_path / "out", int8=True)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_int8_exports_say_which_weights_they_hold_and_warn_where_these_overflow(exports, tmp_path, monkeypatch):
+    folder = shutil.copytree(exports["tags"][1].folder, tmp_path / "int8")
+    record = json.loads((folder / RECORD).read_text(encoding="utf8"))
+    assert record["reduced_range"] == processor.saturates()
+
+    def warned(reduced, overflows, place=folder):
+        (folder / RECORD).write_text(json.dumps(record | {"reduced_range": reduced}))
+        monkeypatch.setattr(processor, "saturates", lambda: overflows)
+        with warnings.catch_warnings(record=True) as found:
+            warnings.simplefilter("always")
+            load_predictor(place)
+        return [str(one.message) for one in found if "use all 8 bits" in str(one.message)]
+
+    assert not warned(True, True) and not warned(True, False) and not warned(False, False)
+    [said] = warned(False, True)
+    assert str(folder) in said and "Export the run with --int8 on this machine" in said
+    assert not warned(False, True, exports["text"][1].folder)  # fp32 answers the same everywhere
+
+
+@pytest.mark.parametrize("reduced", [True, False])
+def test_weights_of_a_reduced_range_are_of_seven_bits(exports, tmp_path, reduced):
+    from onnx import numpy_helper
+
+    (tmp_path / "source").mkdir()
+    shutil.copy(exports["text"][1].folder / GRAPH, tmp_path / "source")
+    graph.quantise(tmp_path / "source" / GRAPH, tmp_path / GRAPH, reduced)
+    weights = [numpy_helper.to_array(one) for one in _graph(tmp_path).initializer if one.data_type == 3 and one.dims]
+    largest = max(int(np.abs(one.astype(int)).max()) for one in weights if one.size)
+    assert largest <= 64 if reduced else 64 < largest <= 128
 
 
 @pytest.mark.parametrize("name", [GRAPH, RECORD, "nlp_transfer.json", "tokenizer.json"])

@@ -15,9 +15,11 @@ from datasets import Dataset
 from samples import PLAIN, plain_classifier, recipe_values, write_data
 
 from nlp_transfer import evaluate, load_predictor, recipe_from, run
+from nlp_transfer.bulk.writing import answer_schema
 from nlp_transfer.data.windows import Limits
 from nlp_transfer.errors import DataError, ModelError
 from nlp_transfer.inference import Predictor
+from nlp_transfer.serving.schema import EntitiesAnswer
 from nlp_transfer.settings import SETTINGS, write_settings
 from nlp_transfer.tasks.classification import Classification, MultiLabel
 
@@ -204,6 +206,30 @@ def test_a_very_long_text(classifier, tmp_path):
     check_offsets(answer)
 
 
+@pytest.mark.parametrize("name", ["config.json", SETTINGS])
+@pytest.mark.parametrize("content", ["{", "[]", "\xff", ""])
+def test_damaged_files_beside_a_model_are_named(classifier, tmp_path, name, content):
+    folder = shutil.copytree(classifier, tmp_path / "damaged")
+    (folder / name).write_bytes(content.encode("latin-1"))
+    with pytest.raises(ModelError, match=name):
+        load_predictor(folder)
+
+
+def test_damaged_adapters_and_settings_are_named(classifier, tmp_path):
+    for name, content in (("adapter_config.json", "{"), ("adapter_config.json", "{}"), (SETTINGS, "{}")):
+        folder = shutil.copytree(classifier, tmp_path / f"{name}-{content}")
+        (folder / name).write_text(content)
+        with pytest.raises(ModelError, match=name):
+            load_predictor(folder)
+
+
+def test_windows_that_hold_hardly_a_token_are_refused(classifier):
+    for wanted in (-1, 0, 1, 7):
+        with pytest.raises(ModelError, match=f"max_length {wanted} is too small.*8 to 64"):
+            load_predictor(classifier, max_length=wanted)
+    assert load_predictor(classifier, max_length=8)(["good film " * 20])[0]["label"]
+
+
 # --- words and entities ------------------------------------------------------------------------------------------
 
 
@@ -211,7 +237,7 @@ def check_offsets(answer):
     text, before = answer["text"], 0
     for word in answer["words"]:
         assert text[word["start"] : word["end"]] == word["word"]
-        assert word["start"] >= before and 0 <= word["score"] <= 1
+        assert word["start"] >= before and (word["score"] is None or 0 <= word["score"] <= 1)
         before = word["end"]
     by_start = {word["start"]: word for word in answer["words"]}
     for entity in answer["entities"]:
@@ -220,7 +246,7 @@ def check_offsets(answer):
         inside = [word for word in answer["words"] if entity["start"] <= word["start"] < entity["end"]]
         assert entity["end"] == inside[-1]["end"]
         assert [word["tag"] for word in inside[1:]] == [f"I-{entity['label']}"] * (len(inside) - 1)
-        assert entity["score"] == min(word["score"] for word in inside)
+        assert entity["score"] == min(word["score"] for word in inside if word["score"] is not None)
     tagged = [word for word in answer["words"] if word["tag"] != "O"]
     covered = [w for w in tagged if any(e["start"] <= w["start"] < e["end"] for e in answer["entities"])]
     assert tagged == covered
@@ -235,6 +261,23 @@ def test_words_and_spans_fit_the_text(tagger):
     assert [word["word"] for word in answers[-1]["words"]] == [
         "Zürich", "—", "cafe\u0301", "don't", "U.S.", "state-of-the-art",
     ]  # fmt: skip
+
+
+def test_words_that_are_not_read_have_no_score(tmp_path):
+    folder = plain_classifier(tmp_path, wordpiece_tokenizer(), TOKEN_HEAD, TAGS)
+    [answer] = load_predictor(folder)(["good \ufe0f\u0301 film"])
+    read = {word["word"]: word["score"] is not None for word in answer["words"]}
+    assert read == {"good": True, "\ufe0f\u0301": False, "film": True}
+    cut = load_predictor(folder, max_length=12)
+    cut.limits = Limits(12, 0, truncate=True)
+    [answer] = cut(["good film " * 20])
+    scores = [word["score"] for word in answer["words"]]
+    assert scores[0] is not None and len(scores) == 40
+    first = scores.index(None)
+    assert first <= 10 and scores[first:] == [None] * (40 - first)
+    assert {word["tag"] for word in answer["words"][first:]} == {"O"}
+    parquet = answer_schema(answer).field("words").type.value_type.field("score")
+    assert parquet.nullable and EntitiesAnswer.model_validate(answer).words[-1].score is None
 
 
 def test_word_scores_are_those_of_plain_transformers(tagger):

@@ -33,6 +33,8 @@ LAYERS = {
         "chosen",
         "whole",
         "exporting.record",
+        "hashing",
+        "model_files",
         *["diagnosis.advice", "diagnosis.confidence", "diagnosis.distance", "diagnosis.label_shift"],
         *["diagnosis.result", "diagnosis.transferability", "diagnosis.vocabulary"],
         *["report.figures", "report.domains", "report.page", "report.projection"],
@@ -47,7 +49,7 @@ LAYERS = {
     3: ["trainer", "parts", "stage_rules", "arguments", "callbacks", "outputs", "strategies"],
     4: [
         *["prepare", "workspace", "selecting", "jobs", "stages", "inference", "sequence", "runfolder"],
-        *["fingerprints", "predictor", "settings", "reloading", "exporting.predictor"],
+        *["fingerprints", "predictor", "settings", "reloading", "exporting.predictor", "exporting.processor"],
         *["diagnosis.probe", "diagnosis.timing"],
     ],
     5: [

@@ -17,6 +17,7 @@ from safetensors.torch import load_file, save_file
 
 from nlp_transfer import models
 from nlp_transfer.errors import ModelError
+from nlp_transfer.hashing import file_sha256
 from nlp_transfer.models import load_model, load_tokenizer, longest_input, read_config, resolve
 
 TEXT_HEAD = "AutoModelForSequenceClassification"
@@ -119,7 +120,7 @@ def bundled(tiny_bert, tmp_path, monkeypatch):
 
 
 def test_the_bundled_package_stands_in_for_the_hub(bundled, monkeypatch):
-    monkeypatch.setattr(models, "BUNDLED_SHA256", models._sha256(bundled / "model" / "model.safetensors"))
+    monkeypatch.setattr(models, "BUNDLED_SHA256", file_sha256(bundled / "model" / "model.safetensors"))
     found = resolve(models.BUNDLED_ID)
     assert found.folder == bundled / "model"
     assert found.id == models.BUNDLED_ID and found.revision is None
@@ -132,7 +133,7 @@ def test_other_weights_in_the_package_are_not_taken(bundled):
 
 
 def test_a_revision_is_never_taken_from_the_package(bundled, monkeypatch):
-    monkeypatch.setattr(models, "BUNDLED_SHA256", models._sha256(bundled / "model" / "model.safetensors"))
+    monkeypatch.setattr(models, "BUNDLED_SHA256", file_sha256(bundled / "model" / "model.safetensors"))
     with pytest.raises(ModelError, match="@v2"):
         resolve(models.BUNDLED_ID, "v2")
 

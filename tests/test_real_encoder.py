@@ -13,6 +13,7 @@ import transformers
 from datasets import Dataset
 
 from nlp_transfer import diagnose, evaluate, load_predictor, models, recipe_from, run
+from nlp_transfer.hashing import file_sha256
 from nlp_transfer.recipe.shipped import demo_folder
 
 pytestmark = [
@@ -48,7 +49,7 @@ def result(tmp_path_factory):
 def test_the_package_is_found_by_the_hub_id_and_checked():
     found = models.resolve(models.BUNDLED_ID)
     assert found.id == models.BUNDLED_ID
-    assert models._sha256(found.folder / "model.safetensors") == models.BUNDLED_SHA256
+    assert file_sha256(found.folder / "model.safetensors") == models.BUNDLED_SHA256
     assert "sha256" in found.note and models.BUNDLED_PACKAGE in found.note
     config = models.read_config(found)
     loaded = models.load_model("AutoModelForMaskedLM", found, config)

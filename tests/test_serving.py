@@ -9,17 +9,22 @@ import socket
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
-from services import Running, Stub, expected, stub_service, wait_until
+from services import Running, Stub, expected, running, stub_service, wait_until
+from starlette.applications import Starlette
+from starlette.routing import Mount
 from typer.testing import CliRunner
 
 from nlp_transfer import cli
 from nlp_transfer.errors import UserError
 from nlp_transfer.serving import server
+from nlp_transfer.serving.app import Service, build_app
+from nlp_transfer.serving.schema import LabelAnswer
 from nlp_transfer.serving.settings import TOKEN_VARIABLE, ServiceLimits, read_token
 
 TOKEN = "s3cret-token"
@@ -54,7 +59,7 @@ def test_one_text_and_many(client: httpx.Client) -> None:
 
 def test_no_answer_is_lost_or_mixed_under_32_clients(service: tuple[Running, Stub]) -> None:
     running, stub = service
-    stub.sizes.clear()
+    stub.batches.clear()
 
     async def one(number: int, client: httpx.AsyncClient) -> int:
         done = 0
@@ -130,14 +135,16 @@ def test_late_answers_are_given_up_and_never_reach_another_client() -> None:
     with stub_service(timeout=0.3) as (running, stub), httpx.Client(base_url=running.url, timeout=20) as client:
         stub.free.clear()
         with ThreadPoolExecutor(2) as pool:
-            late = [pool.submit(ask, client, text) for text in ("one", "two")]
-            assert [found.result().status_code for found in late] == [504, 504]
+            computed = pool.submit(ask, client, "one")
+            assert stub.begun.wait(10)
+            waited = pool.submit(ask, client, "two")
+            assert [computed.result().status_code, waited.result().status_code] == [504, 504]
         wait_until(lambda: client.get("/health").status_code == 503)
         assert client.get("/health").json() == {"status": "stuck"}
         stub.free.set()
         wait_until(lambda: client.get("/health").status_code == 200)
         assert ask(client, "three").json()["answers"] == [expected("three")]
-        assert sum(stub.sizes) <= 3  # what was given up while it waited is not computed
+        assert stub.batches == [["one"], ["three"]]  # what was given up while it waited is not computed
 
 
 def test_accepted_requests_are_answered_before_the_end() -> None:
@@ -297,6 +304,28 @@ def test_with_the_token(guarded: httpx.Client, caplog: pytest.LogCaptureFixture)
     assert 'id="token"' in page and "positive" not in page and "stub" not in page
     for shown in (caplog.text, description.text, page):
         assert TOKEN not in shown
+
+
+def test_a_service_below_a_path_needs_the_token_where_one_at_the_root_does() -> None:
+    inner = build_app(Service("stub", Stub(), LabelAnswer, ["positive"]), token=TOKEN)
+    outer = Starlette(routes=[Mount("/reviews", inner)], lifespan=lambda app: inner.router.lifespan_context(inner))
+    with running(outer) as found, httpx.Client(base_url=f"{found.url}/reviews", timeout=20) as client:
+        assert {client.get(path).status_code for path in ("/", "/page.js", "/health", "/openapi.json")} == {200}
+        for path in ("/metrics", "/health/x", "/reviews/health"):
+            assert client.get(path).status_code == 401, path
+        assert ask(client, "x").status_code == 401
+        client.headers["Authorization"] = f"Bearer {TOKEN}"
+        assert ask(client, "x").json()["answers"] == [expected("x")]
+        assert metric(client, 'nlp_transfer_requests_total{path="/predict",status="200"}') == 1
+        assert metric(client, 'nlp_transfer_requests_total{path="/health",status="200"}') == 1
+
+
+def test_the_readme_names_every_limit(tmp_path: Path) -> None:
+    readme = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf8")
+    options = call("--help").stdout
+    for limit in fields(ServiceLimits):
+        option = "--" + limit.name.replace("_", "-")
+        assert (f"`{option}`" if f"{option} " in options else f"`{limit.name}`") in readme
 
 
 def test_where_a_token_comes_from(tmp_path: Path) -> None:

@@ -25,12 +25,17 @@ from services import Running, running, wait_until
 
 from nlp_transfer import load_predictor
 from nlp_transfer.data.spans import words as split_words
+from nlp_transfer.data.windows import Limits
+from nlp_transfer.errors import ModelError
+from nlp_transfer.exporting.predictor import OnnxPredictor
+from nlp_transfer.predictor import Predictor
 from nlp_transfer.serving.app import build_app
 from nlp_transfer.serving.attribution import Target, attribute, word_weights
 from nlp_transfer.serving.explaining import Explainer, NotExplained, Question, explainable
 from nlp_transfer.serving.server import prepare
 from nlp_transfer.serving.settings import TOKEN_VARIABLE, ServiceLimits
 from nlp_transfer.serving.twin import Lazy, twin_folder
+from nlp_transfer.tasks.classification import Classification
 
 TEXT_HEAD, TOKEN_HEAD = "AutoModelForSequenceClassification", "AutoModelForTokenClassification"
 TAGS = ["O", "B-PER", "I-PER", "B-LOC", "I-LOC"]
@@ -274,8 +279,19 @@ def test_explaining_disturbs_no_answer(models: dict[str, Path]) -> None:
     assert all(parameter.grad is None for parameter in predictor.model.parameters())
 
 
+def test_a_damaged_record_of_a_run_is_named(tmp_path: Path) -> None:
+    (tmp_path / "recipe.yaml").write_text("name: x")
+    (tmp_path / "metrics.json").write_text("{")
+    with pytest.raises(ModelError, match=r"metrics\.json"):
+        twin_folder(tmp_path)
+
+
 def test_only_pytorch_can_be_explained() -> None:
     assert not explainable(object())
+    task = Classification(["bad", "good"])
+    exported = OnnxPredictor(object(), wordpiece_tokenizer(), task, Limits(64))  # its model is a session, no module
+    assert not explainable(exported)
+    assert explainable(Predictor(torch.nn.Linear(1, 1), exported.tokenizer, task, exported.limits))
 
 
 # The twin

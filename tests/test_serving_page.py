@@ -102,9 +102,14 @@ async function use(frame) {
       (one) => !one.labels.length && !one.getAttribute("aria-label") && !one.textContent).length,
     resources: frame.contentWindow.performance.getEntriesByType("resource").map((one) => one.name),
   };
-  frame.contentWindow.fetch = () => Promise.reject(new Error("down"));
+  shown("text").value = "x".repeat(20001);
   shown("answer").click();
   await until(() => !shown("problem").hidden);
+  found.refused = [shown("problem").textContent, shown("text").value.length];
+  shown("text").value = text;
+  frame.contentWindow.fetch = () => Promise.reject(new Error("down"));
+  shown("answer").click();
+  await until(() => shown("problem").textContent !== found.refused[0]);
   found.problem = shown("problem").textContent;
   return found;
 }
@@ -217,6 +222,19 @@ def test_words_that_mattered_are_told_by_more_than_colour(name: str, seen: dict[
 @needs_browser
 def test_what_goes_wrong_is_said(seen: dict[Any, Any]) -> None:
     assert {found["problem"] for found in seen.values()} == {"The service cannot be reached."}
+
+
+@needs_browser
+def test_a_text_that_is_too_long_is_refused_before_eyes_and_never_cut(seen: dict[Any, Any]) -> None:
+    for found in seen.values():
+        said, kept = found["refused"]
+        assert "at most 20000 characters" in said
+        assert kept == 20_001
+
+
+def test_the_page_cuts_no_text() -> None:
+    values = {"name": "x", "labels": [], "protected": False, "twin": False, "explains": False}
+    assert "maxlength" not in page.render("page.html", limits=ServiceLimits(), **values)
 
 
 def test_names_cannot_break_out_of_the_page() -> None:

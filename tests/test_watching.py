@@ -218,9 +218,10 @@ def test_answers_of_every_task_are_read() -> None:
     )
     several = observe({"labels": ["a"], "probabilities": probabilities})
     assert (several.labels, several.confidence) == (frozenset("a"), pytest.approx(0.85))
-    words = [{"score": 0.5}, {"score": 1.0}]
+    words = [{"score": 0.5}, {"score": None}, {"score": 1.0}]
     assert observe({"words": words, "entities": [{"label": "PER"}] * 2}) == Observation(frozenset(["PER"]), 0.75)
-    assert observe({"words": [], "entities": []}) == Observation(frozenset(), None)
+    for unread in ([], [{"score": None}]):
+        assert observe({"words": unread, "entities": []}) == Observation(frozenset(), None)
 
 
 def test_lines_with_time_and_topic() -> None:

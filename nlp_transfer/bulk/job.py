@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import DataError, Problem
-from ..fingerprints import file_sha256
+from ..hashing import file_sha256
 from ..runfolder import locked, write_json
 from ..whole import write_text
 

@@ -17,7 +17,7 @@ from ..data.formats import SUFFIXES
 from ..data.load import HUB, from_hub
 from ..data.texts import FORMATS, Row, read_rows
 from ..errors import DataError, Problem
-from ..fingerprints import file_sha256
+from ..hashing import file_sha256
 
 STANDARD_INPUT = "-"
 ALLOWED = (*FORMATS, "parquet")

@@ -82,7 +82,7 @@ def _results(record: Record, pipeline: str) -> list[EvalResult]:
                     task_name=NAMES[pipeline],
                     dataset_type=file.path.removeprefix(HUB) if file is not None and hub else split,
                     dataset_name=f"{record.recipe.name}: {split}",
-                    dataset_split=split.rsplit(".", 1)[-1],
+                    dataset_split=(file.split if file is not None and hub else None) or split.rsplit(".", 1)[-1],
                     metric_type=name.rsplit("_", 1)[-1],
                     metric_name=name.replace("_", " "),
                     metric_value=round(scores[name], 6),

@@ -6,8 +6,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from ..hardware import is_main_process
 from ..inference import load_predictor
 from ..parts import recipe_from
+from ..processes import agree, first_process_first
 from ..recipe.schema import Recipe
 from ..report.record import Record, read_record
 from ..reporter import Reporter
@@ -54,13 +56,18 @@ def distill(
     if isinstance(student, str):
         start, name = student, Path(student).name
     else:
-        place = write_student(load_predictor(folder, precision="fp32", device="cpu"), student, folder / "students")
+        with first_process_first():
+            place = write_student(load_predictor(folder, precision="fp32", device="cpu"), student, folder / "students")
         start, name = str(place.resolve()), place.name
     target = folder.with_name(f"{folder.name}-{name}") if output is None else Path(output)
     result = run(_recipe(record, start, target, overrides), data=data, reporter=reporter)
-    distilled = weigh(record, result)
-    write_json(target / RESULT, distilled.to_dict())
-    return distilled
+    distilled = None
+    if is_main_process():
+        # Speeds mean little where every process measures at once.
+        distilled = weigh(record, result)
+        write_json(target / RESULT, distilled.to_dict())
+    weighed: Distilled = agree(distilled)
+    return weighed
 
 
 def _recipe(record: Record, start: str, output: Path, overrides: Sequence[str]) -> Recipe:

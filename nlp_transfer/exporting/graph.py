@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import platform
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -84,12 +83,14 @@ def write_graph(model: Any, pad_id: int, path: Path) -> None:
         raise ModelError(f"a '{model.config.model_type}' cannot be exported to ONNX: {first}") from error
 
 
-def quantise(graph: Path, path: Path) -> None:
+def quantise(graph: Path, path: Path, reduced: bool) -> None:
     """Write a graph whose matrices are int8, one scale for each column; activations are quantised while it runs.
 
     Args:
         graph: What :func:`write_graph` wrote; it loses the shapes that are noted in it.
         path: File to write, in another folder.
+        reduced: Use 7 of the 8 bits, which processors need whose products overflow; see
+            :func:`~nlp_transfer.exporting.processor.saturates`.
     """
     import onnx
     from onnxruntime.quantization import QuantType, quantize_dynamic
@@ -103,24 +104,10 @@ def quantise(graph: Path, path: Path) -> None:
             graph,
             path,
             per_channel=True,
-            reduce_range=saturates(),
+            reduce_range=reduced,
             weight_type=QuantType.QInt8,
             use_external_data_format=graph.with_name(f"{graph.name}.data").is_file(),
         )
-
-
-def saturates() -> bool:
-    """Whether int8 products overflow on this processor: x86 without VNNI adds pairs of them in 16 bits.
-
-    Weights of 7 bits avoid it.
-    """
-    if platform.machine().lower() not in ("x86_64", "amd64"):
-        return False
-    try:
-        flags = Path("/proc/cpuinfo").read_text(encoding="utf8")
-    except OSError:
-        return True
-    return "vnni" not in flags
 
 
 @contextlib.contextmanager

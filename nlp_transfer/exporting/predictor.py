@@ -15,6 +15,7 @@ from ..errors import ModelError
 from ..predictor import Predictor
 from ..reading import read_batches
 from ..settings import SETTINGS, limits_of, read_settings, task_of
+from .processor import warn_if_wrong_here
 from .record import GRAPH, RECORD
 
 CACHED_TOKENS = 512
@@ -46,7 +47,7 @@ class OnnxPredictor(Predictor):
 
 
 def load_export(folder: Path, max_length: int | None = None, batch_tokens: int = 2048) -> OnnxPredictor:
-    """Load an exported model for prediction, without torch.
+    """Load an exported model for prediction, without torch; warns where this processor answers otherwise.
 
     Args:
         folder: What :func:`nlp_transfer.exporting.write.export` wrote.
@@ -68,6 +69,7 @@ def load_export(folder: Path, max_length: int | None = None, batch_tokens: int =
     except Exception as error:
         # The tokenizers library raises bare exceptions.
         raise ModelError(f"the export '{folder}' is damaged: {error}. Export the run again.") from error
+    warn_if_wrong_here(record, folder)
     task = task_of(settings, labels, str(folder))
     task.mean_pooling = record["mean_pooling"]
     limits = limits_of(settings, longest, max_length, str(folder))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +10,7 @@ import datasets
 from ..data.load import load_split
 from ..errors import ModelError
 from ..inference import in_task_labels
+from ..model_files import read_object
 from ..outputs import sample_rows
 from ..predictions import file_of, read_answers
 from ..predictor import Predictor
@@ -50,7 +50,7 @@ def check_rows(
         raise ModelError(
             f"'{model}' is no run, so there are no rows to check the export on. Name labelled rows: --data FILE."
         )
-    role = json.loads((folder / "metrics.json").read_text(encoding="utf8"))["kept"]
+    role = read_object(folder / "metrics.json").get("kept", "")
     if not file_of(folder, role, DEV).is_file():
         raise ModelError(f"'{folder}' lacks predictions/{role}.{DEV}.jsonl. Name labelled rows: --data FILE.")
     answers = read_answers(folder, role, DEV)

@@ -21,7 +21,8 @@ from ..settings import write_settings
 from . import graph
 from .parity import Parity, compare
 from .predictor import load_export
-from .record import GRAPH, RECORD
+from .processor import saturates
+from .record import GRAPH, RECORD, is_export
 from .rows import check_rows, run_folder
 
 FORMATS = ("onnx",)
@@ -74,21 +75,25 @@ def export(
         force: Keep an int8 export that loses more.
 
     Raises:
-        ModelError: The folder is there already, the architecture cannot be exported, there are no rows to check on,
-            the graph's logits are off by more than 1e-4, or int8 loses too much. Nothing is left behind then.
+        ModelError: The model is an export itself, the folder is there already, the architecture cannot be exported,
+            there are no rows to check on, the graph's logits are off by more than 1e-4, or int8 loses too much. Nothing
+            is left behind then.
     """
     if format not in FORMATS:
         raise ModelError(f"format '{format}' is not known. Formats: {', '.join(FORMATS)}.{nearest(format, FORMATS)}")
+    if is_export(Path(run).expanduser()):
+        raise ModelError(f"'{run}' is an export already, which cannot be exported again. Name the run it was made of.")
     target = _target(run, folder, int8)
     graph.require()
     model = load_predictor(run, precision="fp32", device="cpu")
     checked, origin = check_rows(run, model, data, rows)
     target.parent.mkdir(parents=True, exist_ok=True)
+    reduced = saturates()
     part = target.with_name(f".{target.name}-{os.getpid()}")
     part.mkdir()
     try:
         fp32 = _convert(model, part, checked, origin)
-        quantised = _quantise(model, part, checked, origin) if int8 else None
+        quantised = _quantise(model, part, checked, origin, reduced) if int8 else None
         if quantised is not None and quantised.loss > max_loss and not force:
             raise ModelError(
                 f"int8 loses {quantised.loss:.4f} of {quantised.headline}, more than max_loss {max_loss:g}: "
@@ -97,7 +102,8 @@ def export(
         size = sum(path.stat().st_size for path in part.glob(f"{GRAPH}*"))
         versions = {name: importlib.metadata.version(name) for name in PACKAGES}
         parities = {"fp32": asdict(fp32)} | ({} if quantised is None else {"int8": asdict(quantised)})
-        _record(part, model, {"precision": "int8" if int8 else "fp32", "parity": parities, "versions": versions})
+        precision = {"precision": "int8", "reduced_range": reduced} if int8 else {"precision": "fp32"}
+        _record(part, model, precision | {"parity": parities, "versions": versions})
         part.rename(target)
     finally:
         shutil.rmtree(part, ignore_errors=True)
@@ -132,12 +138,12 @@ def _convert(model: Predictor, folder: Path, rows: datasets.Dataset, origin: str
     return parity
 
 
-def _quantise(model: Predictor, folder: Path, rows: datasets.Dataset, origin: str) -> Parity:
+def _quantise(model: Predictor, folder: Path, rows: datasets.Dataset, origin: str, reduced: bool) -> Parity:
     """Put an int8 graph in the place of the one in fp32, and compare it with the model."""
     with tempfile.TemporaryDirectory(dir=folder) as place:
         for path in folder.glob(f"{GRAPH}*"):
             path.rename(Path(place) / path.name)
-        graph.quantise(Path(place) / GRAPH, folder / GRAPH)
+        graph.quantise(Path(place) / GRAPH, folder / GRAPH, reduced)
     return compare(model, load_export(folder), rows, origin)
 
 

@@ -68,7 +68,7 @@ def build_app(service: Service, limits: ServiceLimits | None = None, token: str 
         for lane in lanes.values():
             lane.start()
         yield
-        await asyncio.gather(*(lane.close() for lane in lanes.values()))
+        await asyncio.gather(*(lane.close(limits.timeout) for lane in lanes.values()))
 
     app = FastAPI(
         title="nlp_transfer",

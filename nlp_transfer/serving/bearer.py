@@ -6,6 +6,7 @@ import hashlib
 import hmac
 from collections.abc import Collection
 
+from starlette._utils import get_route_path
 from starlette.datastructures import Headers
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -27,7 +28,8 @@ class BearerToken:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request (ASGI)."""
-        if scope["type"] != "http" or scope["path"] in self.open_paths or self._knows(Headers(scope=scope)):
+        # The path as routes see it, who know nothing of the one that the application is mounted below.
+        if scope["type"] != "http" or get_route_path(scope) in self.open_paths or self._knows(Headers(scope=scope)):
             await self.app(scope, receive, send)
             return
         answer = {"error": "A valid token is needed: send the header 'Authorization: Bearer TOKEN'."}

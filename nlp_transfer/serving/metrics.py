@@ -7,6 +7,7 @@ from collections.abc import Collection
 from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from starlette._utils import get_route_path
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from .batching import Batcher
@@ -69,7 +70,8 @@ class Measured:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        path = scope["path"] if scope["path"] in self.paths else "other"
+        path = get_route_path(scope)
+        path = path if path in self.paths else "other"
         begun = time.monotonic()
         status = 500
 

@@ -45,7 +45,7 @@ def model_routes(
         return await _answers(PREDICT, request.texts)
 
     async def _answers(path: str, texts: Sequence[str]) -> Response:
-        replies = await lanes[path].submit(texts, sum(tokens_of(text) for text in texts), limits.timeout)
+        replies = await lanes[path].submit(texts, [tokens_of(text) for text in texts], limits.timeout)
         metrics.texts.labels(path).inc(len(texts))
         return Response(b'{"answers":[' + b",".join(replies) + b"]}", media_type="application/json")
 
@@ -61,7 +61,7 @@ def model_routes(
         @router.post(EXPLAIN, response_class=JSONResponse, responses=explained, summary="Which words mattered")
         async def explain(request: explain_body) -> Response:
             question = Question(request.text, request.label, request.at)
-            [reply] = await lanes[EXPLAIN].submit([question], 1, limits.timeout)
+            [reply] = await lanes[EXPLAIN].submit([question], [1], limits.timeout)
             if isinstance(reply, NotExplained):
                 raise reply
             metrics.texts.labels(EXPLAIN).inc()
@@ -75,11 +75,11 @@ def state_routes(
 ) -> APIRouter:
     """Return the paths that tell how the service is."""
     router = APIRouter()
-    stuck: Responses = {503: {"model": Health, "description": "A batch takes longer than any request may."}}
+    stuck: Responses = {503: {"model": Health, "description": "A batch of any path takes longer than any request may."}}
 
     @router.get(HEALTH, response_class=JSONResponse, response_model=Health, responses=stuck, summary="State")
     async def health() -> Response:
-        late = lanes[PREDICT].busy_seconds > limits.timeout
+        late = any(lane.busy_seconds > limits.timeout for lane in lanes.values())
         return JSONResponse({"status": "stuck" if late else "ok"}, 503 if late else 200)
 
     refused: Responses = {401: {"model": Refusal, "description": REFUSALS[401]}} if secured else {}

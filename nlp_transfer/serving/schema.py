@@ -75,7 +75,7 @@ class TaggedWord(Word):
     """A word with its IOB2 tag."""
 
     tag: str
-    score: Probability
+    score: Probability | None = Field(description="Null where the model has not read the word.")
 
 
 class Entity(BaseModel):

@@ -22,11 +22,14 @@ class ServiceLimits:
         max_texts: Most texts in a request (422).
         max_characters: Longest text, in characters (422).
         explain_characters: Longest text that is explained, in characters (422).
-        batch_tokens: About as many tokens are computed in one go, from as many clients as are waiting.
+        batch_tokens: About as many tokens are computed in one go, from as many clients as are waiting; a request of
+            more is computed in slices, between which others have their turn.
         wait: Seconds that a batch which is not full waits for more.
-        queue_tokens: About as many tokens may wait (503 beyond).
+        queue_tokens: About as many tokens may be computed until a request is answered, its own included; as requests
+            take turns, a long one counts no more than a slice before a short one (503 beyond).
         queue_explanations: As many explanations may wait (503 beyond).
-        timeout: Seconds from the end of a request to its answer (504), and for the body to arrive (408).
+        timeout: Seconds from the end of a request to its answer (504), for the body to arrive (408), and for what is
+            still computed when the service stops.
     """
 
     max_body: int = 2**20

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from ..guard import TWIN
+from ..model_files import read_object
 
 Predict = Callable[[Sequence[str]], list[dict[str, Any]]]
 
@@ -21,7 +21,7 @@ def twin_folder(run: Path) -> Path | None:
     record = run / "metrics.json"
     if not (run / "recipe.yaml").is_file() or not record.is_file():
         return None
-    if json.loads(record.read_text(encoding="utf8")).get("kept") == TWIN:
+    if read_object(record).get("kept") == TWIN:
         return None
     # Of several finetune stages the twin's last one: source-only, source-only-2, …
     found = {_number(path.parent.name): path for path in run.glob(f"stages/{TWIN}*/model") if path.is_dir()}

@@ -52,6 +52,8 @@ class Ner(Task):
             ]
         )
         self.first_C = np.array([not label.startswith("I-") for label in labels])
+        # No model gives such round numbers.
+        self.unread_C = np.array([float(label == "O") for label in labels])
 
     def cut(self, rows: datasets.Dataset | Columns, tokenizer: Any, limits: Limits, labelled: bool) -> Encoded:
         """Cut texts into windows; each word is labelled at its first subword, in one window only.
@@ -104,20 +106,23 @@ class Ner(Task):
     def combine(self, encoded: Encoded, logits: list[np.ndarray]) -> list[np.ndarray]:
         """Logits of the words in order; a word without a token gets the tag ``O`` (zero logits but for ``O``).
 
-        Where one token covers several words, an entity that begins with the first goes on in the others.
+        Which words these are, :meth:`was_read` says. Where one token covers several words, an entity that begins with
+        the first goes on in the others.
         """
         words = np.zeros(encoded.rows, dtype=np.int64)
         for window in encoded.windows:
             if len(window.words):
                 words[window.row] = max(words[window.row], int(window.words.max()) + 1)
-        joined = [np.zeros((count, len(self.labels))) for count in words]
-        for row in joined:
-            row[:, self.index["O"]] = 1.0
+        joined = [np.tile(self.unread_C, (int(count), 1)) for count in words]
         for window, values_TC in zip(encoded.windows, logits, strict=True):
             joined[window.row][window.words] = values_TC[window.positions]
             inside = window.words[1:][np.diff(window.positions) == 0]
             joined[window.row][inside] = self._continued(joined[window.row][inside])
         return joined
+
+    def was_read(self, logits_UC: np.ndarray) -> np.ndarray:
+        """Return which words have logits of the model's, not those that :meth:`combine` gives to the others."""
+        return np.asarray((logits_UC != self.unread_C).any(axis=-1))
 
     def line_up(self, encoded: Encoded, values: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
         """One unit a word, read off its first subword; words without a token are left out."""

@@ -21,7 +21,7 @@ class Observation:
     Args:
         labels: Its label or labels; for entities, the types that it mentions.
         confidence: 0 to 1: the probability of the label; of several labels the mean probability of what was decided
-            on each; of entities the mean over words. None where there are no words.
+            on each; of entities the mean over words that were read. None where there are none.
         known: Labels that a text could have, where the answer names them.
     """
 
@@ -33,7 +33,7 @@ class Observation:
 def observe(answer: Mapping[str, Any]) -> Observation:
     """Read what :meth:`nlp_transfer.inference.Predictor.__call__` answers for a text."""
     if "entities" in answer:
-        scores = [word["score"] for word in answer["words"]]
+        scores = [word["score"] for word in answer["words"] if word["score"] is not None]
         return Observation(frozenset(one["label"] for one in answer["entities"]), fmean(scores) if scores else None)
     probabilities = answer["probabilities"]
     known = tuple(probabilities)

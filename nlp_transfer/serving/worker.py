@@ -1,0 +1,47 @@
+"""A thread that computes, and that cannot keep the process from ending."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future
+from queue import SimpleQueue
+from typing import Any
+
+
+class Worker:
+    """One thread that runs what it is given, in order.
+
+    It is a daemon, unlike those of ``concurrent.futures``: what hangs in it is left behind when the process ends.
+
+    Args:
+        name: What the thread is called.
+    """
+
+    def __init__(self, name: str):
+        self._tasks: SimpleQueue[tuple[Future[Any], Callable[..., Any], tuple[Any, ...]] | None] = SimpleQueue()
+        self._thread = threading.Thread(target=self._work, name=name, daemon=True)
+
+    def start(self) -> None:
+        """Begin to work."""
+        self._thread.start()
+
+    def submit(self, function: Callable[..., Any], *args: Any) -> Future[Any]:
+        """Run a function when everything before it is done."""
+        future: Future[Any] = Future()
+        self._tasks.put((future, function, args))
+        return future
+
+    def stop(self) -> None:
+        """End the thread after what it has been given; nobody waits for that."""
+        self._tasks.put(None)
+
+    def _work(self) -> None:
+        while (task := self._tasks.get()) is not None:
+            future, function, args = task
+            if not future.set_running_or_notify_cancel():
+                continue
+            try:
+                future.set_result(function(*args))
+            except BaseException as error:
+                future.set_exception(error)
