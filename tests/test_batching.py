@@ -19,7 +19,7 @@ def batched(work: Any, compute: Any, **settings: Any) -> Any:
         try:
             return await work(batcher)
         finally:
-            await batcher.close()
+            await batcher.close(10)
 
     return asyncio.run(asyncio.wait_for(whole(), 20))
 
@@ -33,10 +33,10 @@ def test_batches_keep_their_budget_and_their_order() -> None:
 
     async def work(batcher: Batcher) -> list[list[int]]:
         jobs = [[1, 2], [3], [4, 5, 6, 7, 8], [9]]
-        return await asyncio.gather(*(batcher.submit(job, len(job), 10) for job in jobs))
+        return await asyncio.gather(*(batcher.submit(job, [1] * len(job), 10) for job in jobs))
 
     assert batched(work, compute, budget=4, most=100) == [[-1, -2], [-3], [-4, -5, -6, -7, -8], [-9]]
-    assert batches == [[1, 2, 3], [4, 5, 6, 7, 8], [9]]
+    assert batches == [[1, 2, 3, 4], [9, 5, 6, 7], [8]], "what is left of a job comes after the others"
 
 
 def test_a_batch_waits_for_others_and_no_longer_than_it_must() -> None:
@@ -47,10 +47,10 @@ def test_a_batch_waits_for_others_and_no_longer_than_it_must() -> None:
         return items
 
     async def work(batcher: Batcher) -> float:
-        first = asyncio.create_task(batcher.submit([1], 1, 10))
+        first = asyncio.create_task(batcher.submit([1], [1], 10))
         await asyncio.sleep(0.05)
         begun = time.monotonic()
-        await asyncio.gather(first, batcher.submit([2], 1, 10))
+        await asyncio.gather(first, batcher.submit([2], [1], 10))
         return time.monotonic() - begun
 
     assert batched(work, compute, budget=2, most=9, wait=15.0) < 10
@@ -65,12 +65,12 @@ def test_closing_finishes_what_waits() -> None:
         return items
 
     async def work(batcher: Batcher) -> list[Any]:
-        jobs = [asyncio.create_task(batcher.submit([number], 1, 10)) for number in range(3)]
+        jobs = [asyncio.create_task(batcher.submit([number], [1], 10)) for number in range(3)]
         await asyncio.sleep(0.05)
         with pytest.raises(Overloaded):
-            await batcher.submit([9], 9, 10)
+            await batcher.submit([9], [9], 10)
         asyncio.get_running_loop().call_later(0.1, held.set)
-        await batcher.close()
+        await batcher.close(10)
         return [await job for job in jobs]
 
     assert batched(work, compute, budget=1, most=3) == [[0], [1], [2]]
@@ -78,7 +78,7 @@ def test_closing_finishes_what_waits() -> None:
 
 def test_a_wrong_number_of_answers_is_no_answer() -> None:
     async def work(batcher: Batcher) -> list[Any]:
-        jobs = (batcher.submit([number], 1, 10) for number in range(2))
+        jobs = (batcher.submit([number], [1], 10) for number in range(2))
         return await asyncio.gather(*jobs, return_exceptions=True)
 
     found = batched(work, lambda items: [0] * 3, budget=2, most=9)
