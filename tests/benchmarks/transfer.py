@@ -1,7 +1,7 @@
 """Strategies of adaptation on real data, over pairs of domains and seeds, as JSON.
 
     python tests/benchmarks/transfer.py reviews --data DATA_FOLDER --seeds 1 2 3 --bound \
-        --strategies self_train pretrain+self_train --output recipes/benchmarks/results/reviews.json
+        --strategies source_only dann mcc ensemble
 
 Compares strategies on a recipe of `recipes/benchmarks/`, once for each case (a pair of domains). Finished runs are kept
 in `runs/benchmarks/`, so it can be stopped, extended, and started in several terminals at once; what is measured joins
