@@ -172,11 +172,15 @@ def test_it_waits_for_its_teachers(
     listener = Listener()
 
     def other_process(seconds: float) -> None:
-        assert listener.said == ["── ensemble, seed 1", "another process is busy with what it learns from"]
-        (tmp_path / "cost.json").rename(cost)
+        # What else sleeps later does not count.
+        if not cost.exists():
+            said.extend(listener.said)
+            (tmp_path / "cost.json").rename(cost)
 
+    said: list[str] = []
     monkeypatch.setattr(runs.time, "sleep", other_process)
     runs.run_all(planned, data_of("classification"), reporter=listener)
+    assert said == ["── ensemble, seed 1", "another process is busy with what it learns from"]
     assert planned[0].done
 
 
