@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from stand_in_hub import TOKEN, Hub, Repo
+from stand_in_xet import XetStore
 
 
 def use(hub_url: str, patch: pytest.MonkeyPatch, cache: Path, token: str | None = TOKEN) -> None:
@@ -26,10 +27,20 @@ def use(hub_url: str, patch: pytest.MonkeyPatch, cache: Path, token: str | None 
     for name, value in settings.items():
         patch.setattr(constants, name, value)
     patch.setattr(hf_api.api, "endpoint", hub_url)
+    # Read by hf_xet when it is first used: what it writes beside a store, and how long it waits to try again.
+    patch.setenv("HF_XET_CACHE", str(cache / "xet"))
+    patch.setenv("HF_XET_CLIENT_RETRY_BASE_DELAY", "10ms")
     for name in ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN"):
         patch.delenv(name, raising=False)
     if token is not None:
         patch.setenv("HF_TOKEN", token)
+
+
+def by_xet(hub: Hub, patch: pytest.MonkeyPatch, folder: Path) -> None:
+    """Let large files go by Xet, to an empty store in a folder."""
+    pytest.importorskip("hf_xet")
+    patch.setattr("huggingface_hub.constants.HF_HUB_DISABLE_XET", False)
+    patch.setattr(hub, "xet", XetStore(folder))
 
 
 def make(hub: Hub, repo: str, files: dict[str, bytes], public: bool = False) -> None:

@@ -1,8 +1,8 @@
 """A model hub on loopback, for the real ``huggingface_hub`` client: a reading of its protocol, in the standard library.
 
-It keeps repositories in memory, makes atomic commits, stores large files by LFS (or, told a folder, lets the client's
-own local Xet store take them), and can be told to fail. It is not the hub: what the hub says of cards and of file
-kinds is simplified.
+It keeps repositories in memory, makes atomic commits, stores large files by LFS (or, given a Xet store, lets the client
+bring them there), and can be told to fail. It is not the hub: what the hub says of cards and of file kinds is
+simplified.
 """
 
 from __future__ import annotations
@@ -17,9 +17,10 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
+
+from stand_in_xet import XetStore
 
 TOKEN = "hf_standInTokenOfTheTests"
 LARGE = (".safetensors", ".bin", ".onnx", ".model", "tokenizer.json")
@@ -73,13 +74,13 @@ class Hub(ThreadingHTTPServer):
 
     daemon_threads = True
 
-    def __init__(self, xet: Path | None = None):
+    def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), Handler)
         self.repos: dict[str, Repo] = {}
         self.objects: dict[str, bytes] = {}
         self.faults: list[Fault] = []
         self.log: list[str] = []
-        self.xet = xet
+        self.xet: XetStore | None = None
         self.stopped = threading.Event()
 
     @property
@@ -91,8 +92,8 @@ class Hub(ThreadingHTTPServer):
 
 
 @contextlib.contextmanager
-def serving(xet: Path | None = None) -> Iterator[Hub]:
-    hub = Hub(xet)
+def serving() -> Iterator[Hub]:
+    hub = Hub()
     threading.Thread(target=hub.serve_forever, args=(0.05,), daemon=True).start()
     try:
         yield hub
@@ -253,17 +254,31 @@ class Handler(BaseHTTPRequestHandler):
             raise Answer(200, {"id": repo_id, "sha": sha, "private": private, "siblings": siblings, "tags": []})
         if what == "tree":
             raise Answer(200, [self._entry(*item) for item in self._at(repo_id, revision)[1].items()])
-        self._need_token()
         repo = self._repo(repo_id)
+        if what == "xet-read-token":
+            self._xet_token()
+        self._need_token()
+        if what == "xet-write-token":
+            self._xet_token()
         if what == "preupload":
             raise Answer(200, {"files": [self._mode(repo, file["path"]) for file in json.loads(self.body)["files"]]})
         if what == "commit":
             self._commit(repo_id, repo)
 
+    def _xet_token(self) -> None:
+        if self.server.xet is not None:
+            body, headers = self.server.xet.token()
+            raise Answer(200, body, **headers)
+
+    def _xet_hash(self, content: bytes) -> str | None:
+        return None if self.server.xet is None else self.server.xet.hash_of(sha256(content))
+
     def _entry(self, name: str, content: bytes) -> dict[str, Any]:
         entry: dict[str, Any] = {"type": "file", "path": name, "size": len(content), "oid": blob_id(content)}
         if name.endswith(LARGE):
             entry["lfs"] = {"oid": sha256(content), "size": len(content), "pointerSize": 134}
+            if found := self._xet_hash(content):
+                entry["xetHash"] = found
         return entry
 
     def _mode(self, repo: Repo, name: str) -> dict[str, Any]:
@@ -304,14 +319,19 @@ class Handler(BaseHTTPRequestHandler):
             if key == "file":
                 files[value["path"]] = base64.b64decode(value["content"])
             elif key == "lfsFile":
-                if value["oid"] not in self.server.objects:
-                    raise Answer(400, {"error": "an lfs file was never uploaded"})
-                files[value["path"]] = self.server.objects[value["oid"]]
+                files[value["path"]] = self._uploaded(value["oid"])
             elif key == "deletedFile":
                 del files[value["path"]]
         sha = repo.commit(files)
         url = f"{self.server.url}/{repo_id}/commit/{sha}"
         raise Answer(200, {"success": True, "commitOid": sha, "commitUrl": url, "hookOutput": ""})
+
+    def _uploaded(self, oid: str) -> bytes:
+        store = self.server.xet
+        content = self.server.objects.get(oid) if store is None else store.read(oid)
+        if content is None or sha256(content) != oid:
+            raise Answer(400, {"error": "an lfs file was never uploaded"})
+        return content
 
     def _resolve(self, repo_id: str, revision: str, name: str) -> None:
         sha, files = self._at(repo_id, revision)
@@ -321,6 +341,9 @@ class Handler(BaseHTTPRequestHandler):
         headers = {"X_Repo_Commit": sha, "ETag": f'"{blob_id(content)}"', "Accept_Ranges": "bytes"}
         if name.endswith(LARGE):
             headers |= {"X_Linked_Etag": f'"{sha256(content)}"', "X_Linked_Size": str(len(content))}
+            if found := self._xet_hash(content):
+                route = f"{self.server.url}/api/models/{repo_id}/xet-read-token/{sha}"
+                headers |= {"X_Xet_Hash": found, "X_Xet_Refresh_Route": route}
         status = 200
         if ranged := re.match(r"bytes=(\d+)-", self.headers.get("Range", "")):
             first = int(ranged[1])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import time
 from collections.abc import Iterator
@@ -56,6 +57,15 @@ def sound(hub: Hub) -> Iterator[None]:
     hub.faults.clear()
 
 
+@pytest.fixture(params=["lfs", "xet"])
+def store(request: pytest.FixtureRequest, hub: Hub, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> str:
+    """Where large files go: to an empty store of the one kind, then of the other."""
+    hub.objects.clear()
+    if request.param == "xet":
+        hub_client.by_xet(hub, monkeypatch, tmp_path / "xet")
+    return request.param
+
+
 @pytest.fixture(scope="module")
 def runs(hub: Hub, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """Finished runs on a base of the hub."""
@@ -80,17 +90,30 @@ def logits(model: str | Path, kind: str) -> np.ndarray:
 # The round trip
 
 
+WAYS = {
+    "lfs": ("PUT /lfs/", "GET /{repo}/resolve/.*safetensors"),
+    "xet": ("GET /api/models/{repo}/xet-write-token/", "GET /api/models/{repo}/xet-read-token/"),
+}
+"""What is asked for when weights go to the hub, and when they come back."""
+
+
 @pytest.mark.parametrize("form", ["as it is", "merged"])
 @pytest.mark.parametrize("name", KINDS)
-def test_what_is_pulled_gives_the_logits_of_the_run(name: str, form: Any, runs: dict[str, Path], hub: Hub) -> None:
+def test_what_is_pulled_gives_the_logits_of_the_run(
+    name: str, form: Any, store: str, runs: dict[str, Path], hub: Hub
+) -> None:
     if form == "merged" and not name.startswith("lora"):
         pytest.skip("whole weights are merged already")
-    kind, repo = KINDS[name][0], f"user/{name}-{form.replace(' ', '-')}"
+    kind, repo, begun = KINDS[name][0], f"user/{name}-{form.replace(' ', '-')}-{store}", len(hub.log)
     result = send(runs[name], repo, form=form)
     assert result.url == f"{hub.url}/{repo}/commit/{hub.repos[repo].head}"
     assert hub.repos[repo].private
     assert len(hub.repos[repo].commits) == 2, "the hub's own first commit, and one with everything"
     expected, found = logits(runs[name], kind), logits(repo, kind)
+    for way, requests in WAYS.items():
+        for request in requests:
+            asked = any(re.search(request.format(repo=repo), line) for line in hub.log[begun:])
+            assert asked is (way == store), request
     if form == "merged":
         assert np.abs(found - expected).max() < 1e-5
         assert "adapter_config.json" not in hub.repos[repo].files
@@ -243,43 +266,48 @@ def test_a_recipe_pushes_at_the_end_and_the_same_again_changes_nothing(hub: Hub,
 
 STEPS = {
     "whoami": "GET /api/whoami",
-    "look": "GET /api/models/user/x-look",
+    "look": "GET /api/models/user/x-",
     "create": "POST /api/repos/create",
     "card": "POST /api/validate-yaml",
     "preupload": "/preupload/",
     "batch": "/objects/batch",
     "upload": "PUT /lfs/",
+    "pass": "/xet-write-token/",
     "commit": "/commit/main",
     "tree": "/tree/",
 }
 
 
 @pytest.mark.parametrize("kind", ["503", "lost"])
-@pytest.mark.parametrize("step", STEPS)
+@pytest.mark.parametrize(
+    ("store", "step"),
+    [*(("lfs", step) for step in STEPS if step != "pass"), ("xet", "pass"), ("xet", "commit")],
+    indirect=["store"],
+)
 def test_a_fault_at_any_step_is_survived(
-    step: str, kind: str, runs: dict[str, Path], hub: Hub, monkeypatch: pytest.MonkeyPatch
+    step: str, kind: str, store: str, runs: dict[str, Path], hub: Hub, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(time, "sleep", lambda seconds: None)
-    repo = f"user/x-{step}-{kind}"
-    hub.objects.clear()
-    hub.faults.append(Fault(STEPS[step].replace("x-look", f"x-{step}-{kind}"), kind))
+    repo = f"user/x-{step}-{kind}-{store}"
+    hub.faults.append(Fault(STEPS[step], kind))
     send(runs["full"], repo)
     assert not any(fault.times for fault in hub.faults), "the fault never happened"
     assert len(hub.repos[repo].commits) == 2, "pushed once, whatever was lost"
 
 
 def test_a_hub_that_stays_broken_is_told_and_the_push_can_be_repeated(
-    runs: dict[str, Path], hub: Hub, monkeypatch: pytest.MonkeyPatch
+    store: str, runs: dict[str, Path], hub: Hub, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    repo = f"user/broken-{store}"
     monkeypatch.setattr(time, "sleep", lambda seconds: None)
     before = {path: path.stat().st_mtime_ns for path in runs["full"].rglob("*")}
     hub.faults.append(Fault("/commit/main", "503", times=50))
     with pytest.raises(HubError, match=r"does not answer \(upload and commit: the server answers 503\)"):
-        send(runs["full"], "user/broken")
+        send(runs["full"], repo)
     assert {path: path.stat().st_mtime_ns for path in runs["full"].rglob("*")} == before
     hub.faults.clear()
-    send(runs["full"], "user/broken")
-    assert len(hub.repos["user/broken"].commits) == 2
+    send(runs["full"], repo)
+    assert len(hub.repos[repo].commits) == 2
 
 
 def test_a_mute_server_does_not_hold_the_push(runs: dict[str, Path], hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -292,12 +320,13 @@ def test_a_mute_server_does_not_hold_the_push(runs: dict[str, Path], hub: Hub, m
 
 
 def test_a_commit_of_someone_else_is_not_written_over(
-    runs: dict[str, Path], hub: Hub, monkeypatch: pytest.MonkeyPatch
+    store: str, runs: dict[str, Path], hub: Hub, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    hub_client.meanwhile(hub, monkeypatch, "user/busy")
+    repo = f"user/busy-{store}"
+    hub_client.meanwhile(hub, monkeypatch, repo)
     with pytest.raises(HubError, match="someone else has pushed"):
-        send(runs["full"], "user/busy")
-    assert set(hub.repos["user/busy"].files) == {".gitattributes", "other.txt"}
+        send(runs["full"], repo)
+    assert set(hub.repos[repo].files) == {".gitattributes", "other.txt"}
 
 
 @pytest.mark.parametrize(
@@ -313,7 +342,7 @@ def test_an_existing_repository_is_refused(
 ) -> None:
     files = {".gitattributes": b"", "notes.txt": b"mine", "pytorch_model.safetensors": b"old"}
     hub_client.make(hub, "user/there", files, public)
-    with pytest.raises(HubError, match=message):
+    with pytest.raises(HubError, match=f"^'user/there' exists and {message}"):
         send(runs["full"], "user/there", **wish)
     assert hub.repos["user/there"].files == files
 

@@ -17,7 +17,7 @@ from huggingface_hub.hf_api import RepoFile
 from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]
 
 from ..errors import HubError
-from . import calls
+from . import calls, xet
 from .files import PushFile, leftovers, same_content
 
 MADE_BY_THE_HUB = {".gitattributes"}
@@ -93,9 +93,16 @@ def push_to_hub(api: HfApi, wish: Wish, files: Sequence[PushFile]) -> str:
         ) from error
     except HfHubHTTPError as error:
         raise HubError(_refused(error, api, wish)) from error
+    except HubError:
+        raise
     except ValueError as error:
         # What create_commit makes of the hub's judgement of the card.
         raise HubError(f"the hub refuses the push to '{wish.repo}': {error}") from error
+    except OSError as error:
+        # So hf_xet tells that its cache on this machine cannot be written.
+        raise HubError(
+            f"the files cannot be sent to '{wish.repo}': {error}{xet.advice()}. The run is as it was: push again."
+        ) from error
     return f"{api.endpoint}/{wish.repo}/commit/{head}"
 
 
@@ -170,6 +177,7 @@ def _check_existing(wish: Wish, there: Repository, files: Sequence[PushFile]) ->
 def _committed(api: HfApi, wish: Wish, files: Sequence[PushFile], before: Repository) -> Repository:
     """Upload, then commit everything at once on top of the state that was seen."""
     size = sum(file.size for file in files)
+    xet.check_pass(api, wish.repo)
 
     def commit() -> Any:
         operations = [CommitOperationAdd(file.name, str(file.path)) for file in files]
@@ -183,7 +191,7 @@ def _committed(api: HfApi, wish: Wish, files: Sequence[PushFile], before: Reposi
         try:
             calls.call("upload and commit", commit, size)
         except calls.NoAnswer as error:
-            lost = str(error)
+            lost = str(error) if isinstance(error.__cause__, HfHubHTTPError) else f"{error}{xet.advice()}"
         except HfHubHTTPError as error:
             # 412: the repository has moved on, be it by our own commit, whose answer was lost.
             if error.response.status_code != 412:
