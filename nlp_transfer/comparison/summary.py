@@ -28,11 +28,10 @@ def summarise(results: Sequence[Result], spec: CompareSpec, recipe: Recipe) -> d
 
     Returns:
         ``strategies`` by name (scores by split as mean, sd and values; ``gain`` over the twin with its simultaneous
-        interval and verdict; ``collapsed``: seeds in which the guard found it so; mean rank; cost relative to
-        source-only), ``picked`` without target labels and ``picked_run``, the best of its runs by the same scores, with
-        labelled target splits ``best`` and ``regret`` (best minus picked), and ``target_labels``: the number of
-        labelled target rows that strategies were trained on, where there
-        are such.
+        interval and verdict; ``over`` where it is over source-only; ``collapsed``: seeds in which the guard found it
+        so; mean rank; cost relative to source-only), ``picked`` without target labels and ``picked_run``, the best of
+        its runs by the same scores, with labelled target splits ``best`` and ``regret`` (best minus picked), and
+        ``target_labels``: the number of labelled target rows that strategies were trained on, where there are such.
     """
     by_name = {one.label: [r for r in results if r.strategy == one.label] for one in spec.strategies}
     plain = next(one.label for one in spec.strategies if one.name == SOURCE_ONLY and not one.set)
