@@ -92,10 +92,10 @@ def check_batches(recipe: Recipe) -> None:
     Raises:
         RecipeError: Naming every stage whose batch cannot.
     """
-    trains = [TrainSpec.model_validate(stage.train) for stage in recipe.stages]
+    trains = {number: TrainSpec.model_validate(stage.train) for number, stage in recipe.trainings.items()}
     problems = [
         Problem(_division(train), f"stages.{number}.train.batch_size")
-        for number, train in enumerate(trains)
+        for number, train in trains.items()
         if _share(train) is None
     ]
     if problems:

@@ -13,8 +13,9 @@ from .data.label_map import LabelMap, map_labels, unseen_names
 from .data.load import Split, joined, load_split
 from .data.split import distinct_labels, label_problems, normalise, one_class_problem, stratified_split
 from .errors import DataError, Problem, nearest
-from .recipe.schema import DataFile, PretrainStage, Recipe, SourceData
+from .recipe.schema import DataFile, Recipe, SourceData
 from .recipe.shipped import resolve_path
+from .recipe.stages import PretrainStage
 from .reporter import Reporter
 from .tasks.base import Task
 from .tasks.sentiment import polarised

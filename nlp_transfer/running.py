@@ -27,7 +27,8 @@ from .prepare import Splits, build_task, load_splits, say_notes
 from .processes import first_process_first, wait_for_all
 from .recipe.defaults import resolve
 from .recipe.publishing import HubSpec
-from .recipe.schema import PretrainStage, Recipe
+from .recipe.schema import Recipe
+from .recipe.stages import PretrainStage
 from .reloading.check import check_reload
 from .reloading.examples import read_examples, write_examples
 from .report.measuring import write_domains

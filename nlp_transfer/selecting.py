@@ -10,7 +10,8 @@ from .chosen import LAST_STEP, ORACLE, SOURCE_DEV, oracle_note
 from .forward import window_logits
 from .outputs import sample_rows, units_of
 from .prepare import Splits
-from .recipe.schema import FinetuneStage, Recipe
+from .recipe.schema import Recipe
+from .recipe.stages import FinetuneStage
 from .selection import NEEDS_SOURCE, score
 from .tasks.base import Encoded
 from .workspace import Workspace

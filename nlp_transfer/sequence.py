@@ -12,15 +12,17 @@ from .arguments import optimizer_steps
 from .chosen import ORACLE, SOURCE_DEV
 from .fingerprints import identity, stage_fingerprint
 from .guard import TWIN
-from .models import resolve
 from .parts import METHODS
 from .prepare import corpus_role
-from .recipe.schema import AnyStage, FinetuneStage, Part, PretrainStage, SelfTrainStage, TrainSpec
+from .recipe.schema import Part, TrainSpec
+from .recipe.stages import AnyStage, FinetuneStage, PretrainStage, SelfTrainStage, SoupStage
 from .stages.base import Before, StageResult, borrow, recorded
 from .stages.finetune import finetune
+from .stages.model import alike
 from .stages.pretrain import pretrain
 from .stages.rows import labelled_rows
 from .stages.self_train import self_train
+from .stages.soup import soup
 from .vocabulary.extend import extended, shown
 from .workspace import Workspace
 
@@ -70,11 +72,17 @@ def train_stages(space: Workspace, folder: Path, fingerprints: dict[str, str]) -
     recipe = space.recipe
     outcome = Outcome()
     adapted = with_new_tokens(space)
+    # A model that does not go with the others is better known before anything is trained.
+    teachers = [identity(alike(adapted, place)) for part in recipe.methods for place in _teachers(part)]
+    soups = {
+        number: [identity(alike(adapted, place)) for place in stage.models]
+        for number, stage in enumerate(recipe.stages, start=1)
+        if isinstance(stage, SoupStage)
+    }
     base = identity(space.base)
     if recipe.adapts and recipe.source_only:
         outcome.twins = _train_twin(space, twin_stages(adapted), folder, fingerprints, base)
     before, chain, twins = Before(), "", iter(outcome.twins.values())
-    teachers = [identity(resolve(place)) for part in recipe.methods for place in _teachers(part)]
     teaches = any(space.methods[part.name].needs_teacher for part in recipe.methods)
     for number, stage in enumerate(recipe.stages, start=1):
         place = folder / "stages" / f"{number}-{stage.name}"
@@ -88,6 +96,8 @@ def train_stages(space: Workspace, folder: Path, fingerprints: dict[str, str]) -
             settings.append(recorded(before.twin)["fingerprint"])
         if teachers and settings[1]:
             settings.append(teachers)
+        if number in soups:
+            settings.append(soups[number])
         chain = stage_fingerprint(recipe, base, settings, data, chain)
         # From the twin, too: a stage that does not adapt, and comes after none that does, is the twin's.
         borrow(place, chain, [folder, *space.reuse])
@@ -96,6 +106,9 @@ def train_stages(space: Workspace, folder: Path, fingerprints: dict[str, str]) -
             before = replace(before, encoder=result.model)
         elif isinstance(stage, SelfTrainStage):
             result = self_train(adapted, stage, place, chain, before)
+            before = replace(before, model=result.model)
+        elif isinstance(stage, SoupStage):
+            result = soup(adapted, stage, place, chain, before)
         else:
             result = finetune(adapted, stage, place, chain, before, title=name)
             before = replace(before, model=result.model, start=before.model)
@@ -166,15 +179,16 @@ def _depends_on(
     Labelled target rows count only for a stage that trains on them, or under an oracle.
     """
     recipe = space.recipe
-    adapts = not twin and not isinstance(stage, PretrainStage) and stage.adapt
+    adapts = not twin and isinstance(stage, FinetuneStage | SelfTrainStage) and stage.adapt
     settings: list[Any] = [
-        stage.model_dump(exclude={"adapt"} if isinstance(stage, FinetuneStage) else None),
+        stage.model_dump(exclude={"adapt"} if isinstance(stage, FinetuneStage) else {"models"}),
         [part.model_dump() | _own_code(space, part) for part in recipe.methods] if adapts else [],
     ]
-    selection = SOURCE_DEV if twin or isinstance(stage, PretrainStage) else recipe.selection.name
+    selects = not twin and isinstance(stage, FinetuneStage | SelfTrainStage)
+    selection = recipe.selection.name if selects else SOURCE_DEV
     settings += [] if selection == SOURCE_DEV else [recipe.selection.model_dump()]
     settings += [] if isinstance(stage, PretrainStage) else [space.task.labels]
-    reads_target = bool(settings[1]) or not isinstance(stage, FinetuneStage) or selection != SOURCE_DEV
+    reads_target = bool(settings[1]) or isinstance(stage, PretrainStage | SelfTrainStage) or selection != SOURCE_DEV
     names = [
         *(name for name in fingerprints if name.startswith("source.")),
         *(["target.unlabelled"] if reads_target else []),

@@ -31,18 +31,23 @@ def stage_findings(data: dict[str, Any], moves: bool, methods: bool, has_target:
         text = "no stage uses the methods (adapt: false). Let one of them adapt, or remove the methods."
         found.append((("methods",), text))
     for number, stage in enumerate(stages):
+        if names[number] == "soup" and not moves:
+            text = "'soup' averages encoders, but tuning 'frozen' never changes them. Use another tuning, or drop it."
+            found.append((("stages", number), text))
         if names[number] == "pretrain":
             found += _pretrain_findings(number, stage if isinstance(stage, dict) else {}, moves, has_target)
     return found + _contrast_findings(stages, data.get("train"))
 
 
 def _order_findings(names: Sequence[str | None], stages: Sequence[Any]) -> Iterator[Finding]:
-    tail = list(names[names.index("finetune") :]) if "finetune" in names else []
-    trained = tail[:-1] if tail[-1:] == ["self_train"] else tail
-    if not trained or set(trained) != {"finetune"} or not {*names[: len(names) - len(tail)]} <= {"pretrain"}:
+    begin = names.index("finetune") if "finetune" in names else len(names)
+    tail = list(names[begin:])
+    for last in ("soup", "self_train"):
+        tail = tail[:-1] if tail[-1:] == [last] else tail
+    if set(tail) != {"finetune"} or not {*names[:begin]} <= {"pretrain"}:
         text = (
-            "stages must be 'finetune' (several of them, if they train on other rows), with any 'pretrain' before it "
-            f"and at most one 'self_train' after it; here they are {list(names)}."
+            "stages must be 'finetune' (several of them, if they train on other rows), with any 'pretrain' before it, "
+            f"and at most one 'self_train' after it and one 'soup' at the end; here they are {list(names)}."
         )
         yield (("stages",), text)
     for number in range(1, len(names)):
@@ -132,4 +137,5 @@ def _rows_of(stage: Any) -> Any:
 
 def _adapts(stage: Any) -> bool:
     """Whether a stage uses the recipe's methods."""
-    return name_of(stage) != "pretrain" and (not isinstance(stage, dict) or stage.get("adapt") is not False)
+    switched_off = isinstance(stage, dict) and stage.get("adapt") is False
+    return name_of(stage) not in ("pretrain", "soup") and not switched_off

@@ -15,6 +15,8 @@ ENSEMBLE = "ensemble"
 """A student of all other strategies together: it learns the mean of their answers to target text."""
 TEACHING = "anchor"
 """The method by which it learns them."""
+SOUP = "soup"
+"""The mean of the weights of all other strategies: the stage of the same name."""
 STAGES = ("pretrain", "self_train")
 OWN_TRAINING = {
     "frozen": ("epochs", "max_steps", "batch_size", "learning_rate", "head_learning_rate"),
@@ -27,12 +29,17 @@ OWN_TRAINING = {
 
 def allowed_names(methods: Known = METHODS) -> list[str]:
     """Return the names that a strategy may be made of."""
-    return [SOURCE_ONLY, ENSEMBLE, *TUNINGS, *STAGES, *methods]
+    return [SOURCE_ONLY, ENSEMBLE, SOUP, *TUNINGS, *STAGES, *methods]
 
 
 def is_ensemble(spec: StrategySpec) -> bool:
     """Whether a strategy learns from the others of its comparison."""
     return ENSEMBLE in spec.name.split("+")
+
+
+def is_made_of_others(spec: StrategySpec) -> bool:
+    """Whether a strategy is made of the models of the others of its comparison: a student of them, or their mean."""
+    return is_ensemble(spec) or SOUP in spec.name.split("+")
 
 
 def name_problems(spec: StrategySpec, where: str, methods: Known = METHODS) -> list[Problem]:
@@ -54,8 +61,9 @@ def name_problems(spec: StrategySpec, where: str, methods: Known = METHODS) -> l
         found.append(Problem(f"'{spec.name}': an ensemble teaches by '{TEACHING}'; name one of the two.", where))
     if is_ensemble(spec) and "self_train" in names:
         found.append(Problem(f"'{spec.name}': an ensemble teaches in 'finetune' only; leave out self_train.", where))
-    if SOURCE_ONLY in names and len(names) > 1:
-        found.append(Problem(f"'{spec.name}': {SOURCE_ONLY} stands alone; leave it out.", where))
+    alone = next((name for name in (SOURCE_ONLY, SOUP) if name in names and len(names) > 1), None)
+    if alone is not None:
+        found.append(Problem(f"'{spec.name}': {alone} stands alone; leave it out.", where))
     tunings = [part for part in spec.name.split("+") if part in TUNINGS]
     if len(tunings) > 1:
         found.append(Problem(f"'{spec.name}' names two tunings ({', '.join(tunings)}); name one.", where))
@@ -79,7 +87,7 @@ def strategy_recipe(
     seed: int,
     output: str,
     methods: Known = METHODS,
-    teachers: Sequence[str] = (),
+    others: Sequence[str] = (),
 ) -> Recipe:
     """Return the recipe of one strategy.
 
@@ -89,7 +97,7 @@ def strategy_recipe(
         seed: Seed of the run.
         output: Run folder.
         methods: The methods that may be named.
-        teachers: Models that an ``ensemble`` learns from.
+        others: Models of the other strategies that this one is made of, that of source-only first.
 
     Raises:
         RecipeError: The name is unknown, or the strategy does not go with the rest of the recipe.
@@ -99,7 +107,7 @@ def strategy_recipe(
         raise RecipeError(problems)
     data = recipe.model_dump(exclude_unset=True, exclude={"compare", "source_only", "hub"})
     names = spec.name.split("+")
-    if not {*names} & {*methods, *STAGES, ENSEMBLE}:
+    if not {*names} & {*methods, *STAGES, ENSEMBLE, SOUP}:
         # What selects or judges an adapted model has nothing to do here.
         data = {key: value for key, value in data.items() if key not in ("guard", "selection")}
     _set_tuning(data, [name for name in names if name in TUNINGS])
@@ -109,10 +117,32 @@ def strategy_recipe(
     data["methods"] = [_own(given, name) for name in names if name in methods]
     if is_ensemble(spec):
         # Where there are labels, they say more; and softened answers would no longer be the mean of probabilities.
-        data["methods"].append({"name": TEACHING, "teacher": list(teachers), "on": "target", "temperature": 1.0})
+        data["methods"].append({"name": TEACHING, "teacher": list(others), "on": "target", "temperature": 1.0})
     data["stages"] = _stages(data.get("stages"), names)
+    if SOUP in names:
+        data["stages"].append({"name": SOUP, "models": _in_soup(others)})
     data |= {"name": _file_name(spec.label), "seed": seed, "output": output}
     return recipe_from(data, [_in_place(text, data) for text in spec.set], methods)
+
+
+def made_of(recipe: Recipe, others: Sequence[str]) -> Recipe:
+    """Return the recipe of a strategy that is made of others with other ones in their place.
+
+    Args:
+        recipe: From :func:`strategy_recipe`.
+        others: As there.
+    """
+    data = recipe.model_dump()
+    for part in data["methods"]:
+        part |= {"teacher": list(others)} if part["name"] == TEACHING else {}
+    for stage in data["stages"]:
+        stage |= {"models": _in_soup(others)} if stage["name"] == SOUP else {}
+    return Recipe.model_validate(data)
+
+
+def _in_soup(others: Sequence[str]) -> list[str]:
+    """Return what is averaged with the model of source-only, which the stage before leaves; without any, itself."""
+    return list(others[1:] or others[:1])
 
 
 def _in_place(override: str, data: dict[str, Any]) -> str:

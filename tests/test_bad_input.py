@@ -73,6 +73,13 @@ def test_all_mistakes_of_a_recipe_are_shown_at_once(values):
         ({"stages": ["finetune", "finetune"]}, ("stages.1", "the same rows", "on: source")),
         ({"stages": ["self_train", "finetune"]}, ("stages", "at most one 'self_train' after it")),
         ({"stages": ["finetune", "self_train", "self_train"]}, ("stages", "at most one 'self_train' after it")),
+        ({"stages": ["finetune", {"name": "soup", "models": ["a"]}, "self_train"]}, ("stages", "'soup' at the end")),
+        ({"stages": ["finetune", "soup"]}, ("stages.1.models", "missing")),
+        ({"stages": ["finetune", {"name": "soup", "models": []}]}, ("stages.1.models",)),
+        (
+            {"stages": ["finetune", {"name": "soup", "models": ["a"]}], "tuning": "frozen", "methods": []},
+            ("stages.1", "'soup' averages encoders", "frozen"),
+        ),
         ({"methods": ["dann", "dann"]}, ("methods.1", "twice")),
         ({"task": {"name": "ner", "class_weights": "balanced"}}, ("class_weights",)),
         ({"task": {"name": "sentiment", "multi_label": True}}, ("multi_label",)),

@@ -239,14 +239,14 @@ def test_runs_keep_what_is_compared_unless_it_has_collapsed(compared: tuple[Path
 
 
 def test_too_few_models_for_an_ensemble_are_picked_among_by_something_else() -> None:
-    def result(strategy: str, collapsed: bool = False, taught: bool = False) -> Result:
+    def result(strategy: str, collapsed: bool = False, of_others: bool = False) -> Result:
         metrics = {"scores": {"adapted": {}}, "guard": {"collapsed": collapsed}}
-        return Result(strategy, 1, metrics, {}, None, None, None, np.ones((1, 4, 2)) / 2, taught)
+        return Result(strategy, 1, metrics, {}, None, None, None, np.ones((1, 4, 2)) / 2, of_others)
 
     three = [result("source_only"), result("dann"), result("mcc")]
     assert _judges(three, ["ensemble", "dev"]) == ["ensemble", "dev"]
     assert _judges([*three[:2], result("mcc", collapsed=True)], ["ensemble", "dev"]) == ["class_ami", "dev"]
-    assert _judges([*three[:2], result("ensemble", taught=True)], ["ensemble"]) == ["class_ami"]
+    assert _judges([*three[:2], result("ensemble", of_others=True)], ["ensemble"]) == ["class_ami"]
 
 
 def test_a_strategy_with_a_rate_of_its_own_must_beat_source_only_too(tmp_path: Path, tiny_bert: Path) -> None:

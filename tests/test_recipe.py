@@ -13,7 +13,7 @@ from nlp_transfer.methods.base import Method
 from nlp_transfer.methods.dann import Dann
 from nlp_transfer.parts import settings_model
 from nlp_transfer.recipe import Recipe, load, parse
-from nlp_transfer.recipe.schema import FinetuneStage
+from nlp_transfer.recipe.stages import FinetuneStage
 from nlp_transfer.recipe.yaml import read_text
 from nlp_transfer.units import Sizes
 
@@ -195,16 +195,16 @@ def test_missing_file_suggests_a_neighbour(tmp_path: Path) -> None:
         ({"stages": []}, "recipe: stages: expected a list of at least 1 items"),
         (
             {"stages": ["finetun"]},
-            "recipe: stages.0.name: expected 'finetune', 'pretrain' or 'self_train', found the text 'finetun'."
+            "recipe: stages.0.name: expected 'finetune', 'pretrain', 'self_train' or 'soup', found the text 'finetun'."
             " Did you mean 'finetune'?",
         ),
         (
             {"stages": [{"train": {}}]},
-            "recipe: stages.0.name: missing; expected 'finetune', 'pretrain' or 'self_train'.",
+            "recipe: stages.0.name: missing; expected 'finetune', 'pretrain', 'self_train' or 'soup'.",
         ),
         (
             {"stages": [3]},
-            "recipe: stages.0: expected 'finetune', 'pretrain' or 'self_train', or a section with such a name,",
+            "recipe: stages.0: expected 'finetune', 'pretrain', 'self_train' or 'soup', or a section with such a name,",
         ),
         (
             {"stages": [{"name": "finetune", "mask_rate": 0.1}]},

@@ -111,7 +111,7 @@ def test_dump_is_block_style_in_the_order_of_the_schema() -> None:
 def test_json_schema_knows_shorthands() -> None:
     schema = json_schema()
     assert schema["properties"]["model"]["anyOf"][0] == {"type": "string"}
-    assert schema["properties"]["stages"]["items"]["anyOf"][0]["enum"] == ["finetune", "pretrain", "self_train"]
+    assert schema["properties"]["stages"]["items"]["anyOf"][0]["enum"] == ["finetune", "pretrain", "self_train", "soup"]
     assert schema["$defs"]["FinetuneStage"]["properties"]["train"]["$ref"].endswith("TrainSpec")
     assert "x-shorthand" not in json.dumps(schema)
     schema["properties"].clear()

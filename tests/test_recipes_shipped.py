@@ -12,8 +12,9 @@ import pytest
 
 from nlp_transfer import METHODS, load_recipe
 from nlp_transfer.parts import PRETRAININGS
-from nlp_transfer.recipe.schema import TASKS, PretrainStage
+from nlp_transfer.recipe.schema import TASKS
 from nlp_transfer.recipe.shipped import list_recipes, resolve_path
+from nlp_transfer.recipe.stages import PretrainStage
 
 FOLDER = Path(__file__).parents[1] / "recipes"
 RECIPES = sorted(FOLDER.rglob("*.yaml"))

@@ -151,7 +151,7 @@ def test_collapsed_models_do_not_teach(compared: tuple[Path, dict[str, Any]], ti
     path.write_text(json.dumps(metrics | {"guard": metrics["guard"] | {"collapsed": True}}))
     specs = [StrategySpec(name=name) for name in NAMES]
     first, second = (
-        one for one in members(recipe_for(folder.parent, tiny_bert), specs, [1, 2], tmp_path) if one.teachers
+        one for one in members(recipe_for(folder.parent, tiny_bert), specs, [1, 2], tmp_path) if one.others
     )
     taught_by = [
         [Path(place).parts[-5] for place in one.recipe.methods[0].settings["teacher"]] for one in (first, second)
@@ -168,7 +168,7 @@ def test_it_waits_for_its_teachers(
     cost.rename(tmp_path / "cost.json")
     shutil.rmtree(tmp_path / "runs/ensemble")
     specs = [StrategySpec(name=name) for name in NAMES]
-    planned = [one for one in members(recipe_for(folder.parent, tiny_bert), specs, [1], tmp_path) if one.teachers]
+    planned = [one for one in members(recipe_for(folder.parent, tiny_bert), specs, [1], tmp_path) if one.others]
     listener = Listener()
 
     def other_process(seconds: float) -> None:
@@ -180,7 +180,7 @@ def test_it_waits_for_its_teachers(
     said: list[str] = []
     monkeypatch.setattr(runs.time, "sleep", other_process)
     runs.run_all(planned, data_of("classification"), reporter=listener)
-    assert said == ["── ensemble, seed 1", "another process is busy with what it learns from"]
+    assert said == ["── ensemble, seed 1", "another process is busy with what it is made of"]
     assert planned[0].done
 
 
@@ -199,7 +199,7 @@ def test_all_are_judged_on_the_same_rows_whoever_has_a_guard(
 def test_ensembles_that_cannot_be_are_refused(tiny_bert: Path, tmp_path: Path) -> None:
     recipe = recipe_for(tmp_path, tiny_bert)
     extended = recipe.model_copy(update={"model": ModelSpec(id=str(tiny_bert), extend_vocabulary={"tokens": 2})})
-    with pytest.raises(RecipeError, match="into the same tokens"):
+    with pytest.raises(RecipeError, match="read the same tokens"):
         compare(extended, ["pretrain", "mcc", "ensemble"], [1], data=data_of("classification"))
     with pytest.raises(RecipeError, match="leave out self_train"):
         compare(recipe, ["dann", "mcc", "self_train+ensemble"], [1], data=data_of("classification"))

@@ -11,7 +11,8 @@ from ..chosen import LAST_STEP, SOURCE_DEV, is_oracle, told
 from ..conclusions import conclusions, interval_text
 from ..guard import ADAPTED, TWIN, called
 from ..methods.mean_teacher import MeanTeacher
-from ..recipe.schema import AnyStage, FinetuneStage, PretrainStage, Recipe, SelfTrainStage
+from ..recipe.schema import Recipe
+from ..recipe.stages import AnyStage, FinetuneStage, PretrainStage, SelfTrainStage, SoupStage
 from ..report.facts import made_with
 from ..report.record import Record
 from .facts import ADAPTER, FINETUNE, MERGE, Facts
@@ -19,6 +20,10 @@ from .metadata import metadata
 from .trust import trust
 from .use import use
 
+SOUP = (
+    "mean of the weights of {} models (Wortsman et al. 2022, Model soups, arXiv 2203.05482; Rame et al. 2022, Diverse "
+    "Weight Averaging, arXiv 2205.09739)"
+)
 SELF_TRAINING = (
     "Zou et al. 2018, Domain Adaptation for Semantic Segmentation via Class-Balanced Self-Training, arXiv 1810.07911"
 )
@@ -83,6 +88,7 @@ def _making(record: Record, facts: Facts) -> list[str]:
         *[f"- method: {_part(part)}{_citation(facts, part.name)}" for part in recipe.methods],
         *[f"- pretraining ({name}): {parts.PRETRAININGS[name].citation}" for name in _objectives(recipe)],
         *[f"- self-training: {_self_training(s)}" for s in recipe.stages if isinstance(s, SelfTrainStage)],
+        *[f"- soup: {SOUP.format(1 + len(s.models))}" for s in recipe.stages if isinstance(s, SoupStage)],
         *([f"- mean teacher: {MeanTeacher.citation}"] if any(_teaches(stage) for stage in recipe.stages) else []),
         *[f"- {one['stage']}: {one.get('steps')} steps, {one.get('seconds')} s" for one in record.stages],
         *[
@@ -190,7 +196,7 @@ def _reads_target(recipe: Recipe, facts: Facts) -> bool:
         or any(facts.methods.get(part.name, {}).get("needs_target", True) for part in recipe.methods)
         or recipe.selection.name != SOURCE_DEV
         or recipe.model.extend_vocabulary is not None
-        or any(isinstance(stage, SelfTrainStage) for stage in recipe.stages)
+        or any(isinstance(stage, SelfTrainStage | SoupStage) for stage in recipe.stages)
         or any(_pretrains_on_target(stage) for stage in recipe.stages if isinstance(stage, PretrainStage))
     )
 

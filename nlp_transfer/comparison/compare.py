@@ -18,7 +18,7 @@ from ..recipe.trust import GuardSpec
 from ..report.comparison import RECIPE, TABLE, report_comparison
 from ..report.page import REPORT
 from ..reporter import Reporter
-from ..strategies import SOURCE_ONLY, is_ensemble, name_problems, other_tokens
+from ..strategies import ENSEMBLE, SOUP, SOURCE_ONLY, is_made_of_others, name_problems, other_tokens
 from ..whole import write_text
 from .claims import check_claims, check_rows
 from .ensemble import FEWEST
@@ -27,7 +27,7 @@ from .runs import members, run_all
 from .search import check_searched, studied, tuned
 from .summary import summarise
 
-FEWEST_TEACHERS = 3
+FEWEST_OTHERS = 3
 
 
 @dataclass(frozen=True)
@@ -90,8 +90,8 @@ def compare(
     asked, recipe = recipe, _judged(recipe)
     chosen = list(spec.strategies)
     if spec.tune is not None:
-        # An ensemble has nothing to tune: what it learns is tuned, and it trains as the recipe says.
-        searched = [one for one in chosen if not is_ensemble(one)]
+        # What is made of the others has nothing to tune: they are tuned, and a student trains as the recipe says.
+        searched = [one for one in chosen if not is_made_of_others(one)]
         check_claims([studied(recipe, one, spec, place, methods) for one in searched], place)
         check_searched(recipe, searched, spec, place, methods)
         best = [tuned(recipe, one, spec, place, data, reporter, methods) for one in searched]
@@ -129,22 +129,23 @@ def _spec(recipe: Recipe, strategies: Sequence[str] | None, seeds: Sequence[int]
     named = [StrategySpec(name=name) for name in strategies] if strategies is not None else list(given.strategies)  # type: ignore[union-attr]
     if all(one.name != SOURCE_ONLY or one.set for one in named):
         named.insert(0, StrategySpec(name=SOURCE_ONLY))
-    # The twins of the others are copied from it; an ensemble learns from all others.
-    named.sort(key=lambda one: (one.name != SOURCE_ONLY or bool(one.set), is_ensemble(one)))
+    # The twins of the others are copied from it; what is made of all others comes last.
+    named.sort(key=lambda one: (one.name != SOURCE_ONLY or bool(one.set), is_made_of_others(one)))
     problems = [
         problem
         for number, one in enumerate(named)
         for problem in name_problems(one, f"compare.strategies[{number}]", methods)
     ]
-    if any(map(is_ensemble, named)) and sum(not is_ensemble(one) for one in named) < FEWEST_TEACHERS:
+    if any(map(is_made_of_others, named)) and sum(not is_made_of_others(one) for one in named) < FEWEST_OTHERS:
         text = (
-            "an ensemble learns from at least two strategies beside source_only, such as source_only,dann,mcc,ensemble."
+            f"'{ENSEMBLE}' and '{SOUP}' are made of at least two strategies beside source_only, such as "
+            f"source_only,dann,mcc,{SOUP}."
         )
         problems.append(Problem(text, "compare.strategies"))
-    if any(map(is_ensemble, named)) and other_tokens(recipe, named):
+    if any(map(is_made_of_others, named)) and other_tokens(recipe, named):
         text = (
-            "an ensemble compares answers token by token, but not all strategies would cut texts into the same tokens. "
-            "Leave out model.extend_vocabulary and strategies that set `model`, or the ensemble."
+            f"'{ENSEMBLE}' and '{SOUP}' need models that read the same tokens, but not all strategies would cut texts "
+            "alike. Leave out model.extend_vocabulary and strategies that set `model`, or these two."
         )
         problems.append(Problem(text, "compare.strategies"))
     if problems:

@@ -27,12 +27,13 @@ class Result:
         strategy: What the strategy is called.
         seed: Seed of the run.
         metrics: Content of ``metrics.json``.
-        cost: Seconds and steps of training (without the twin's), peak memory.
+        cost: Seconds and steps of training (without the twin's), with those of the runs that it is made of; peak
+            memory.
         counts_NK: Counts of each test row for the headline number, None without target test.
         twin_NK: Those of the source-only twin of the same run, None where it has none.
         score: Score of the target test, for its statistic.
         target_DUC: Probabilities of units of unlabelled target text, None where there is none.
-        taught: The run learned from the others of its comparison.
+        made_of_others: The run learned from the others of its comparison, or is their mean.
     """
 
     strategy: str
@@ -43,7 +44,7 @@ class Result:
     twin_NK: np.ndarray | None
     score: Score | None
     target_DUC: np.ndarray | None = None
-    taught: bool = False
+    made_of_others: bool = False
 
     @property
     def role(self) -> str:
@@ -82,7 +83,6 @@ def read_result(member: Member) -> Result:
     """
     folder = member.folder
     metrics = json.loads((folder / "metrics.json").read_text(encoding="utf8"))
-    cost = json.loads((folder / COST).read_text(encoding="utf8"))
     roles = metrics["scores"]
     own = ADAPTED if ADAPTED in roles else TWIN
     scores = {role: _score(member, role) for role in roles if JUDGE in roles[role]}
@@ -92,13 +92,24 @@ def read_result(member: Member) -> Result:
         member.strategy,
         member.seed,
         metrics,
-        cost,
+        _cost(member),
         None if score is None else score.counts_NK,
         None if twin is None else twin.counts_NK,
         score,
         read_target(folder, own),
-        bool(member.teachers),
+        bool(member.others),
     )
+
+
+def _cost(member: Member) -> dict[str, Any]:
+    """What it takes to have the run's model: its own cost, and that of the runs that it is made of."""
+    own, *others = (json.loads((one.folder / COST).read_text(encoding="utf8")) for one in (member, *member.others))
+    memory = [cost["peak_mib"] for cost in (own, *others) if cost["peak_mib"] is not None]
+    return {
+        "seconds": round(sum(cost["seconds"] for cost in (own, *others)), 1),
+        "steps": sum(cost["steps"] for cost in (own, *others)),
+        "peak_mib": max(memory, default=None),
+    }
 
 
 def _score(member: Member, role: str) -> Score:

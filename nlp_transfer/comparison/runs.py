@@ -20,10 +20,11 @@ from ..parts import METHODS, Known
 from ..prepare import corpus_role
 from ..recipe.comparing import StrategySpec
 from ..recipe.defaults import resolve
-from ..recipe.schema import Part, Recipe
+from ..recipe.schema import Recipe
+from ..recipe.stages import SoupStage
 from ..reporter import Reporter
 from ..running import run
-from ..strategies import TEACHING, is_ensemble, strategy_recipe
+from ..strategies import is_made_of_others, made_of, strategy_recipe
 from ..whole import write_text
 from .memory import peak_mib, reset_peak
 
@@ -40,13 +41,13 @@ class Member:
         strategy: What it is called.
         seed: Its seed.
         recipe: Its recipe.
-        teachers: Runs that it learns from.
+        others: Runs that it is made of, that of source-only first.
     """
 
     strategy: str
     seed: int
     recipe: Recipe
-    teachers: tuple[Member, ...] = ()
+    others: tuple[Member, ...] = ()
 
     @property
     def folder(self) -> Path:
@@ -68,19 +69,15 @@ class Member:
 
     @property
     def ready(self) -> bool:
-        """Whether all runs that it learns from are done."""
-        return all(teacher.done for teacher in self.teachers)
+        """Whether all runs that it is made of are done."""
+        return all(other.done for other in self.others)
 
     def settled(self) -> Member:
-        """Return the run without the teachers that have collapsed by now."""
-        if not self.teachers:
+        """Return the run without those of the others that have collapsed by now."""
+        if not self.others:
             return self
-        sound = [str(teacher.own_model) for teacher in self.teachers if not teacher.collapsed]
-        parts = [
-            Part.model_validate(part.model_dump() | {"teacher": sound}) if part.name == TEACHING else part
-            for part in self.recipe.methods
-        ]
-        return replace(self, recipe=self.recipe.model_copy(update={"methods": parts}))
+        sound = [str(other.own_model) for other in self.others if not other.collapsed]
+        return replace(self, recipe=made_of(self.recipe, sound))
 
     @property
     def trained(self) -> bool:
@@ -100,8 +97,8 @@ def members(
 
     Args:
         recipe: The recipe that is compared upon.
-        strategies: What is compared, ensembles last: they learn from the runs of the others with the same seed, but
-            from none that is known to have collapsed.
+        strategies: What is compared, last what is made of the others: of their runs with the same seed, but of none
+            that is known to have collapsed.
         seeds: Seeds.
         folder: The comparison's folder.
         methods: The methods that may be named.
@@ -114,11 +111,11 @@ def members(
         others: list[Member] = []
         for strategy in strategies:
             place = str(folder / "runs" / strategy.label / str(seed))
-            teachers = tuple(others) if is_ensemble(strategy) else ()
-            models = [str(other.own_model) for other in teachers]
+            made_of_them = tuple(others) if is_made_of_others(strategy) else ()
+            models = [str(other.own_model) for other in made_of_them]
             own = strategy_recipe(recipe, strategy, seed, place, methods, models)
-            made.append(Member(strategy.label, seed, resolve(own), teachers).settled())
-            others += [] if is_ensemble(strategy) else made[-1:]
+            made.append(Member(strategy.label, seed, resolve(own), made_of_them).settled())
+            others += [] if is_made_of_others(strategy) else made[-1:]
     return made
 
 
@@ -147,7 +144,7 @@ def run_all(
                     reporter.say(f"── {member.strategy}, seed {member.seed}")
                 if not member.ready or not _run_one(member.settled(), planned, data, reporter, methods):
                     if member.folder not in waiting:
-                        whom = "it" if member.ready else "what it learns from"
+                        whom = "it" if member.ready else "what it is made of"
                         reporter.say(f"another process is busy with {whom}")
                     waiting.add(member.folder)
                     continue
@@ -174,6 +171,8 @@ def _run_one(
     except RunBusyError:
         return False
     stages = [stage for stage in _stage_facts(result.folder) if not stage["stage"].startswith(TWIN)]
+    if isinstance(member.recipe.stages[-1], SoupStage):
+        stages = stages[-1:]  # what comes before is source-only's
     cost = {
         "peak_mib": peak_mib(),
         "seconds": round(sum(stage["seconds"] for stage in stages), 1),

@@ -70,14 +70,14 @@ def _judges(results: Sequence[Result], wanted: Sequence[Judge]) -> list[Judge]:
 
 
 def _votes(result: Result) -> bool:
-    """Whether a run has a place in the ensemble: it is sound, and was not taught by it."""
-    return not (result.collapsed or result.taught or result.target_DUC is None)
+    """Whether a run has a place in the ensemble: it is sound, and not made of the others."""
+    return not (result.collapsed or result.made_of_others or result.target_DUC is None)
 
 
 def _label_free(results: Sequence[Result], kinds: Sequence[str]) -> dict[tuple[str, int], dict[str, float]]:
     """Return the scores that pick, by strategy and seed.
 
-    The ensemble is that of all runs that are sound, but for those that were taught by it.
+    The ensemble is that of all runs that are sound, but for those that are made of others.
     """
     found = {(r.strategy, r.seed): {kind: r.label_free(kind) for kind in kinds} for r in results}
     if "ensemble" in kinds:

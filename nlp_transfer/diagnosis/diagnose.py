@@ -17,7 +17,8 @@ from ..intervals import Interval
 from ..models import encoder_prefix, load_model, quiet, read_config
 from ..prepare import Splits, load_splits
 from ..recipe.defaults import resolve
-from ..recipe.schema import FinetuneStage, ModelSpec, PretrainStage, Recipe, TargetData
+from ..recipe.schema import ModelSpec, Recipe, TargetData
+from ..recipe.stages import FinetuneStage, PretrainStage
 from ..reporter import Reporter
 from ..running import workspace
 from ..strategies import STAGES

@@ -26,7 +26,8 @@ from ..hardware import default_device
 from ..objectives import MaskedLMObjective, Objective, TaskObjective
 from ..recipe.comparing import StrategySpec
 from ..recipe.defaults import resolve
-from ..recipe.schema import Part, PretrainStage, Recipe, TrainSpec
+from ..recipe.schema import Part, Recipe, TrainSpec
+from ..recipe.stages import PretrainStage
 from ..stages.model import dropouts, task_model
 from ..stages.pretrain import DEFAULT_BLOCK, FRESH_HEAD_STEPS
 from ..strategies import SOURCE_ONLY, strategy_recipe
@@ -171,7 +172,7 @@ def variant(recipe: Recipe, strategy: str, methods: parts.Known) -> Recipe:
 
 def _settings(space: Workspace, strategy: str, index: int = -1) -> tuple[Any, TrainSpec]:
     """Return a stage of a strategy and its training settings."""
-    stage = variant(space.recipe, strategy, space.methods).stages[index]
+    stage = list(variant(space.recipe, strategy, space.methods).trainings.values())[index]
     return stage, TrainSpec.model_validate(stage.train)
 
 

@@ -31,7 +31,7 @@ ADAPTER_ONLY: Form = "adapter"
 MERGED: Form = "merged"
 
 
-PLACES = ("folder", "path", "id", "teacher")
+PLACES = ("folder", "path", "id", "teacher", "models")
 """Keys of a recipe that may name a place on this machine."""
 
 

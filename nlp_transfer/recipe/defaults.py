@@ -45,6 +45,8 @@ def resolve(recipe: Recipe) -> Recipe:
         data["output"] = f"runs/{recipe.name}"
     tuning = recipe.tuning.name
     for stage in data["stages"]:
+        if stage["name"] == "soup":
+            continue
         if stage["name"] == "self_train":
             stage["train"] = _filled({**data["train"], **_round_defaults(data["stages"], stage, tuning)}, tuning)
             if stage["class_balanced"] is None:

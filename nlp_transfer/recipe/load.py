@@ -83,7 +83,7 @@ def parse(
         for path in paths
         if path[0] == "train"
         and len(path) > 1
-        and all(stage.train.get(str(path[1])) is not None for stage in recipe.stages)
+        and all(stage.train.get(str(path[1])) is not None for stage in recipe.trainings.values())
     ]
     return (None, found) if found else (recipe, [])
 

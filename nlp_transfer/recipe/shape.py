@@ -40,7 +40,7 @@ def json_schema() -> Node:
         return {key: rewrite(value) for key, value in node.items() if key != "x-shorthand"}
 
     schema = rewrite(schema)
-    for stage in ("FinetuneStage", "PretrainStage", "SelfTrainStage"):
+    for stage in ("FinetuneStage", "PretrainStage", "SelfTrainStage", "SoupStage"):
         schema["$defs"][stage]["required"] = ["name"]
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}
 

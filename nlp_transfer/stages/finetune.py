@@ -14,7 +14,8 @@ from ..caching import cached_encoder
 from ..chosen import LAST_STEP, told
 from ..jobs import Job
 from ..objectives import TaskObjective
-from ..recipe.schema import FinetuneStage, TrainSpec
+from ..recipe.schema import TrainSpec
+from ..recipe.stages import FinetuneStage
 from ..selecting import selection_of, selector
 from ..workspace import Workspace
 from . import base

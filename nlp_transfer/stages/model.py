@@ -71,6 +71,35 @@ def finished_model(space: Workspace, train: TrainSpec, folder: Path) -> Any:
     return models.load_model(space.task.auto_class, base, config).model
 
 
+def other_model(space: Workspace, place: str) -> Any:
+    """Return a task model that another run has left, with its adapter merged if it has one; see :func:`alike`."""
+    source, task = alike(space, place), space.task
+    names = {"num_labels": len(task.labels), "id2label": dict(enumerate(task.labels)), "label2id": task.index}
+    return models.load_model(task.auto_class, source, models.read_config(source, **names)).model
+
+
+def alike(space: Workspace, place: str) -> models.ResolvedModel:
+    """Find a task model that another run has left, and make sure that the run's own goes with it.
+
+    Args:
+        space: The run's workspace.
+        place: Its folder or hub id.
+
+    Raises:
+        ModelError: It is not found, has other labels, or cuts texts into other tokens.
+    """
+    source, task = models.resolve(place), space.task
+    labels = models.label_names(source)
+    if labels != task.labels:
+        raise ModelError(f"'{place}' has the labels {labels}, but those of this run are {task.labels}.")
+    if models.load_tokenizer(source).get_vocab() != space.tokenizer.get_vocab():
+        raise ModelError(
+            f"'{place}' cuts texts into other tokens than '{space.base.id}', so that the two cannot be compared token "
+            "by token. Take models with the same vocabulary; for a student, fewer layers of its teacher."
+        )
+    return source
+
+
 def load_base(space: Workspace, auto_class: str, config: Any) -> models.Loaded:
     """Load the base model with one kind of head, and with rows for the tokens that its vocabulary was extended by."""
     loaded = models.load_model(auto_class, space.base, config)

@@ -24,7 +24,8 @@ from ..pretraining.pooling import default_pooling
 from ..pretraining.simcse import SimCse
 from ..pretraining.tsdae import Tsdae
 from ..processes import wait_for_all
-from ..recipe.schema import PretrainStage, TrainSpec
+from ..recipe.schema import TrainSpec
+from ..recipe.stages import PretrainStage
 from ..workspace import Workspace
 from . import base
 from .model import continue_from, dropouts, load_base

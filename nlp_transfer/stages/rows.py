@@ -13,7 +13,7 @@ from ..data.load import ORIGIN, Split
 from ..data.mixture import Mixture
 from ..data.pairs import PairedDomains, RowOrder
 from ..methods.base import Method
-from ..recipe.schema import FinetuneStage
+from ..recipe.stages import FinetuneStage
 from ..selecting import Selector
 from ..tasks.base import Encoded
 from ..units import TARGET

@@ -29,7 +29,8 @@ from ..methods.mean_teacher import MeanTeacher
 from ..objectives import TaskObjective
 from ..processes import agree, wait_for_all
 from ..pseudo_labels import PseudoLabel, Rule, one_class, share_of_round, summarise
-from ..recipe.schema import SelfTrainStage, TrainSpec
+from ..recipe.schema import TrainSpec
+from ..recipe.stages import SelfTrainStage
 from ..runfolder import write_json, write_lines
 from ..selecting import selection_of, selector
 from ..workspace import Workspace

@@ -9,15 +9,13 @@ from typing import Any
 
 import numpy as np
 
-from .. import models
-from ..errors import ModelError
 from ..forward import window_logits
 from ..hardware import default_device
 from ..methods.base import Method
 from ..recipe.schema import TrainSpec
 from ..tasks.base import Encoded
 from ..workspace import Workspace
-from .model import finished_model
+from .model import finished_model, other_model
 from .rows import Rows
 
 
@@ -83,7 +81,7 @@ def mean_answer(logits: Sequence[np.ndarray], independent: bool) -> np.ndarray:
 
 def _teacher(space: Workspace, train: TrainSpec, named: str | None, twin: Path | None) -> Any:
     if named is not None:
-        return _named(space, named)
+        return other_model(space, named)
     assert twin is not None
     return finished_model(space, train, twin)
 
@@ -94,18 +92,3 @@ def _zeros(space: Workspace, encoded: Encoded) -> list[np.ndarray]:
         np.zeros((len(window.input_ids), labels) if "units" in row else labels, dtype=np.float32)
         for window, row in pairs
     ]
-
-
-def _named(space: Workspace, place: str) -> Any:
-    """Load a teacher whose logits can be compared with the student's unit by unit."""
-    source, task = models.resolve(place), space.task
-    labels = models.label_names(source)
-    if labels != task.labels:
-        raise ModelError(f"the teacher '{place}' has the labels {labels}, and the student is to learn {task.labels}.")
-    if models.load_tokenizer(source).get_vocab() != space.tokenizer.get_vocab():
-        raise ModelError(
-            f"the teacher '{place}' cuts texts into other tokens than '{space.base.id}', so that answers cannot be "
-            "compared token by token. Take a student with the teacher's vocabulary, or fewer layers of the teacher."
-        )
-    config = models.read_config(source, num_labels=len(labels), id2label=dict(enumerate(labels)), label2id=task.index)
-    return models.load_model(task.auto_class, source, config).model
