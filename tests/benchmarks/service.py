@@ -195,7 +195,7 @@ def main() -> None:
     characters = round(statistics.mean(map(len, texts)))
     results["texts"] = {"file": args.texts.name, "distinct": len(set(texts)), "mean_characters": characters}
     if args.output:
-        write_results(args.output, f"tests/benchmarks/service.py --texts {args.texts.name}", results)
+        write_results(args.output, f"python tests/benchmarks/service.py --model RUN --texts {args.texts.name}", results)
 
 
 if __name__ == "__main__":

@@ -7,18 +7,14 @@ from __future__ import annotations
 
 import json
 import statistics
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
 RESULTS = ROOT / "recipes" / "benchmarks" / "results"
 BEGIN, END = "<!-- results -->", "<!-- /results -->"
-TRANSFER_TITLES = {
-    "reviews": "Adaptation, sentiment of reviews: target accuracy in percent (gain over the twin of equal steps)",
-    "reviews_screen": "All strategies on two of these pairs, one seed",
-    "news_ner": "Adaptation, news to politics and science without target labels: entity F1 in percent, 400 steps",
-    "news_ner_few": "200 labelled target sentences: entity F1 in percent, up to 400 steps on news",
-}
 SPEED_TITLES = {
     "finetune": "fine-tuning, classification",
     "mlm": "masked-LM pretraining",
@@ -112,6 +108,74 @@ def speed_table(record: dict[str, Any]) -> list[str]:
     return lines
 
 
+def serving_table(record: dict[str, Any]) -> list[str]:
+    """One line a kind of model and way of predicting."""
+    lines = ["| model | way | texts/s | times faster | p50 | p99 | score |", "|---|---|---|---|---|---|---|"]
+    for kind, ways in record["results"].items():
+        for way, figures in ways.items():
+            score = f"{figures['score']:.4f}" if "score" in figures else ""
+            lines.append(
+                f"| {kind} | {way} | {figures['texts_per_second']:.0f} | {figures['times_faster']:.1f} | "
+                f"{figures['p50_ms']:.1f} ms | {figures['p99_ms']:.1f} ms | {score} |"
+            )
+    return lines
+
+
+def service_table(record: dict[str, Any]) -> list[str]:
+    """One line a number of clients; what came of more than the service can take."""
+    lines = ["| clients | requests/s | p50 | p99 | lost | mixed up |", "|---|---|---|---|---|---|"]
+    for one in record["results"]["throughput"]:
+        latency = f"{one['p50_ms']:.0f} ms | {one['p99_ms']:.0f} ms"
+        rate, faults = f"{one['requests_per_second']:.0f}", f"{one['lost']} | {one['mixed']}"
+        lines.append(f"| {one['clients']} | {rate} | {latency} | {faults} |")
+    more = record["results"]["overload"]
+    statuses = ", ".join(f"{count} × {status}" for status, count in more["statuses"].items())
+    told = (
+        f"{more['clients']} clients without a pause on a queue of 2,000 tokens: {statuses}; {more['hanging']} hanging, "
+        f"{more['mixed']} mixed up; the longest refusal took {more['longest_refusal_ms']:.0f} ms, the longest answer "
+        f"{more['longest_answer_ms']:.0f} ms."
+    )
+    return [*lines, "", told]
+
+
+def round_trip_table(record: dict[str, Any]) -> list[str]:
+    """One line a run and form."""
+    lines = ["| run | largest logit | largest difference | same bits | size |", "|---|---|---|---|---|"]
+    for name, one in record["results"].items():
+        same = "yes" if one["same_bits"] else "no"
+        figures = f"{one['largest_logit']} | {one['largest_difference']:.1g} | {same} | {one['megabytes']:.1f} MB"
+        lines.append(f"| {name} | {figures} |")
+    return lines
+
+
+TABLES: list[tuple[str, str, Callable[[dict[str, Any]], list[str]]]] = [
+    (
+        "books_kitchen",
+        "Sentiment, books → kitchen (Amazon reviews), all-MiniLM-L6-v2",
+        partial(quality_table, metric="accuracy"),
+    ),
+    ("conll", "NER, CoNLL-2003, all-MiniLM-L6-v2, one epoch", partial(quality_table, metric="F1")),
+    ("banking77", "Intents, BANKING77, a few examples of each of 77", partial(quality_table, metric="accuracy")),
+    (
+        "reviews",
+        "Adaptation, sentiment of reviews: target accuracy in percent (gain over the twin of equal steps)",
+        transfer_table,
+    ),
+    ("reviews_screen", "All strategies on two of these pairs, one seed", transfer_table),
+    (
+        "news_ner",
+        "Adaptation, news to politics and science without target labels: entity F1 in percent, 400 steps",
+        transfer_table,
+    ),
+    ("news_ner_few", "200 labelled target sentences: entity F1 in percent, up to 400 steps on news", transfer_table),
+    ("speed", "Speed and memory beside plain `transformers`", speed_table),
+    ("serving", "Prediction: stock `pipeline`, this package, and its exports", serving_table),
+    ("service", "The HTTP service, one text a request", service_table),
+    ("round_trip", "Logits after push, pull and reload beside those of the run", round_trip_table),
+]
+"""Name of the JSON file, title and maker of each table, in the README's order."""
+
+
 def machine(record: dict[str, Any]) -> str:
     """Hardware, versions and date of a record in one line."""
     hardware = record["hardware"]
@@ -130,24 +194,11 @@ def section(title: str, name: str, table: list[str], record: dict[str, Any]) -> 
 def results_text() -> str:
     """All results as Markdown."""
     lines: list[str] = []
-    for name, title, metric in (
-        ("books_kitchen", "Sentiment, books → kitchen (Amazon reviews), all-MiniLM-L6-v2", "accuracy"),
-        ("conll", "NER, CoNLL-2003, all-MiniLM-L6-v2, one epoch", "F1"),
-        ("banking77", "Intents, BANKING77, a few examples of each of 77", "accuracy"),
-    ):
+    for name, title, table in TABLES:
         path = RESULTS / f"{name}.json"
         if path.is_file():
             record = json.loads(path.read_text(encoding="utf8"))
-            lines += section(title, name, quality_table(record, metric), record)
-    for name, title in TRANSFER_TITLES.items():
-        path = RESULTS / f"{name}.json"
-        if path.is_file():
-            record = json.loads(path.read_text(encoding="utf8"))
-            lines += section(title, name, transfer_table(record), record)
-    path = RESULTS / "speed.json"
-    if path.is_file():
-        record = json.loads(path.read_text(encoding="utf8"))
-        lines += section("Speed and memory beside plain `transformers`", "speed", speed_table(record), record)
+            lines += section(title, name, table(record), record)
     return "\n".join(lines)
 
 
