@@ -108,6 +108,15 @@ def speed_table(record: dict[str, Any]) -> list[str]:
     return lines
 
 
+def costs_table(record: dict[str, Any]) -> list[str]:
+    """One line a strategy: everything relative to source-only."""
+    lines = ["| strategy | steps | time | peak memory |", "|---|---|---|---|"]
+    for name, one in record["results"].items():
+        memory = f"{one['times_peak_mib']:.2f}× ({one['peak_mib']:,} MiB)"
+        lines.append(f"| {name} | {one['times_steps']:.1f}× | {one['times_seconds']:.1f}× | {memory} |")
+    return lines
+
+
 def serving_table(record: dict[str, Any]) -> list[str]:
     """One line a kind of model and way of predicting."""
     lines = ["| model | way | texts/s | times faster | p50 | p99 | score |", "|---|---|---|---|---|---|---|"]
@@ -168,6 +177,7 @@ TABLES: list[tuple[str, str, Callable[[dict[str, Any]], list[str]]]] = [
         transfer_table,
     ),
     ("news_ner_few", "200 labelled target sentences: entity F1 in percent, up to 400 steps on news", transfer_table),
+    ("costs", "What a strategy costs, beside source-only", costs_table),
     ("speed", "Speed and memory beside plain `transformers`", speed_table),
     ("serving", "Prediction: stock `pipeline`, this package, and its exports", serving_table),
     ("service", "The HTTP service, one text a request", service_table),
