@@ -5,7 +5,8 @@ models on unlabelled target text. The twin is kept where the adapted model
 
 - **has collapsed**: a class that the twin gives has vanished, one class has taken nearly everything, the shares of its
   answers are far from the twin's *and* from the source's (adaptation may well correct the twin's shares, but towards
-  neither is suspicious), its confidence has gone, or source dev has got worse by more than a margin;
+  neither is suspicious), its confidence has gone, its answers have come loose from the twin's (they agree hardly more
+  than by chance, and no label-free evidence speaks for them), or source dev has got worse by more than a margin;
 - **has nothing to show**: its answers are those of the twin, or the label-free evidence does not favour it.
 
 The evidence is two scores of :mod:`nlp_transfer.selection`, each of which may vote for or against the adapted model:
@@ -34,7 +35,7 @@ import numpy as np
 from .evidence import EVIDENCE, Scored, Vote, votes
 from .intervals import Interval
 from .recipe.trust import GuardSpec
-from .selection import Units
+from .selection import Units, kappa
 
 ADAPTED = "adapted"
 TWIN = "source-only"
@@ -139,9 +140,11 @@ def decide(
         few = f"Only {fewest} units to compare on: too few to say anything for the adapted model, or against it."
         return Decision(unproven, [few], False, numbers)
     agreement = float((adapted.target.chosen_DU == twin.target.chosen_DU).all(0).mean())
+    beyond_chance = float(np.mean(list(map(kappa, adapted.target.chosen_DU, twin.target.chosen_DU))))
     divergence = _divergences(adapted, twin)
     numbers |= {
         "agreement": _rounded(agreement),
+        "kappa": _rounded(beyond_chance),
         "divergence": {name: _rounded(value) for name, value in divergence.items()},
         "source_shares": _named(shares(twin.source.gold_DU, _classes(twin)), labels),
     }
@@ -156,6 +159,7 @@ def decide(
     faults = [
         *_share_faults(adapted, twin, labels, divergence, spec),
         *_strength_faults(adapted, twin, spec, source_gain),
+        *_loose_faults(beyond_chance, twin, found, spec),
     ]
     if faults:
         return Decision(TWIN, faults, True, numbers)
@@ -230,6 +234,17 @@ def _strength_faults(adapted: Candidate, twin: Candidate, spec: GuardSpec, sourc
             f"Source dev has got worse by {lost:.3f} ({adapted.source_dev:.3f}, the twin {twin.source_dev:.3f})."
         )
     return found
+
+
+def _loose_faults(beyond_chance: float, twin: Candidate, found: dict[str, Vote], spec: GuardSpec) -> list[str]:
+    sure = confidence(twin.target) - 1 / _classes(twin) >= MEANT
+    favoured = any(vote.side(spec.min_gain, spec.min_errors) > 0 for vote in found.values())
+    if beyond_chance >= spec.min_kappa or not sure or favoured:
+        return []
+    return [
+        "Collapsed, the adapted model's answers have come loose: beyond what chance makes equal, they are hardly the "
+        f"twin's (Cohen's kappa {beyond_chance:.2f}), and no label-free evidence favours them."
+    ]
 
 
 def _weigh(found: dict[str, Vote], spec: GuardSpec) -> tuple[str, str]:

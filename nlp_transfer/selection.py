@@ -112,6 +112,20 @@ def clusters_of(features_UH: np.ndarray, chosen_DU: np.ndarray, classes: int) ->
     return np.stack([_clusters(features_UH, chosen_U, classes) for chosen_U in chosen_DU])
 
 
+def kappa(first_U: np.ndarray, second_U: np.ndarray) -> float:
+    """Return Cohen's kappa of two lists of classes: (p_o − p_e) / (1 − p_e); 1 where both are one same class.
+
+    Args:
+        first_U: Class indices of one.
+        second_U: Those of the other.
+    """
+    equal = float((first_U == second_U).mean())
+    classes = 1 + max(int(first_U.max()), int(second_U.max()))
+    shares = [np.bincount(found_U, minlength=classes) / len(found_U) for found_U in (first_U, second_U)]
+    chance = float(shares[0] @ shares[1])
+    return 1.0 if chance == 1.0 else (equal - chance) / (1 - chance)
+
+
 def agreement_with_clusters(chosen_DU: np.ndarray, clusters_DU: np.ndarray) -> float:
     """Return the adjusted mutual information of predicted classes and clusters, the mean over decisions."""
     return float(np.mean([_agreement(*pair) for pair in zip(chosen_DU, clusters_DU, strict=True)]))

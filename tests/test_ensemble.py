@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from sklearn.metrics import cohen_kappa_score
 
-from nlp_transfer.comparison.ensemble import agreement_with_ensemble, kappa
+from nlp_transfer.comparison.ensemble import agreement_with_ensemble
+from nlp_transfer.selection import kappa
 
 
 def model(draw: np.random.Generator, gold: np.ndarray, accuracy: float, classes: int = 3) -> np.ndarray:

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from sklearn.metrics import cohen_kappa_score
 
 from nlp_transfer.guard import Candidate, decide, divergence_of
 from nlp_transfer.intervals import Interval
@@ -143,6 +144,30 @@ def test_lost_confidence() -> None:
     undecided = candidate((turning(90) + (np.arange(90) < 20)) % 3, wrong=12, spread=1.0, certainty=0.36)
     decision = decide(replace(BETTER, target=units(BETTER.target.chosen_DU[0], 0.2, 0.34)), undecided, LABELS, SPEC)
     assert "confidence is gone" not in " ".join(decision.reasons), "a twin without confidence has none to lose"
+
+
+def loose(kept: float, twin: Candidate, own_features: bool) -> Candidate:
+    """Answers of which a share are the twin's and the rest at random, with even shares of the classes."""
+    draw = np.random.default_rng(1)
+    chosen = twin.target.chosen_DU[0].copy()
+    moved = draw.random(len(chosen)) >= kept
+    chosen[moved] = draw.permutation(chosen[moved])
+    target = units(chosen, certainty=0.9)
+    return Candidate(target if own_features else replace(target, features_UH=twin.target.features_UH), twin.source, 0.9)
+
+
+def test_answers_that_have_come_loose_from_the_twins() -> None:
+    twin = candidate(turning(600), wrong=12, spread=0.5, certainty=0.8)
+    model = loose(0.2, twin, own_features=False)
+    kappa = cohen_kappa_score(model.target.chosen_DU[0], twin.target.chosen_DU[0])
+    assert kappa < SPEC.min_kappa < 0.5
+    unasked = SPEC.model_copy(update={"evidence": False})
+    collapsed("answers have come loose", f"(Cohen's kappa {kappa:.2f})", model=model, twin=twin, spec=unasked)
+    assert decide(model, twin, LABELS, SPEC).numbers["kappa"] == pytest.approx(kappa)
+    assert not decide(loose(0.6, twin, False), twin, LABELS, unasked).collapsed, "many differ, most are the same"
+    assert not decide(loose(0.2, twin, True), twin, LABELS, unasked).collapsed, "features speak for it"
+    unsure = replace(twin, target=replace(twin.target, probabilities_DUC=np.full((1, 600, 3), 1 / 3)))
+    assert not decide(model, unsure, LABELS, unasked).collapsed, "what the twin says means nothing"
 
 
 def test_lost_source_score() -> None:

@@ -17,6 +17,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from ..selection import kappa
+
 FEWEST = 3
 """Fewer models have no ensemble that could judge them."""
 
@@ -49,17 +51,3 @@ def agreement_with_ensemble(
         float(np.mean([kappa(own_U, all_U) for own_U, all_U in zip(found.argmax(-1), answers_DU, strict=True)]))
         for found in judged_MDUC
     ]
-
-
-def kappa(first_U: np.ndarray, second_U: np.ndarray) -> float:
-    """Return Cohen's kappa of two lists of classes: (p_o − p_e) / (1 − p_e); 1 where both are one same class.
-
-    Args:
-        first_U: Class indices of one.
-        second_U: Those of the other.
-    """
-    equal = float((first_U == second_U).mean())
-    classes = 1 + max(int(first_U.max()), int(second_U.max()))
-    shares = [np.bincount(found_U, minlength=classes) / len(found_U) for found_U in (first_U, second_U)]
-    chance = float(shares[0] @ shares[1])
-    return 1.0 if chance == 1.0 else (equal - chance) / (1 - chance)
