@@ -188,7 +188,7 @@ def _run_claimed(
     }
     record = runfolder.environment(recipe, fingerprints, base)
     record |= {"rows": {name: len(rows) for name, rows in splits.named().items()}, "notes": splits.notes}
-    record["methods"] = told_of(methods, [part.name for part in recipe.methods])
+    record["methods"] = told_of(methods, recipe.methods)
     outcome = train_stages(space, folder, fingerprints)
     if is_main_process():
         with_settings(space, outcome)

@@ -11,13 +11,13 @@ import torch
 from helpers import rows_of
 from target_labels import BOTH, ON_TARGET, THEN, given, renamed, space_of, values
 
-from nlp_transfer import parts
 from nlp_transfer.data.batching import PairCollator
 from nlp_transfer.data.pairs import EpochSampler
 from nlp_transfer.errors import DataError, RecipeError
 from nlp_transfer.parts import recipe_from
 from nlp_transfer.prepare import load_splits
 from nlp_transfer.recipe.defaults import resolve
+from nlp_transfer.recipe.schema import Part
 from nlp_transfer.running import run
 from nlp_transfer.stages.rows import fit_task, labelled_rows, with_unlabelled
 from nlp_transfer.units import TARGET, UNKNOWN
@@ -49,7 +49,7 @@ def test_methods_see_both_domains_whatever_the_labels_are_from(
     space = space_of(recipe_from(values(tmp_path, tiny_bert, stages=[{"name": "finetune", "on": on}])), given())
     stage = space.recipe.finetunes[0]
     for name in ("dann", "mcc"):
-        rows = with_unlabelled(space, labelled_rows(space, stage), stage, [parts.METHODS[name]])
+        rows = with_unlabelled(space, labelled_rows(space, stage), stage, [Part(name=name)])
         order = rows.order
         sampler = EpochSampler(order.lengths, 4, 3, order.target_lengths, True, order.mixture, order.text_lengths)
         data, picks = rows.pairs(), list(sampler)
@@ -128,7 +128,7 @@ def test_several_sources_share_what_the_target_leaves(tiny_bert: Path, tmp_path:
     alone = recipe_from(data | {"stages": [ON_TARGET], "output": str(tmp_path / "alone")})
     space = space_of(alone, rows)
     stage = space.recipe.finetunes[0]
-    text = with_unlabelled(space, labelled_rows(space, stage), stage, [parts.METHODS["dann"]]).text
+    text = with_unlabelled(space, labelled_rows(space, stage), stage, [Part(name="dann")]).text
     assert text is not None
     assert {row["origin"] for row in text.features} == {0, 1}
     assert run(alone, data=rows).metrics["selection"] == "last step"

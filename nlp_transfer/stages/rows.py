@@ -12,7 +12,7 @@ import numpy as np
 from ..data.load import ORIGIN, Split
 from ..data.mixture import Mixture
 from ..data.pairs import PairedDomains, RowOrder
-from ..methods.base import Method
+from ..recipe.schema import Part
 from ..recipe.stages import FinetuneStage
 from ..selecting import Selector
 from ..tasks.base import Encoded
@@ -102,7 +102,7 @@ def labelled_rows(space: Workspace, stage: FinetuneStage) -> Rows:
 
 
 def with_unlabelled(
-    space: Workspace, rows: Rows, stage: FinetuneStage, methods: Sequence[type[Method]], target_too: bool = False
+    space: Workspace, rows: Rows, stage: FinetuneStage, methods: Sequence[Part], target_too: bool = False
 ) -> Rows:
     """Add the unlabelled rows that methods read.
 
@@ -110,14 +110,15 @@ def with_unlabelled(
         space: The run's workspace.
         rows: The labelled rows.
         stage: The stage that trains on them.
-        methods: Its methods.
+        methods: Its methods, as the recipe names them.
         target_too: Target rows are read whatever the methods are.
     """
     target = text = None
-    needed = target_too or any(method.needs_target for method in methods)
+    known = space.methods
+    needed = target_too or any(known[part.name].reads_target(part.settings) for part in methods)
     if space.splits.unlabelled is not None and needed:
         target = _encoded(space, space.splits.unlabelled, labelled=False)
-    if stage.on == "target" and any(method.compares_domains for method in methods):
+    if stage.on == "target" and any(known[part.name].reads_source(part.settings) for part in methods):
         source = space.splits.train.rows
         text = _encoded(space, space.splits.train, labelled=False)
         text = text.with_origins(source[ORIGIN][:] if ORIGIN in source.column_names else [0] * len(source))

@@ -132,9 +132,7 @@ def _plan(space: Workspace, stage: SelfTrainStage, folder: Path, fingerprint: st
     recipe, last = space.recipe, space.recipe.finetunes[-1]
     named = recipe.methods if stage.adapt else []
     fit_task(space, last)
-    rows = with_unlabelled(
-        space, labelled_rows(space, last), last, [space.methods[part.name] for part in named], target_too=True
-    )
+    rows = with_unlabelled(space, labelled_rows(space, last), last, named, target_too=True)
     chosen_by = selection_of(recipe, space.splits, last)
     rows = replace(rows, selector=selector(space, chosen_by))
     plan = Plan(space, stage, folder, fingerprint, before, rows, chosen_by)
