@@ -103,6 +103,20 @@ def test_labels_are_those_of_both_in_alphabetical_order(tiny_bert: Path, tmp_pat
     assert any("target.train has labels that no source row has: odd" in note for note in used.notes)
 
 
+def test_thresholds_that_no_source_row_can_tune_are_told(tiny_bert: Path, tmp_path: Path) -> None:
+    new = rows_of("multi_label", 9, 6).map(lambda row: {"labels": [*row["labels"], "odd"]})
+    rows = given("multi_label") | {"target.train": new}
+    away = "source.dev: thresholds are tuned on these rows, though the last 'finetune' trains on target rows alone"
+    for stages, told in ((["finetune"], False), ([BOTH], False), (THEN, True)):
+        recipe = resolve(recipe_from(values(tmp_path, tiny_bert, "multi_label", stages=stages)))
+        notes = load_splits(recipe, rows).notes
+        assert any(note.startswith(away) for note in notes) == told
+        lacking = "source.dev: no row has the labels ['odd']. Thresholds are tuned on these rows, so theirs stay 0.5."
+        assert (lacking in notes) == (stages != ["finetune"])
+    single = resolve(recipe_from(values(tmp_path, tiny_bert, stages=THEN)))
+    assert not any("hresholds" in note for note in load_splits(single, given()).notes)
+
+
 def test_scored_texts_that_are_trained_on_are_told(tiny_bert: Path, tmp_path: Path) -> None:
     rows = given() | {"target.train": rows_of("classification", 12, 4)}
     splits = load_splits(resolve(recipe_from(values(tmp_path, tiny_bert, stages=THEN))), rows)
