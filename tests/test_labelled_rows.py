@@ -76,7 +76,7 @@ def test_class_weights_follow_what_is_drawn(tiny_bert: Path, tmp_path: Path) -> 
     data["task"] = {"name": "classification", "class_weights": "balanced"}
     rows = given() | {"target.train": rows_of("classification", 9, 6).filter(lambda row: row["label"] == "good")}
     space = space_of(recipe_from(data), rows)
-    fit_task(space, space.recipe.finetunes[0])
+    fit_task(space, space.recipe.finetunes[0], labelled_rows(space, space.recipe.finetunes[0]))
     shares = np.array([0.25 / 3, 0.25 / 3 + 0.75, 0.25 / 3])  # the source has as many rows of each label
     assert space.task.weights_C == pytest.approx(1 / (3 * shares))  # type: ignore[attr-defined]
 

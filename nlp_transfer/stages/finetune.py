@@ -58,11 +58,12 @@ def finetune(
     set_seed(recipe.seed)
     model = _starting_model(space, train, before, title)
     task.mean_pooling = models.pools_by_mean(model.config)
-    fit_task(space, stage)
     named = [] if twin or not stage.adapt else recipe.methods
     methods = parts.build_methods(named, unit_sizes(space, model), space.methods)
     chosen_by = selection_of(recipe, space.splits, stage, twin)
-    rows = with_unlabelled(space, labelled_rows(space, stage), stage, named)
+    rows = labelled_rows(space, stage)
+    fit_task(space, stage, rows)
+    rows = with_unlabelled(space, rows, stage, named)
     rows = replace(rows, selector=selector(space, chosen_by))
     _say_long_rows(space, title, rows)
     continued = before.model is not None

@@ -47,6 +47,14 @@ class Rows:
         return len({window.row for window, row in pairs if row.get("origin") == TARGET})
 
     @property
+    def draws_N(self) -> np.ndarray:
+        """How often each labelled row is drawn, relative to the others (N,); of a long one, each window is a part."""
+        windows = self.labelled.windows
+        frequency = np.ones(len(windows)) if self.mixture is None else self.mixture.frequency_N
+        weights = np.asarray([window.weight for window in windows]) * frequency
+        return np.bincount([window.row for window in windows], weights, self.labelled.rows)
+
+    @property
     def drawn(self) -> int:
         """Labelled windows that are drawn in an epoch: more than there are where small domains repeat."""
         return len(self.labelled.windows) if self.mixture is None else len(self.mixture)
@@ -88,7 +96,7 @@ def labelled_rows(space: Workspace, stage: FinetuneStage) -> Rows:
     dev = _encoded(space, splits.dev, labelled=False)
     if stage.on == "source":
         source = _encoded(space, splits.train)
-        return Rows(source, dev, source.mixture())
+        return Rows(source, dev, source.mixture(space.recipe.data.source_shares))
     assert splits.target_train is not None
     target = _encoded(space, splits.target_train)
     target = target.with_origins([TARGET] * target.rows)
@@ -98,7 +106,7 @@ def labelled_rows(space: Workspace, stage: FinetuneStage) -> Rows:
     if source.mixture() is None:
         source = source.with_origins([0] * source.rows)
     both = source.joined(target)
-    return Rows(both, dev, both.mixture(_shares(source, stage)))
+    return Rows(both, dev, both.mixture(_shares(space, source, stage)))
 
 
 def with_unlabelled(
@@ -125,17 +133,18 @@ def with_unlabelled(
     return replace(rows, target=target, text=text)
 
 
-def fit_task(space: Workspace, stage: FinetuneStage) -> None:
-    """Fit the task (its class weights) to the labelled rows as often as the stage draws them."""
+def fit_task(space: Workspace, stage: FinetuneStage, rows: Rows) -> None:
+    """Fit the task (its class weights) to the labelled rows as often as the stage draws them.
+
+    Args:
+        space: The run's workspace.
+        stage: The stage.
+        rows: What :func:`labelled_rows` returns for it.
+    """
     splits = _splits(space, stage)
-    if stage.target_share is None:
-        space.task.fit(splits[0].rows)
-        return
-    shares = (1 - stage.target_share, stage.target_share)
-    draws = [np.full(len(split), share / len(split)) for split, share in zip(splits, shares, strict=True)]
     columns = splits[-1].rows.column_names
-    rows = datasets.concatenate_datasets([split.rows.select_columns(columns) for split in splits])
-    space.task.fit(rows, np.concatenate(draws))
+    labelled = datasets.concatenate_datasets([split.rows.select_columns(columns) for split in splits])
+    space.task.fit(labelled, rows.draws_N)
 
 
 def _splits(space: Workspace, stage: FinetuneStage) -> list[Split]:
@@ -147,11 +156,12 @@ def _splits(space: Workspace, stage: FinetuneStage) -> list[Split]:
     return [split for split in wanted[stage.on] if split is not None]
 
 
-def _shares(source: Encoded, stage: FinetuneStage) -> dict[int, float]:
-    """Share of each domain: the source domains divide equally what the target leaves."""
+def _shares(space: Workspace, source: Encoded, stage: FinetuneStage) -> dict[int, float]:
+    """Share of each domain: the source domains divide what the target leaves, equally or as the recipe says."""
     assert stage.target_share is not None
     domains = {int(row["origin"]) for row in source.features}
-    return dict.fromkeys(domains, (1 - stage.target_share) / len(domains)) | {TARGET: stage.target_share}
+    shares = space.recipe.data.source_shares or dict.fromkeys(domains, 1 / len(domains))
+    return {domain: (1 - stage.target_share) * share for domain, share in shares.items()} | {TARGET: stage.target_share}
 
 
 def _encoded(space: Workspace, split: Split, labelled: bool = True) -> Encoded:
