@@ -163,7 +163,7 @@ def _method_problems(
             f"'{name}' works by changing features, but tuning '{name_of(data.get('tuning'))}' never changes them. Use "
             "tuning full, lora or top_layers, or remove the method."
         )
-    if method.needs_target and not has_target:
+    if method.reads_target(_settings(data, name)) and not has_target:
         yield f"'{name}' needs unlabelled target text. Set data.target.unlabelled, or remove the method."
     if method.needs_teacher and data.get("source_only") is False and not _settings(data, name).get("teacher"):
         yield (

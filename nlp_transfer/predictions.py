@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
+
+from .records import damaged, read_json_lines, rerun
 
 
 def file_of(folder: Path, role: str, split: str) -> Path:
@@ -16,9 +18,16 @@ def file_of(folder: Path, role: str, split: str) -> Path:
 
 
 def read_answers(folder: Path, role: str, split: str) -> list[dict[str, Any]]:
-    """Return the scored rows of a split with gold and answer; see the README on ``predictions/``."""
-    with file_of(folder, role, split).open(encoding="utf8") as lines:
-        return [json.loads(line) for line in lines]
+    """Return the scored rows of a split with gold and answer; see the README on ``predictions/``.
+
+    Raises:
+        RunError: The file is missing or damaged.
+    """
+    path = file_of(folder, role, split)
+    rows = read_json_lines(path, rerun(folder), ["gold"])
+    if any(not row.keys() & {"label", "labels", "words"} for row in rows):
+        raise damaged(f"'{path}'", "a row has no answer (label, labels or words)", rerun(folder))
+    return rows
 
 
 def answer_of(row: dict[str, Any]) -> Any:
@@ -36,9 +45,18 @@ def write_target(folder: Path, role: str, probabilities_DUC: np.ndarray) -> None
 
 
 def read_target(folder: Path, role: str) -> np.ndarray | None:
-    """Return what :func:`write_target` has kept: (D, U, C); None where there is nothing."""
+    """Return what :func:`write_target` has kept: (D, U, C); None where there is nothing.
+
+    Raises:
+        RunError: The file is damaged.
+    """
     path = _target_file(folder, role)
-    return load_file(path)["probabilities"] if path.is_file() else None
+    if not path.is_file():
+        return None
+    try:
+        return load_file(path)["probabilities"]
+    except (OSError, KeyError, SafetensorError) as error:
+        raise damaged(f"'{path}'", f"it is cut off or holds no probabilities ({error})", rerun(folder)) from error
 
 
 def _target_file(folder: Path, role: str) -> Path:

@@ -140,10 +140,12 @@ def load_splits(recipe: Recipe, given: dict[str, Any] | None = None) -> Splits:
     sources = [reader.with_dev(role, str(domain.name), *read[role], kind) for role, domain in domains.items()]
     notes += [*_missing_labels(sources, distinct_labels(train, kind), kind), *_repeated(train, unlabelled, scored)]
     notes += [] if target_train is None else _target_notes(recipe, train, target_train, scored)
+    dev = joined([source.dev for source in sources], "source.dev")
+    notes += _threshold_notes(recipe, dev, found)
     return Splits(
         sources,
         joined([source.train for source in sources], "source.train"),
-        joined([source.dev for source in sources], "source.dev"),
+        dev,
         unlabelled,
         target_train,
         scored,
@@ -224,6 +226,19 @@ def _target_notes(recipe: Recipe, train: Split, target_train: Split, scored: dic
         if shared:
             told.append(f"{name}: {shared} of its texts are in target.train, too: its score is not one of unseen text.")
     return told
+
+
+def _threshold_notes(recipe: Recipe, dev: Split, labels: Sequence[str]) -> list[str]:
+    """Say of several labels which thresholds cannot be tuned, and where they are tuned on the other domain."""
+    if not recipe.task.multi_label:
+        return []
+    missing = sorted(set(labels) - set(distinct_labels(dev)))
+    told = f"source.dev: no row has the labels {missing}. Thresholds are tuned on these rows, so theirs stay 0.5."
+    away = (
+        "source.dev: thresholds are tuned on these rows, though the last 'finetune' trains on target rows alone; "
+        "others may suit the target better."
+    )
+    return ([told] if missing else []) + ([away] if recipe.finetunes and recipe.finetunes[-1].on == "target" else [])
 
 
 def new_labels(train: Split, target_train: Split) -> list[str]:

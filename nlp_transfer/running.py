@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -29,6 +28,7 @@ from .recipe.defaults import resolve
 from .recipe.publishing import HubSpec
 from .recipe.schema import Recipe
 from .recipe.stages import PretrainStage
+from .records import look_up, read_json, rerun
 from .reloading.check import check_reload
 from .reloading.examples import read_examples, write_examples
 from .report.measuring import write_domains
@@ -113,7 +113,7 @@ def run(
     if done.is_file():
         reporter.say(f"{folder} holds this run already, finished. Give --fresh to run it again.")
         _warn_if_data_changed(recipe, folder, data, reporter)
-        result = RunResult(folder, json.loads(done.read_text(encoding="utf8")))
+        result = RunResult(folder, read_json(done, rerun(folder), ["scores", "kept"]))
     elif not is_main_process():
         return _run_claimed(recipe, folder, data, reporter, methods, reuse, checked)
     else:
@@ -136,7 +136,8 @@ def _push(hub: HubSpec, folder: Path, reporter: Reporter) -> None:
 
 def _warn_if_data_changed(recipe: Recipe, folder: Path, data: dict[str, Any] | None, reporter: Reporter) -> None:
     """Say so when a finished run was made from other rows than the recipe's files hold now."""
-    recorded = json.loads((folder / "environment.json").read_text(encoding="utf8"))["data"]
+    path = folder / "environment.json"
+    recorded = look_up(read_json(path, rerun(folder)), path, rerun(folder), "data")
     try:
         now = load_splits(recipe, data).fingerprints()
     except UserError:
@@ -188,7 +189,7 @@ def _run_claimed(
     }
     record = runfolder.environment(recipe, fingerprints, base)
     record |= {"rows": {name: len(rows) for name, rows in splits.named().items()}, "notes": splits.notes}
-    record["methods"] = told_of(methods, [part.name for part in recipe.methods])
+    record["methods"] = told_of(methods, recipe.methods)
     outcome = train_stages(space, folder, fingerprints)
     if is_main_process():
         with_settings(space, outcome)
@@ -200,7 +201,7 @@ def _run_claimed(
         }
         _complete(space, outcome, metrics, record, checked)
     wait_for_all()
-    return RunResult(folder, json.loads((folder / "metrics.json").read_text(encoding="utf8")))
+    return RunResult(folder, read_json(folder / "metrics.json", rerun(folder)))
 
 
 def _complete(

@@ -188,6 +188,10 @@ def _depends_on(
     selection = recipe.selection.name if selects else SOURCE_DEV
     settings += [] if selection == SOURCE_DEV else [recipe.selection.model_dump()]
     settings += [] if isinstance(stage, PretrainStage) else [space.task.labels]
+    shares = recipe.data.source_shares
+    settings += (
+        [] if shares is None or isinstance(stage, PretrainStage) else [{"source_shares": sorted(shares.items())}]
+    )
     reads_target = bool(settings[1]) or isinstance(stage, PretrainStage | SelfTrainStage) or selection != SOURCE_DEV
     names = [
         *(name for name in fingerprints if name.startswith("source.")),

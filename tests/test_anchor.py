@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from helpers import Listener, data_of, make_recipe, recipe_data, same_weights
+from helpers import Listener, data_of, make_recipe, recipe_data, rows_of, same_weights
 from training import build
 
 from nlp_transfer import jobs, models, parts
@@ -173,3 +173,63 @@ def test_without_a_twin_it_is_refused(tiny_bert: Path) -> None:
     values = recipe_data(Path("x"), tiny_bert, methods=({"name": "anchor"},))
     del values["source_only"]  # true where it is not said
     assert parts.findings(values) == []
+
+
+def without_target(folder: Path, model: Path, on: str) -> dict[str, Any]:
+    """A recipe without text of the target, with an anchor."""
+    values = recipe_data(folder, model, methods=({"name": "anchor", "on": on},), source_only=True)
+    del values["data"]["target"]["unlabelled"]
+    return values
+
+
+def test_target_text_is_needed_where_answers_on_it_are_compared() -> None:
+    assert parts.findings(without_target(Path("x"), Path("x"), "source")) == []
+    for on in ("target", "both"):
+        (found,) = parts.findings(without_target(Path("x"), Path("x"), on))
+        assert found[0] == ("methods", 0)
+        assert "'anchor' needs unlabelled target text" in found[1]
+
+
+def test_on_source_it_trains_without_target_text(
+    tiny_bert: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    taught, train = [], jobs.train
+    monkeypatch.setattr(jobs, "train", lambda job, model: taught.append(job.data) or train(job, model))
+    data = {name: rows for name, rows in data_of("classification").items() if name != "target.unlabelled"}
+    result = run(parts.recipe_from(without_target(tmp_path / "run", tiny_bert, "source")), data=data)
+    assert [(len(one.source), one.target, one.text) for one in taught] == [(24, None, None)] * 2
+    assert all(row["teacher"].any() for row in taught[1].source)
+    lines = [json.loads(line) for line in (result.folder / "log.jsonl").read_text().splitlines()]
+    assert any(line.get("loss_anchor_distance", 0) > 0 for line in lines)
+    assert "trained without any text of a target domain" in (result.folder / "README.md").read_text()
+
+
+@pytest.mark.parametrize("on", ["source", "target"])
+def test_only_rows_whose_answers_are_compared_are_given_to_the_teacher(
+    on: str, tiny_bert: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Labelled target rows alone: an anchor on the source reads source text beside them, or it would do nothing."""
+    taught, train = [], jobs.train
+    monkeypatch.setattr(jobs, "train", lambda job, model: taught.append(job.data) or train(job, model))
+    stages = ["finetune", {"name": "finetune", "on": "target"}]
+    values = recipe_data(
+        tmp_path / "run",
+        tiny_bert,
+        methods=({"name": "anchor", "on": on},),
+        stages=stages,
+        source_only=True,
+        target_labels=True,
+    )
+    data = data_of("classification") | {"target.train": rows_of("classification", 9, 7)}
+    result = run(parts.recipe_from(values | {"guard": False}), data=data)
+    first, last = taught[2:]
+    read = {"source": (True, False), "target": (False, True)}[on]
+    beside = first.target is not None
+    assert (all(row["teacher"].any() for row in first.source), beside) == read
+    sides = {"labelled": last.source, "target": last.target, "text": last.text}
+    given = {name: any(row["teacher"].any() for row in rows) for name, rows in sides.items() if rows is not None}
+    wanted = {"source": {"labelled": False, "text": True}, "target": {"labelled": True, "target": True}}[on]
+    assert given == wanted
+    lines = [json.loads(line) for line in (result.folder / "log.jsonl").read_text().splitlines()]
+    own = [line["loss_anchor_distance"] for line in lines if line["stage"] == "finetune-2" and "loss" in line]
+    assert own and all(value > 0 for value in own)

@@ -19,7 +19,7 @@ from nlp_transfer.recipe.pretraining import OBJECTIVE_DEFAULTS
 from nlp_transfer.running import run
 from nlp_transfer.selection import SCORES
 
-NEEDY = [name for name, method in METHODS.items() if method.needs_target]
+NEEDY = [name for name, method in METHODS.items() if method.reads_target({})]
 
 
 def refused(*parts: str, data: Any = None, **changes: Any) -> None:

@@ -16,6 +16,7 @@ from nlp_transfer.chosen import told
 from nlp_transfer.parts import METHODS, recipe_from
 from nlp_transfer.recipe import resolve
 from nlp_transfer.recipe.publishing import CardSpec
+from nlp_transfer.recipe.schema import Part
 from nlp_transfer.report.record import Record
 
 ADAPTED, FAR = "adapted to a target domain", "trained without any text of a target domain"
@@ -60,7 +61,7 @@ def whole_card(kept: str = "adapted", splits: tuple[str, ...] = ("source.dev", "
         relation="adapter" if recipe.tuning.name == "lora" else "finetune",
         base=None if local else base,
         base_name=Path(base).name if local else base,
-        methods=told_of(METHODS, [*METHODS]),
+        methods=told_of(METHODS, [Part(name=name) for name in METHODS]),
     )
     return card_text(record, replace(facts, **more))
 

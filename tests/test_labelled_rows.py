@@ -11,13 +11,13 @@ import torch
 from helpers import rows_of
 from target_labels import BOTH, ON_TARGET, THEN, given, renamed, space_of, values
 
-from nlp_transfer import parts
 from nlp_transfer.data.batching import PairCollator
 from nlp_transfer.data.pairs import EpochSampler
 from nlp_transfer.errors import DataError, RecipeError
 from nlp_transfer.parts import recipe_from
 from nlp_transfer.prepare import load_splits
 from nlp_transfer.recipe.defaults import resolve
+from nlp_transfer.recipe.schema import Part
 from nlp_transfer.running import run
 from nlp_transfer.stages.rows import fit_task, labelled_rows, with_unlabelled
 from nlp_transfer.units import TARGET, UNKNOWN
@@ -49,7 +49,7 @@ def test_methods_see_both_domains_whatever_the_labels_are_from(
     space = space_of(recipe_from(values(tmp_path, tiny_bert, stages=[{"name": "finetune", "on": on}])), given())
     stage = space.recipe.finetunes[0]
     for name in ("dann", "mcc"):
-        rows = with_unlabelled(space, labelled_rows(space, stage), stage, [parts.METHODS[name]])
+        rows = with_unlabelled(space, labelled_rows(space, stage), stage, [Part(name=name)])
         order = rows.order
         sampler = EpochSampler(order.lengths, 4, 3, order.target_lengths, True, order.mixture, order.text_lengths)
         data, picks = rows.pairs(), list(sampler)
@@ -76,7 +76,7 @@ def test_class_weights_follow_what_is_drawn(tiny_bert: Path, tmp_path: Path) -> 
     data["task"] = {"name": "classification", "class_weights": "balanced"}
     rows = given() | {"target.train": rows_of("classification", 9, 6).filter(lambda row: row["label"] == "good")}
     space = space_of(recipe_from(data), rows)
-    fit_task(space, space.recipe.finetunes[0])
+    fit_task(space, space.recipe.finetunes[0], labelled_rows(space, space.recipe.finetunes[0]))
     shares = np.array([0.25 / 3, 0.25 / 3 + 0.75, 0.25 / 3])  # the source has as many rows of each label
     assert space.task.weights_C == pytest.approx(1 / (3 * shares))  # type: ignore[attr-defined]
 
@@ -101,6 +101,20 @@ def test_labels_are_those_of_both_in_alphabetical_order(tiny_bert: Path, tmp_pat
     used = load_splits(resolve(recipe_from(values(tmp_path, tiny_bert, stages=THEN))), rows)
     assert used.labels == ["bad", "good", "odd", "poor"]
     assert any("target.train has labels that no source row has: odd" in note for note in used.notes)
+
+
+def test_thresholds_that_no_source_row_can_tune_are_told(tiny_bert: Path, tmp_path: Path) -> None:
+    new = rows_of("multi_label", 9, 6).map(lambda row: {"labels": [*row["labels"], "odd"]})
+    rows = given("multi_label") | {"target.train": new}
+    away = "source.dev: thresholds are tuned on these rows, though the last 'finetune' trains on target rows alone"
+    for stages, told in ((["finetune"], False), ([BOTH], False), (THEN, True)):
+        recipe = resolve(recipe_from(values(tmp_path, tiny_bert, "multi_label", stages=stages)))
+        notes = load_splits(recipe, rows).notes
+        assert any(note.startswith(away) for note in notes) == told
+        lacking = "source.dev: no row has the labels ['odd']. Thresholds are tuned on these rows, so theirs stay 0.5."
+        assert (lacking in notes) == (stages != ["finetune"])
+    single = resolve(recipe_from(values(tmp_path, tiny_bert, stages=THEN)))
+    assert not any("hresholds" in note for note in load_splits(single, given()).notes)
 
 
 def test_scored_texts_that_are_trained_on_are_told(tiny_bert: Path, tmp_path: Path) -> None:
@@ -128,7 +142,7 @@ def test_several_sources_share_what_the_target_leaves(tiny_bert: Path, tmp_path:
     alone = recipe_from(data | {"stages": [ON_TARGET], "output": str(tmp_path / "alone")})
     space = space_of(alone, rows)
     stage = space.recipe.finetunes[0]
-    text = with_unlabelled(space, labelled_rows(space, stage), stage, [parts.METHODS["dann"]]).text
+    text = with_unlabelled(space, labelled_rows(space, stage), stage, [Part(name="dann")]).text
     assert text is not None
     assert {row["origin"] for row in text.features} == {0, 1}
     assert run(alone, data=rows).metrics["selection"] == "last step"

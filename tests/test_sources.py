@@ -47,7 +47,10 @@ def problems(source: Any, *overrides: str) -> str:
 @pytest.mark.parametrize(
     ("source", "told"),
     [
-        ([], "data.source: expected a section with the keys name, train, dev, label_map or a list of at least 1 items"),
+        (
+            [],
+            "data.source: expected a section with the keys name, train, dev, label_map, share or a list of at least 1",
+        ),
         ([{"train": "a", "name": "x"}, {"train": "b", "name": "x"}], "data.source: two sources are called 'x'"),
         ([{"train": "a"}, {"train": "b", "name": "0"}], "data.source: two sources are called '0'"),
         ([{"train": "a"}, {"dev": "b"}], "data.source.1.train: missing; expected text (the path)"),
@@ -55,7 +58,7 @@ def problems(source: Any, *overrides: str) -> str:
         ([{"train": "a"}, {"train": "b", "name": "two words"}], "data.source.1.name: expected a name of letters"),
         (
             [{"train": "a"}, "b"],
-            "data.source.1: expected a section with the keys name, train, dev, label_map, found the",
+            "data.source.1: expected a section with the keys name, train, dev, label_map, share, found",
         ),
     ],
 )

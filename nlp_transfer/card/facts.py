@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ from ..fetching import is_url
 from ..methods.base import Method
 from ..parts import METHODS
 from ..recipe.publishing import CardSpec
+from ..recipe.schema import Part
 from ..report.record import Record
 
 ADAPTER, FINETUNE, MERGE = "adapter", "finetune", "merge"
@@ -84,14 +85,17 @@ def facts_of(record: Record) -> Facts:
         base_head=base.get("head"),
         revision=base["commit"] or base["revision"],
         spec=record.recipe.card,
-        methods=environment.get("methods", told_of(METHODS, [part.name for part in record.recipe.methods])),
+        methods=environment.get("methods", told_of(METHODS, record.recipe.methods)),
     )
 
 
-def told_of(known: Mapping[str, type[Method]], names: list[str]) -> dict[str, dict[str, Any]]:
+def told_of(known: Mapping[str, type[Method]], named: Sequence[Part]) -> dict[str, dict[str, Any]]:
     """Return what a card tells of methods: a run's record keeps it, as methods need not be those of this package."""
     return {
-        name: {"citation": known[name].citation, "needs_target": known[name].needs_target}
-        for name in names
-        if name in known
+        part.name: {
+            "citation": known[part.name].citation,
+            "needs_target": known[part.name].reads_target(part.settings),
+        }
+        for part in named
+        if part.name in known
     }

@@ -185,8 +185,13 @@ def _source_lines(record: Record) -> list[str]:
     sources, rows = record.recipe.data.sources, record.environment.get("rows", {})
     if len(sources) == 1:
         return []
-    told = ", ".join(f"{source.name} ({rows.get(f'{role}.train')} rows)" for role, source in sources.items())
-    return [f"- source domains, each with the same share of every batch: {told}"]
+    equal = record.recipe.data.source_shares is None
+    each = [
+        f"{source.name} ({rows.get(f'{role}.train')} rows{'' if equal else f', share {source.share:g}'})"
+        for role, source in sources.items()
+    ]
+    how = "each with the same share of every batch" if equal else "with their shares of the source rows of every batch"
+    return [f"- source domains, {how}: {', '.join(each)}"]
 
 
 def _reads_target(recipe: Recipe, facts: Facts) -> bool:

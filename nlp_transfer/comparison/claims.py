@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from ..errors import RunError
+from ..errors import RecipeError, RunError
+from ..recipe.load import load
 from ..recipe.schema import Recipe
-from ..recipe.yaml import dump_data, read
+from ..recipe.yaml import dump_data
+from ..records import look_up, read_json, rerun
 from ..runfolder import difference
 
 RECIPE = "recipe.yaml"
@@ -22,10 +23,7 @@ RUNS = 3
 
 def text_of(recipe: Recipe) -> str:
     """Return a recipe as text in which the places of runs begin at their comparison's folder: that may be moved."""
-    return _from_comparison(recipe.model_dump())
-
-
-def _from_comparison(values: dict[str, Any]) -> str:
+    values = recipe.model_dump()
     above = Path(values["output"] or "").parents
     prefix = f"{above[RUNS - 1]}/" if len(above) > RUNS else ""
 
@@ -54,7 +52,7 @@ def check_claims(claims: Iterable[tuple[Path, Recipe]], folder: Path) -> None:
         path, text = place / RECIPE, text_of(recipe)
         if not path.is_file():
             continue
-        found = _from_comparison(read(path)[0])
+        found = _found(path)
         if found != text:
             foreign.append((place, difference(found, text)))
     if foreign:
@@ -65,6 +63,15 @@ def check_claims(claims: Iterable[tuple[Path, Recipe]], folder: Path) -> None:
             f"{foreign[0][1]} Give the comparison another folder (--output), give a strategy that has changed another "
             "title, or delete the folders that are to be trained anew."
         )
+
+
+def _found(path: Path) -> str:
+    """Return the recipe of a folder as :func:`text_of` gives it: keys that it was written without have defaults."""
+    try:
+        recipe, _ = load(path)
+    except RecipeError:
+        recipe = None
+    return path.read_text(encoding="utf8") if recipe is None else text_of(recipe)
 
 
 def check_rows(runs: Iterable[Path], folder: Path) -> None:
@@ -79,8 +86,8 @@ def check_rows(runs: Iterable[Path], folder: Path) -> None:
     """
     seen: dict[str, tuple[str, Path]] = {}
     for run in runs:
-        environment = json.loads((run / "environment.json").read_text(encoding="utf8"))
-        for split, rows in environment["data"].items():
+        path = run / "environment.json"
+        for split, rows in look_up(read_json(path, rerun(run)), path, rerun(run), "data").items():
             first_rows, first = seen.setdefault(split, (rows, run))
             if rows != first_rows:
                 raise RunError(

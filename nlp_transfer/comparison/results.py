@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,8 +9,9 @@ import numpy as np
 
 from ..guard import ADAPTED, TWIN, has_collapsed
 from ..parts import build_task
-from ..predictions import answer_of, read_answers, read_target
+from ..predictions import answer_of, file_of, read_answers, read_target
 from ..recipe.schema import Recipe
+from ..records import damaged, read_json, rerun
 from ..tasks.base import Score, Task
 from ..verdict import JUDGES
 from .runs import COST, Member
@@ -80,9 +80,12 @@ def read_result(member: Member) -> Result:
 
     Args:
         member: The run.
+
+    Raises:
+        RunError: A file of it is missing or damaged.
     """
     folder = member.folder
-    metrics = json.loads((folder / "metrics.json").read_text(encoding="utf8"))
+    metrics = read_json(folder / "metrics.json", rerun(folder), ["scores", "headline"])
     roles = metrics["scores"]
     own = ADAPTED if ADAPTED in roles else TWIN
     scores = {role: _score(member, role) for role in roles if JUDGE in roles[role]}
@@ -103,7 +106,8 @@ def read_result(member: Member) -> Result:
 
 def _cost(member: Member) -> dict[str, Any]:
     """What it takes to have the run's model: its own cost, and that of the runs that it is made of."""
-    own, *others = (json.loads((one.folder / COST).read_text(encoding="utf8")) for one in (member, *member.others))
+    keys = ["seconds", "steps", "peak_mib"]
+    own, *others = (read_json(one.folder / COST, rerun(one.folder), keys) for one in (member, *member.others))
     memory = [cost["peak_mib"] for cost in (own, *others) if cost["peak_mib"] is not None]
     return {
         "seconds": round(sum(cost["seconds"] for cost in (own, *others)), 1),
@@ -114,11 +118,17 @@ def _cost(member: Member) -> dict[str, Any]:
 
 def _score(member: Member, role: str) -> Score:
     """Score the answers that a run has written, as the run itself did."""
-    task = _task(member.recipe, json.loads((member.folder / "model" / "config.json").read_text(encoding="utf8")))
-    rows = read_answers(member.folder, role, JUDGE)
+    folder = member.folder
+    task = _task(member.recipe, read_json(folder / "model" / "config.json", rerun(folder)))
+    rows = read_answers(folder, role, JUDGE)
+    scored = read_json(folder / "environment.json", rerun(folder)).get("rows", {}).get(JUDGE, len(rows))
+    if len(rows) != scored:
+        place = f"'{file_of(folder, role, JUDGE)}'"
+        raise damaged(place, f"it holds {len(rows)} rows, but {scored} were scored", rerun(folder))
     return task.score([row["gold"] for row in rows], [answer_of(row) for row in rows], 0.95, 100)
 
 
 def _task(recipe: Recipe, config: dict[str, Any]) -> Task:
-    names = config["id2label"]
+    # Two labels with the library's own names are left out of config.json.
+    names = config.get("id2label", {"0": "LABEL_0", "1": "LABEL_1"})
     return build_task(recipe.task, [names[key] for key in sorted(names, key=int)])

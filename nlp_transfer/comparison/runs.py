@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from ..recipe.comparing import StrategySpec
 from ..recipe.defaults import resolve
 from ..recipe.schema import Recipe
 from ..recipe.stages import SoupStage
+from ..records import read_json, read_json_lines, rerun
 from ..reporter import Reporter
 from ..running import run
 from ..strategies import is_made_of_others, made_of, strategy_recipe
@@ -65,7 +66,7 @@ class Member:
     def collapsed(self) -> bool:
         """Whether the run is done, and its guard has found the strategy's own model collapsed."""
         path = self.folder / "metrics.json"
-        return path.is_file() and has_collapsed(json.loads(path.read_text(encoding="utf8")))
+        return path.is_file() and has_collapsed(read_json(path, rerun(self.folder)))
 
     @property
     def ready(self) -> bool:
@@ -170,7 +171,9 @@ def _run_one(
         )
     except RunBusyError:
         return False
-    stages = [stage for stage in _stage_facts(result.folder) if not stage["stage"].startswith(TWIN)]
+    path, keys = result.folder / "stages.jsonl", ["stage", "seconds", "steps"]
+    facts = read_json_lines(path, rerun(result.folder), keys)
+    stages = [stage for stage in facts if not stage["stage"].startswith(TWIN)]
     if isinstance(member.recipe.stages[-1], SoupStage):
         stages = stages[-1:]  # what comes before is source-only's
     cost = {
@@ -189,8 +192,3 @@ def _own_data(recipe: Recipe, data: dict[str, Any] | None) -> dict[str, Any] | N
     stages = enumerate(recipe.stages)
     corpora = {corpus_role(at) for at, stage in stages if getattr(stage, "corpus", None) is not None}
     return {role: rows for role, rows in data.items() if not role.startswith("stages.") or role in corpora}
-
-
-def _stage_facts(folder: Path) -> Iterator[dict[str, Any]]:
-    for line in (folder / "stages.jsonl").read_text(encoding="utf8").splitlines():
-        yield json.loads(line)

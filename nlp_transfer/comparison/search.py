@@ -17,6 +17,7 @@ from ..errors import RunBusyError, RunError
 from ..parts import Known
 from ..recipe.comparing import CompareSpec, Range, SearchSpec, StrategySpec
 from ..recipe.schema import Recipe
+from ..records import look_up, read_json, rerun
 from ..reporter import Reporter
 from ..runfolder import locked
 from ..whole import write_text
@@ -174,9 +175,11 @@ def own_space(recipe: Recipe, strategy: StrategySpec, search: SearchSpec) -> Map
 
 def objective(member: Member, search: SearchSpec) -> float:
     """Return the value of a finished trial."""
-    metrics = json.loads((member.folder / "metrics.json").read_text(encoding="utf8"))
-    role = next(iter(metrics["scores"]))
-    value = metrics["scores"][role]["source.dev"]["interval"]["value"]
-    if search.objective != "source_dev":
-        value = metrics["label_free"][role][search.objective]
+    path, mend = member.folder / "metrics.json", rerun(member.folder)
+    metrics = read_json(path, mend)
+    role = next(iter(look_up(metrics, path, mend, "scores")), "")
+    judged = ["scores", role, "source.dev", "interval", "value"]
+    value = look_up(
+        metrics, path, mend, *(judged if search.objective == "source_dev" else ["label_free", role, search.objective])
+    )
     return float("-inf") if value is None else float(value)

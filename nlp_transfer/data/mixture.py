@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from ..errors import TrainingError
+
 SERIES = 104729
 """Keeps the orders of a mixture apart from the others that are drawn with the same seed."""
 
@@ -40,6 +42,12 @@ class Mixture:
         # Rounded first: 30 / 0.3 is a little more than 100.
         return math.ceil(round(len(self.rows_of[largest]) / self.shares[largest], 6))
 
+    @property
+    def frequency_N(self) -> np.ndarray:
+        """How often each row is drawn, as a share of all draws: (N,), together 1."""
+        of_domain = {domain: self.shares[domain] / len(rows) for domain, rows in self.rows_of.items()}
+        return np.asarray([of_domain[origin] for origin in self.origins.tolist()])
+
     def draw(self, count: int, epoch: int, seed: int) -> np.ndarray:
         """Return the rows of an epoch in their order, a pure function of its arguments.
 
@@ -52,6 +60,9 @@ class Mixture:
 
         Returns:
             Row numbers (count,).
+
+        Raises:
+            TrainingError: They are too few for a row of each domain.
         """
         quotas = self._quotas(count)
         turns = np.concatenate([(np.arange(quota) + 0.5) / quota for quota in quotas.values()])
@@ -86,7 +97,11 @@ class Mixture:
         whole = np.floor(exact + 1e-9).astype(int)
         whole[np.argsort(whole - exact, kind="stable")[: count - whole.sum()]] += 1
         if not whole.all():
-            raise ValueError(f"{count} rows are too few to hold the shares {self.shares}")
+            told = ", ".join(f"{share:.3g}" for share in self.shares.values())
+            raise TrainingError(
+                f"{count} rows, an epoch, are too few to hold a row of each domain with the shares {told}. Raise the "
+                "smallest one (share of a source in data.source, or a stage's target_share)."
+            )
         return dict(zip(self.shares, whole.tolist(), strict=True))
 
 

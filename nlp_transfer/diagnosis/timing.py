@@ -6,7 +6,7 @@ An estimate, not a promise: other work on the machine, and the last percent of l
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -106,7 +106,7 @@ def estimate_times(
         space = replace(space, recipe=recipe.model_copy(update={"tuning": Part(name="full")}))
     tuning = space.recipe.tuning.name
     whole = space.splits.train
-    source = replace(_side(space, train, len(whole), labelled=True), repeats=_repeats(whole))
+    source = replace(_side(space, train, len(whole), labelled=True), repeats=_repeats(whole, recipe.data.source_shares))
     home = _side(space, dev, len(space.splits.dev), labelled=False)
     away = None
     if target is not None and space.splits.unlabelled is not None:
@@ -149,9 +149,9 @@ def _side(space: Workspace, sample: Split, total: int, labelled: bool) -> Side:
     return Side(encoded, total / len(sample))
 
 
-def _repeats(train: Split) -> float:
+def _repeats(train: Split, shares: Mapping[int, float] | None) -> float:
     several = ORIGIN in train.rows.column_names
-    return len(Mixture(train.rows[ORIGIN][:])) / len(train) if several else 1.0
+    return len(Mixture(train.rows[ORIGIN][:], shares)) / len(train) if several else 1.0
 
 
 def variant(recipe: Recipe, strategy: str, methods: parts.Known) -> Recipe:

@@ -7,6 +7,7 @@ several labels a text, it is the mean over labels of the KL between two Bernoull
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Annotated, Any, Literal
 
@@ -27,7 +28,8 @@ class Anchor(Method):
     Args:
         sizes: Feature sizes; not needed.
         temperature: T, by which both logits are divided; larger ones look at the smaller probabilities, too.
-        on: Rows on which answers are compared: ``source`` (as in Ryu and Lee), ``target`` or ``both``.
+        on: Rows on which answers are compared: ``source`` (as in Ryu and Lee; needs no target text), ``target`` or
+            ``both``.
         teacher: Run or model folder with the same labels and vocabulary that takes the place of the twin; a student
             learns from it what it answers. Of several, the mean of their probabilities is learned.
         shared: ``weight``, ``schedule`` and ``begin`` of every method.
@@ -51,6 +53,16 @@ class Anchor(Method):
         self.temperature = temperature
         self.taught_on = on
         self.teachers = [teacher] if isinstance(teacher, str) else teacher or []
+
+    @classmethod
+    def reads_target(cls, settings: Mapping[str, Any]) -> bool:
+        """Whether answers on target rows are compared."""
+        return settings.get("on") != "source"
+
+    @classmethod
+    def reads_source(cls, settings: Mapping[str, Any]) -> bool:
+        """Whether answers on source rows are all that is compared: without any, the method would do nothing."""
+        return settings.get("on") == "source"
 
     def terms(self, step: Step) -> dict[str, torch.Tensor]:
         """Return ``{"distance": mean divergence over the chosen units}``; windows of a long text share one vote."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, Literal
 
 import torch
@@ -26,9 +27,9 @@ class Method(torch.nn.Module):
 
     Attributes:
         moves_features: The method works by changing features, so frozen features refuse it.
-        needs_target: The method needs unlabelled target text.
+        needs_target: The method needs unlabelled target text, unless :meth:`reads_target` says otherwise.
         compares_domains: The method compares units of the two domains: a stage that trains on labelled target rows
-            alone gives it source text, too.
+            alone gives it source text, too, unless :meth:`reads_source` says otherwise.
         needs_teacher: The method reads a teacher's logits (``Step.teacher_UC``).
         teachers: Runs or models that are this teacher, several as their mean; none: the source-only twin.
         taught_on: Rows on which the teacher's logits are read: ``source``, ``target`` or ``both``.
@@ -61,6 +62,24 @@ class Method(torch.nn.Module):
         self.weight = weight
         self.schedule = schedule
         self.begin = begin
+
+    @classmethod
+    def reads_target(cls, settings: Mapping[str, Any]) -> bool:
+        """Whether the method needs unlabelled target text with these settings; a recipe is checked before it is built.
+
+        Args:
+            settings: Those that the recipe gives it; of any type, as they may be wrong.
+        """
+        return cls.needs_target
+
+    @classmethod
+    def reads_source(cls, settings: Mapping[str, Any]) -> bool:
+        """Whether the method, with these settings, needs source text beside labelled rows that are all the target's.
+
+        Args:
+            settings: Those that the recipe gives it.
+        """
+        return cls.compares_domains
 
     def attach(self, model: Any) -> None:
         """Look at the model before the first step; most methods need nothing of it.

@@ -6,6 +6,7 @@ Names and settings of tunings, methods and task heads that live in their own con
 
 from __future__ import annotations
 
+import math
 from typing import Annotated, Any, Literal
 
 from pydantic import ConfigDict, Field, field_validator, model_validator
@@ -74,12 +75,15 @@ class SourceData(Section):
         dev: Rows that select the checkpoint.
         label_map: New names for labels (entity types for ner) of these rows; labels that it does not name stay as they
             are, and ``null`` drops one: the row of a text with one label, of several labels this one, the entity.
+        share: Of several domains, this one's share of the source rows of every batch; by default all have the same.
+            All say it, or none, and together they are 1.
     """
 
     name: Name | None = None
     train: DataFile
     dev: DataFile | None = None
     label_map: LabelMap | None = None
+    share: Annotated[float, Field(gt=0, lt=1)] | None = None
 
 
 def _named(source: SourceData, default: str) -> SourceData:
@@ -114,7 +118,8 @@ class DataSpec(Section):
 
     Attributes:
         folder: Folder that relative paths start from; ``demo:`` is the folder of the shipped demonstrations.
-        source: The labelled domain, or a list of several. Each of several gives the same share of every batch.
+        source: The labelled domain, or a list of several. Each of several gives the same share of every batch, unless
+            they say their shares.
         dev_share: Share of the rows of a source held out when it has no ``dev``.
         max_length: Longest window in subword tokens; by default what the model can read (at most 512).
         stride: Tokens that two neighbouring windows of one text share; by default 32, at most a quarter of the window.
@@ -140,6 +145,12 @@ class DataSpec(Section):
             return {"source": _named(self.source, "source")}
         return {f"source.{number}": _named(one, str(number)) for number, one in enumerate(self.source)}
 
+    @property
+    def source_shares(self) -> dict[int, float] | None:
+        """The share of each source domain among source rows that are drawn, by its number; None: all have the same."""
+        shares = [source.share for source in self.sources.values()]
+        return {number: share for number, share in enumerate(shares) if share is not None} or None
+
     @field_validator("source")
     @classmethod
     def _names_differ(cls, value: SourceData | list[SourceData]) -> SourceData | list[SourceData]:
@@ -148,6 +159,26 @@ class DataSpec(Section):
         twice = sorted({str(name) for name in names if names.count(name) > 1})
         if twice:
             raise ValueError(f"two sources are called '{twice[0]}'. Give each a name of its own")
+        return value
+
+    @field_validator("source")
+    @classmethod
+    def _shares_fit(cls, value: SourceData | list[SourceData]) -> SourceData | list[SourceData]:
+        if isinstance(value, SourceData):
+            if value.share is not None:
+                raise ValueError("data.source.share divides batches among several sources, but here is one. Remove it")
+            return value
+        shares = {f"data.source.{number}.share": one.share for number, one in enumerate(value)}
+        said = {path: share for path, share in shares.items() if share is not None}
+        silent = [path for path in shares if path not in said]
+        if said and silent:
+            raise ValueError(
+                f"{', '.join(said)} {'is' if len(said) == 1 else 'are'} set, but not {', '.join(silent)}. Set the "
+                "share of every source, or of none"
+            )
+        if said and not math.isclose(sum(said.values()), 1, abs_tol=1e-6):
+            told = ", ".join(f"{path} ({share:g})" for path, share in said.items())
+            raise ValueError(f"{told} add up to {sum(said.values()):g}. They must add up to 1")
         return value
 
     @model_validator(mode="after")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +12,7 @@ from ..conclusions import comparison_in_one_sentence, comparison_words, interval
 from ..errors import RunError
 from ..intervals import Interval
 from ..recipe import load
+from ..records import read_json, rerun
 from ..verdict import HELPED, HURT, JUDGES, NO_EVIDENCE
 from ..whole import write_text
 from .facts import made_with, setup_of
@@ -136,12 +136,12 @@ def read_comparison(folder: Path) -> ComparisonFacts:
         RunError: There is no comparison in the folder, or it is damaged.
     """
     try:
-        summary = json.loads((folder / TABLE).read_text(encoding="utf8"))
+        summary = read_json(folder / TABLE, "Compare again, which keeps finished runs.", ["strategies", "seeds"])
         recipe, problems = load(folder / RECIPE)
         if recipe is None:
             raise ValueError(problems[0])
         first = folder / "runs" / next(iter(summary["strategies"])) / str(summary["seeds"][0])
-        environment = json.loads((first / "environment.json").read_text(encoding="utf8"))
+        environment = read_json(first / "environment.json", rerun(first))
         best = summary["strategies"].get(summary.get("best"))
         ceiling = None if best is None else best["scores"][JUDGE]["mean"]
         setup = setup_of(recipe, told_selection(recipe.selection.name))

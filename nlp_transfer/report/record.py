@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -16,6 +14,7 @@ from ..parts import row_kind
 from ..predictions import file_of, read_answers
 from ..recipe import load
 from ..recipe.schema import Recipe
+from ..records import read_json, read_json_lines, rerun
 from ..verdict import JUDGES
 
 DOMAINS = "domains.json"
@@ -92,10 +91,10 @@ def read_record(folder: Path) -> Record:
         record = Record(
             folder,
             recipe,
-            _json(folder / "metrics.json"),
-            _json(folder / "environment.json"),
-            list(_lines(folder / "stages.jsonl")),
-            list(_lines(folder / "log.jsonl")) if (folder / "log.jsonl").is_file() else [],
+            read_json(folder / "metrics.json", rerun(folder), ["scores", "kept"]),
+            read_json(folder / "environment.json", rerun(folder), ["data"]),
+            read_json_lines(folder / "stages.jsonl", rerun(folder), ["stage"]),
+            read_json_lines(folder / "log.jsonl", rerun(folder)) if (folder / "log.jsonl").is_file() else [],
             read_domains(folder),
         )
         missing = [role for role in record.roles if not file_of(folder, role, record.looked_at).is_file()]
@@ -109,14 +108,4 @@ def read_record(folder: Path) -> Record:
 def read_domains(folder: Path) -> Any:
     """Return the content of ``domains.json``, None where the run has not written any."""
     path = folder / DOMAINS
-    return _json(path) if path.is_file() else None
-
-
-def _json(path: Path) -> Any:
-    return json.loads(path.read_text(encoding="utf8"))
-
-
-def _lines(path: Path) -> Iterator[dict[str, Any]]:
-    with path.open(encoding="utf8") as lines:
-        for line in lines:
-            yield json.loads(line)
+    return read_json(path, rerun(folder)) if path.is_file() else None

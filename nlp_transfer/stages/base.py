@@ -18,6 +18,7 @@ from ..checkpoints import copy_folder, discard_others
 from ..fetching import is_url
 from ..hardware import is_main_process
 from ..processes import wait_for_all
+from ..records import read_json
 from ..reloading.examples import MOST, examples_of, write_examples
 from ..whole import write_text
 from ..workspace import Workspace
@@ -90,14 +91,17 @@ def finished(folder: Path, fingerprint: str) -> StageResult | None:
     path = folder / DONE
     if not path.is_file():
         return None
-    facts = json.loads(path.read_text(encoding="utf8"))
-    return StageResult(folder, facts) if facts.get("fingerprint") == fingerprint else None
+    facts = _facts(path)
+    return StageResult(folder, facts) if facts["fingerprint"] == fingerprint else None
 
 
 def recorded(model: Path) -> dict[str, Any]:
     """Return the facts of the finished stage that left a model."""
-    facts: dict[str, Any] = json.loads((model.parent / DONE).read_text(encoding="utf8"))
-    return facts
+    return _facts(model.parent / DONE)
+
+
+def _facts(path: Path) -> dict[str, Any]:
+    return read_json(path, f"Delete the folder '{path.parent}': its stage is trained anew.", ["fingerprint"])
 
 
 def begin(space: Workspace, folder: Path, fingerprint: str) -> None:

@@ -58,11 +58,12 @@ def finetune(
     set_seed(recipe.seed)
     model = _starting_model(space, train, before, title)
     task.mean_pooling = models.pools_by_mean(model.config)
-    fit_task(space, stage)
     named = [] if twin or not stage.adapt else recipe.methods
     methods = parts.build_methods(named, unit_sizes(space, model), space.methods)
     chosen_by = selection_of(recipe, space.splits, stage, twin)
-    rows = with_unlabelled(space, labelled_rows(space, stage), stage, [space.methods[part.name] for part in named])
+    rows = labelled_rows(space, stage)
+    fit_task(space, stage, rows)
+    rows = with_unlabelled(space, rows, stage, named)
     rows = replace(rows, selector=selector(space, chosen_by))
     _say_long_rows(space, title, rows)
     continued = before.model is not None
@@ -74,7 +75,10 @@ def finetune(
         if not parts.TUNINGS[recipe.tuning.name].moves_features:
             states, rows = read_once(space, model, rows)
             stack.enter_context(cached_encoder(model, states))
-        reads_target = any(method.needs_target and method.masking is None for method in methods.values())
+        reads_target = any(
+            space.methods[part.name].reads_target(part.settings) and methods[part.name].masking is None
+            for part in named
+        )
         data, by_last = rows.pairs(masked, reads_target), chosen_by == LAST_STEP
         objective = TaskObjective(task, methods)
         job = Job(space, train, folder, title, objective, data, rows.order, rows.dev, rows.selector, by_last)

@@ -12,7 +12,7 @@ import numpy as np
 from ..data.load import ORIGIN, Split
 from ..data.mixture import Mixture
 from ..data.pairs import PairedDomains, RowOrder
-from ..methods.base import Method
+from ..recipe.schema import Part
 from ..recipe.stages import FinetuneStage
 from ..selecting import Selector
 from ..tasks.base import Encoded
@@ -45,6 +45,14 @@ class Rows:
         """Number of labelled target rows."""
         pairs = zip(self.labelled.windows, self.labelled.features, strict=True)
         return len({window.row for window, row in pairs if row.get("origin") == TARGET})
+
+    @property
+    def draws_N(self) -> np.ndarray:
+        """How often each labelled row is drawn, relative to the others (N,); of a long one, each window is a part."""
+        windows = self.labelled.windows
+        frequency = np.ones(len(windows)) if self.mixture is None else self.mixture.frequency_N
+        weights = np.asarray([window.weight for window in windows]) * frequency
+        return np.bincount([window.row for window in windows], weights, self.labelled.rows)
 
     @property
     def drawn(self) -> int:
@@ -88,7 +96,7 @@ def labelled_rows(space: Workspace, stage: FinetuneStage) -> Rows:
     dev = _encoded(space, splits.dev, labelled=False)
     if stage.on == "source":
         source = _encoded(space, splits.train)
-        return Rows(source, dev, source.mixture())
+        return Rows(source, dev, source.mixture(space.recipe.data.source_shares))
     assert splits.target_train is not None
     target = _encoded(space, splits.target_train)
     target = target.with_origins([TARGET] * target.rows)
@@ -98,11 +106,11 @@ def labelled_rows(space: Workspace, stage: FinetuneStage) -> Rows:
     if source.mixture() is None:
         source = source.with_origins([0] * source.rows)
     both = source.joined(target)
-    return Rows(both, dev, both.mixture(_shares(source, stage)))
+    return Rows(both, dev, both.mixture(_shares(space, source, stage)))
 
 
 def with_unlabelled(
-    space: Workspace, rows: Rows, stage: FinetuneStage, methods: Sequence[type[Method]], target_too: bool = False
+    space: Workspace, rows: Rows, stage: FinetuneStage, methods: Sequence[Part], target_too: bool = False
 ) -> Rows:
     """Add the unlabelled rows that methods read.
 
@@ -110,31 +118,33 @@ def with_unlabelled(
         space: The run's workspace.
         rows: The labelled rows.
         stage: The stage that trains on them.
-        methods: Its methods.
+        methods: Its methods, as the recipe names them.
         target_too: Target rows are read whatever the methods are.
     """
     target = text = None
-    needed = target_too or any(method.needs_target for method in methods)
+    known = space.methods
+    needed = target_too or any(known[part.name].reads_target(part.settings) for part in methods)
     if space.splits.unlabelled is not None and needed:
         target = _encoded(space, space.splits.unlabelled, labelled=False)
-    if stage.on == "target" and any(method.compares_domains for method in methods):
+    if stage.on == "target" and any(known[part.name].reads_source(part.settings) for part in methods):
         source = space.splits.train.rows
         text = _encoded(space, space.splits.train, labelled=False)
         text = text.with_origins(source[ORIGIN][:] if ORIGIN in source.column_names else [0] * len(source))
     return replace(rows, target=target, text=text)
 
 
-def fit_task(space: Workspace, stage: FinetuneStage) -> None:
-    """Fit the task (its class weights) to the labelled rows as often as the stage draws them."""
+def fit_task(space: Workspace, stage: FinetuneStage, rows: Rows) -> None:
+    """Fit the task (its class weights) to the labelled rows as often as the stage draws them.
+
+    Args:
+        space: The run's workspace.
+        stage: The stage.
+        rows: What :func:`labelled_rows` returns for it.
+    """
     splits = _splits(space, stage)
-    if stage.target_share is None:
-        space.task.fit(splits[0].rows)
-        return
-    shares = (1 - stage.target_share, stage.target_share)
-    draws = [np.full(len(split), share / len(split)) for split, share in zip(splits, shares, strict=True)]
     columns = splits[-1].rows.column_names
-    rows = datasets.concatenate_datasets([split.rows.select_columns(columns) for split in splits])
-    space.task.fit(rows, np.concatenate(draws))
+    labelled = datasets.concatenate_datasets([split.rows.select_columns(columns) for split in splits])
+    space.task.fit(labelled, rows.draws_N)
 
 
 def _splits(space: Workspace, stage: FinetuneStage) -> list[Split]:
@@ -146,11 +156,12 @@ def _splits(space: Workspace, stage: FinetuneStage) -> list[Split]:
     return [split for split in wanted[stage.on] if split is not None]
 
 
-def _shares(source: Encoded, stage: FinetuneStage) -> dict[int, float]:
-    """Share of each domain: the source domains divide equally what the target leaves."""
+def _shares(space: Workspace, source: Encoded, stage: FinetuneStage) -> dict[int, float]:
+    """Share of each domain: the source domains divide what the target leaves, equally or as the recipe says."""
     assert stage.target_share is not None
     domains = {int(row["origin"]) for row in source.features}
-    return dict.fromkeys(domains, (1 - stage.target_share) / len(domains)) | {TARGET: stage.target_share}
+    shares = space.recipe.data.source_shares or dict.fromkeys(domains, 1 / len(domains))
+    return {domain: (1 - stage.target_share) * share for domain, share in shares.items()} | {TARGET: stage.target_share}
 
 
 def _encoded(space: Workspace, split: Split, labelled: bool = True) -> Encoded:

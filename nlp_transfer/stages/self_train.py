@@ -131,10 +131,9 @@ def self_train(
 def _plan(space: Workspace, stage: SelfTrainStage, folder: Path, fingerprint: str, before: base.Before) -> Plan:
     recipe, last = space.recipe, space.recipe.finetunes[-1]
     named = recipe.methods if stage.adapt else []
-    fit_task(space, last)
-    rows = with_unlabelled(
-        space, labelled_rows(space, last), last, [space.methods[part.name] for part in named], target_too=True
-    )
+    rows = labelled_rows(space, last)
+    fit_task(space, last, rows)
+    rows = with_unlabelled(space, rows, last, named, target_too=True)
     chosen_by = selection_of(recipe, space.splits, last)
     rows = replace(rows, selector=selector(space, chosen_by))
     plan = Plan(space, stage, folder, fingerprint, before, rows, chosen_by)

@@ -57,9 +57,9 @@ def soup(space: Workspace, stage: SoupStage, folder: Path, fingerprint: str, bef
     average(model, ((place, other_model(space, place)) for place in stage.models))
     model.to(default_device())
     space.reporter.say(f"soup: the mean of the weights of {1 + len(stage.models)} models")
-    fit_task(space, last)
-    dev = labelled_rows(space, last).dev
-    space.task.tune(space.splits.dev.rows, jobs.dev_logits(space, model, dev))
+    rows = labelled_rows(space, last)
+    fit_task(space, last, rows)
+    space.task.tune(space.splits.dev.rows, jobs.dev_logits(space, model, rows.dev))
     seconds = round(time.monotonic() - begun, 2)
     facts = {"models": 1 + len(stage.models), "steps": 0, "seconds": seconds, "task": space.task.settings()}
     return base.finish(space, folder, fingerprint, model, facts)

@@ -33,7 +33,7 @@ def taught(space: Workspace, train: TrainSpec, method: Method, twin: Path | None
         ModelError: A named teacher has other labels, or cuts texts into other tokens.
     """
     trained = {name: encoded for name, encoded in rows.each() if name != "dev"}
-    unread = ("labelled", "text") if method.taught_on == "target" and not rows.target_labels else ()
+    unread = _unread(method, rows)
     read = [window for name, encoded in trained.items() if name not in unread for window in encoded.windows]
     places: Sequence[str | None] = method.teachers or [None]
     title = "answers of the teacher" if method.teachers else "answers of the twin"
@@ -61,6 +61,16 @@ def taught(space: Workspace, train: TrainSpec, method: Method, twin: Path | None
         for name, encoded in trained.items()
     }
     return replace(rows, **given)
+
+
+def _unread(method: Method, rows: Rows) -> set[str]:
+    """Return the sets that have no row of the side on which a method reads the logits."""
+    if method.taught_on == "both":
+        return set()
+    of_target = rows.target_labels
+    found = {"source": {"target"}, "target": {"text"}}[method.taught_on]
+    alone = {"source": of_target == rows.labelled.rows, "target": not of_target}[method.taught_on]
+    return found | ({"labelled"} if alone else set())
 
 
 def mean_answer(logits: Sequence[np.ndarray], independent: bool) -> np.ndarray:

@@ -1,0 +1,100 @@
+"""The JSON files that a run leaves for whoever comes later: what is missing or damaged is told with what to do."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from .errors import RunError
+
+
+def rerun(folder: Path) -> str:
+    """Return what mends a file that a run writes when its stages are done."""
+    return (
+        f"Delete metrics.json (and cost.json, if there is one) in '{folder}' and run it again, which keeps finished "
+        "stages; or begin anew: delete the folder, or give run --fresh."
+    )
+
+
+def read_json(path: Path, mend: str, keys: Sequence[str] = ()) -> dict[str, Any]:
+    """Return what a file holds that is one JSON object.
+
+    Args:
+        path: The file.
+        mend: What to do where it is damaged; whole sentences.
+        keys: Keys that it must have.
+
+    Raises:
+        RunError: It is missing, cut off or otherwise no JSON object, or lacks a key.
+    """
+    return _object(_text(path, mend), f"'{path}'", mend, keys)
+
+
+def read_json_lines(path: Path, mend: str, keys: Sequence[str] = ()) -> list[dict[str, Any]]:
+    """Return what a file holds that is a JSON object a line; see :func:`read_json`.
+
+    Args:
+        path: The file.
+        mend: What to do where it is damaged.
+        keys: Keys that every line must have.
+
+    Raises:
+        RunError: It is missing, or a line is no JSON object or lacks a key.
+    """
+    # Not splitlines(), which cuts texts at separators that JSON leaves as they are.
+    lines = enumerate(_text(path, mend).split("\n"), start=1)
+    return [_object(line, f"'{path}' (line {number})", mend, keys) for number, line in lines if line]
+
+
+def look_up(values: Any, path: Path, mend: str, *keys: str) -> Any:
+    """Return what stands at a key path of what a file holds.
+
+    Args:
+        values: Content of the file.
+        path: The file.
+        mend: What to do where it is damaged.
+        keys: The key path.
+
+    Raises:
+        RunError: There is nothing.
+    """
+    for at, key in enumerate(keys):
+        if not isinstance(values, dict) or key not in values:
+            raise damaged(f"'{path}'", f"it has no '{'.'.join(keys[: at + 1])}'", mend)
+        values = values[key]
+    return values
+
+
+def damaged(place: str, what: str, mend: str) -> RunError:
+    """Return the error of a damaged file.
+
+    Args:
+        place: The file, in quotation marks.
+        what: What is wrong with it.
+        mend: What to do.
+    """
+    return RunError(f"{place} is damaged: {what}. {mend}")
+
+
+def _text(path: Path, mend: str) -> str:
+    try:
+        return path.read_text(encoding="utf8")
+    except FileNotFoundError as error:
+        raise RunError(f"'{path}' is missing. {mend}") from error
+    except (OSError, ValueError) as error:
+        raise damaged(f"'{path}'", f"it cannot be read ({error})", mend) from error
+
+
+def _object(text: str, place: str, mend: str, keys: Sequence[str]) -> dict[str, Any]:
+    try:
+        values = json.loads(text)
+    except ValueError as error:
+        raise damaged(place, f"it is cut off or no JSON ({error})", mend) from error
+    if not isinstance(values, dict):
+        raise damaged(place, "it holds no JSON object", mend)
+    missing = [key for key in keys if key not in values]
+    if missing:
+        raise damaged(place, f"it has no '{missing[0]}'", mend)
+    return values
