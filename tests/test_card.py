@@ -180,7 +180,10 @@ def test_relation_to_the_base(relation: str, library: str) -> None:
 def test_a_published_model_is_shown_under_its_name() -> None:
     text = card(tuning="lora", facts={"place": "me/mine", "folder": "me/mine"})
     assert 'load_predictor("me/mine")' in text
-    assert 'id2label=AutoConfig.from_pretrained("me/mine").id2label), tokenizer="me/mine")`' in text
+    assert (
+        'id2label=AutoConfig.from_pretrained("me/mine").id2label), tokenizer="me/mine")`; from the name alone it would'
+        in text
+    )
     text = card(facts={"place": "me/mine", "folder": "me/mine"})
     assert 'or `pipeline("text-classification", model="me/mine")`.' in text
 
