@@ -26,6 +26,7 @@ from .exporting.record import is_export
 from .fetching import fetch, is_url
 from .hashing import file_sha256
 from .model_files import read_object
+from .pulling import StalledError, Wanted, pull
 
 DEADLINE = 5.0
 """Seconds that the first question to the hub may take."""
@@ -140,13 +141,22 @@ def _resolve_bundled() -> ResolvedModel | None:
 def _resolve_hub(model_id: str, revision: str | None) -> ResolvedModel:
     from huggingface_hub import HfApi, snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+    from huggingface_hub.utils import filter_repo_objects  # type: ignore[attr-defined]
 
     tried = [f"the hub at {HfApi().endpoint} (deadline {DEADLINE:.0f} s)", "the local hub cache"]
     commit = None
     try:
-        commit = HfApi().model_info(model_id, revision=revision, timeout=DEADLINE).sha
-        folder = snapshot_download(model_id, revision=revision, allow_patterns=FILES, etag_timeout=DEADLINE)
-        return _downloaded(model_id, revision, Path(folder), "hub", commit)
+        info = HfApi().model_info(model_id, revision=revision, timeout=DEADLINE)
+        commit, names = (
+            info.sha,
+            filter_repo_objects([file.rfilename for file in info.siblings or []], allow_patterns=FILES),
+        )
+        folder = pull(Wanted(model_id, revision, str(commit), list(names), DEADLINE))
+        return _downloaded(model_id, revision, folder, "hub", commit)
+    except StalledError as error:
+        raise ModelError(
+            f"model '{model_id}' cannot be fetched from {HfApi().endpoint}: {error}. Try again."
+        ) from error
     except (HfHubHTTPError, ValueError) as error:
         status = getattr(getattr(error, "response", None), "status_code", None)
         if status in (401, 403, 404) or (isinstance(error, ValueError) and not isinstance(error, HfHubHTTPError)):
@@ -157,11 +167,11 @@ def _resolve_hub(model_id: str, revision: str | None) -> ResolvedModel:
     except Exception as error:
         reason = f"{type(error).__name__}: {_first_line(error)}"
     try:
-        folder = snapshot_download(model_id, revision=revision, allow_patterns=FILES, local_files_only=True)
+        held = snapshot_download(model_id, revision=revision, allow_patterns=FILES, local_files_only=True)
     except (LocalEntryNotFoundError, ValueError, OSError) as error:
         raise ModelError(_not_found(model_id, revision, f"the hub cannot be reached ({reason})", tried)) from error
     # A snapshot's folder is named after its commit: without a network it is the same model as with one.
-    return _downloaded(model_id, revision, Path(folder), "hub cache (the hub cannot be reached)", Path(folder).name)
+    return _downloaded(model_id, revision, Path(held), "hub cache (the hub cannot be reached)", Path(held).name)
 
 
 def _downloaded(model_id: str, revision: str | None, folder: Path, note: str, commit: str | None) -> ResolvedModel:

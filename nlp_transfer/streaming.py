@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from . import __version__
+from .bulk.belongings import belongings
 from .bulk.job import Job
 from .bulk.places import refuse_clashes
 from .bulk.source import TextSource
@@ -72,7 +73,8 @@ def predict_file(
         ModelError: The model is not found or has no task head.
     """
     source = input if isinstance(input, TextSource) else TextSource(str(input), text_column, format)
-    to_file = _check_output(source.path, str(output), overwrite)
+    owned = belongings(model) if isinstance(model, str | Path) else {}
+    to_file = _check_output({**owned, "input": source.path}, str(output), overwrite)
     if world_size() > 1 and (source.is_read_once or not to_file):
         raise DataError([Problem("several processes can read and write files only", f"{source.origin}, {output}")])
 
@@ -168,10 +170,10 @@ def _answers(predict: Predict, rows: Sequence[Row]) -> Iterator[dict[str, Any]]:
         yield {"error": row.error} if row.text is None else next(answers)
 
 
-def _check_output(input: str, output: str, overwrite: bool) -> bool:
+def _check_output(reads: Mapping[str, str | Path | None], output: str, overwrite: bool) -> bool:
     """Refuse what would fail, or destroy something, after hours of work; return whether it is a file to write."""
     path = Path(output)
-    refuse_clashes({"input": input}, {"output": output})
+    refuse_clashes(reads, {"output": output})
     if output == "-":
         return False
     if path.is_dir():

@@ -28,6 +28,7 @@ ENVIRONMENT: dict[str, Any] = {
     "data": {},
     "model": {"id": "some/model", "revision": None, "commit": None, "local": False, "head": None},
 }
+ROWS = [{"text": "good " * length, "gold": "good", "label": "good"} for length in range(1, 4)]
 INTERVAL = {"interval": {"value": 0.5, "low": 0.4, "high": 0.6}}
 
 
@@ -38,7 +39,7 @@ def card(*args: Any, **changes: Any) -> str:
 
 def whole_card(kept: str = "adapted", splits: tuple[str, ...] = ("source.dev", "target.test"), **changes: Any) -> str:
     """The card of a run that was never made."""
-    more = changes.pop("facts", {})
+    more, answers = changes.pop("facts", {}), changes.pop("answers", {})
     scores = INTERVAL | changes.pop("scores", {})
     model, base = changes.pop("model", "some/model"), changes.pop("base", "some/model")
     dev = changes.pop("dev", "memory")
@@ -54,6 +55,8 @@ def whole_card(kept: str = "adapted", splits: tuple[str, ...] = ("source.dev", "
         "scores": {role: dict.fromkeys(splits, scores) for role in ("adapted", "source-only")},
     }
     record = Record(Path("run"), recipe, metrics, ENVIRONMENT, [], [], None)
+    # What it would read from the run's folder.
+    vars(record)["answers"] = dict.fromkeys(metrics["scores"], ROWS) | answers
     local = Path(base).is_dir()
     facts = Facts(
         labels=["bad", "good"],
@@ -178,7 +181,10 @@ def test_relation_to_the_base(relation: str, library: str) -> None:
 def test_a_published_model_is_shown_under_its_name() -> None:
     text = card(tuning="lora", facts={"place": "me/mine", "folder": "me/mine"})
     assert 'load_predictor("me/mine")' in text
-    assert 'id2label=AutoConfig.from_pretrained("me/mine").id2label), tokenizer="me/mine")`' in text
+    assert (
+        'id2label=AutoConfig.from_pretrained("me/mine").id2label), tokenizer="me/mine")`; from the name alone it would'
+        in text
+    )
     text = card(facts={"place": "me/mine", "folder": "me/mine"})
     assert 'or `pipeline("text-classification", model="me/mine")`.' in text
 
@@ -188,3 +194,20 @@ def test_weak_classes_and_limits_are_told() -> None:
     assert text.index("| good | 0.000") < text.index("| bad | 0.500"), "weakest first"
     assert "Fewer than 30 examples of good were scored on target.test" in text
     assert "nobody has measured" in card(splits=("source.dev",), methods=("dann",))
+
+
+def test_scores_by_length_are_those_of_the_kept_model() -> None:
+    rows = [
+        {"text": "word " * length, "gold": "good", "label": "good" if length <= right else "bad"}
+        for right, length in zip(([20] * 20 + [25] * 20 + [0] * 20), range(1, 61), strict=True)
+    ]
+    text = whole_card("source-only", methods=("dann",), answers={"source-only": rows})
+    table = text.split("On target.test, by length, with 95% intervals:\n\n")[1].split("\n\n")[0]
+    assert [line.split(" [")[0] for line in table.splitlines()] == [
+        "| texts of | rows | accuracy |",
+        "|---|---|---|",
+        "| 1 to 20 words | 20 | 1.000",
+        "| 21 to 40 words | 20 | 0.250",
+        "| 41 to 60 words | 20 | 0.000",
+    ]
+    assert "too few, or too alike in length, for scores by length" in card(methods=("dann",), answers={})

@@ -6,6 +6,7 @@ import contextlib
 import json
 import shutil
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +18,11 @@ from test_multiprocess import TORCHRUN, launch
 
 from nlp_transfer import distill, load_predictor, recipe_from, run
 from nlp_transfer.distillation import distill as distilling
+from nlp_transfer.distillation import weigh as weighing
 from nlp_transfer.distillation.student import spread, write_student
 from nlp_transfer.errors import ModelError, RecipeError, RunError
+from nlp_transfer.intervals import Interval, paired_difference
+from nlp_transfer.report.record import read_record
 
 SHORT = ["train.max_steps=2", "train.learning_rate=1e-9"]
 TEXTS = ["it was really love", "the film was hate"]
@@ -61,6 +65,41 @@ def test_a_student_is_a_run_that_is_compared_with_its_teacher(teacher: Any, tmp_
     assert min(found.student.texts_per_second, found.teacher.texts_per_second) > 0
     kept = json.loads((tmp_path / "student" / "distillation.json").read_text(encoding="utf8"))
     assert kept["student"]["parameters"] == found.student.parameters
+
+
+def test_the_student_is_judged_as_its_recipe_says(
+    teacher: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At the level of its intervals; what comes of it lies in the folder that is told last."""
+    levels: list[Any] = []
+
+    def noted(*args: Any) -> Interval:
+        levels.append(args[3:])
+        return paired_difference(*args)
+
+    monkeypatch.setattr(weighing, "paired_difference", noted)
+    level = ["evaluate.confidence=0.6", f"output={tmp_path / 'elsewhere'}"]
+    found = distill(teacher.folder, 1, output=tmp_path / "student", overrides=[*SHORT, *level])
+    kept = json.loads((tmp_path / "elsewhere" / "distillation.json").read_text(encoding="utf8"))
+    assert kept == found.to_dict() and levels == [(0.6, 100)] * 2
+
+
+def test_settings_of_the_teachers_stage_are_the_students(
+    teacher: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = read_record(teacher.folder).recipe
+    own = recipe.finetunes[0].model_copy(update={"train": {"epochs": 7.0, "batch_size": 4}})
+    other = own.model_copy(update={"on": "target", "train": {"epochs": 9.0}})
+    changed = recipe.model_copy(update={"stages": [other, own]})
+    record = replace(read_record(teacher.folder), recipe=changed)
+    found = distilling._recipe(record, "start", tmp_path / "student", [])
+    assert (found.train.epochs, found.train.batch_size, found.train.max_steps) == (7.0, 4, 3)
+    monkeypatch.chdir(teacher.folder)
+    monkeypatch.setattr(distilling, "write_student", lambda *args: tmp_path / "layers-0")
+    monkeypatch.setattr(distilling, "load_predictor", lambda *args, **settings: None)
+    monkeypatch.setattr(distilling, "run", lambda recipe, **settings: pytest.fail(f"trains in {recipe.output}"))
+    with pytest.raises(pytest.fail.Exception, match=f"trains in {teacher.folder}-layers-0"):
+        distill(".", 1)
 
 
 def test_only_the_first_process_writes_and_weighs(

@@ -155,6 +155,9 @@ def test_pulled_adapter_loads_with_plain_peft_and_in_a_pipeline(runs: dict[str, 
     (plain,) = pipe(["the film was bad"])
     (own,) = predictor(["the film was bad"])
     assert (plain["label"], plain["score"]) == (own["label"], pytest.approx(own["score"], abs=1e-5))
+    # From the name alone, pipelines build the head of the base, whatever lies beside the adapter.
+    with pytest.raises(ValueError, match="Could not load model user/plain"):
+        transformers.pipeline("text-classification", model="user/plain")
 
 
 def test_pulled_model_is_the_model_of_a_recipe(runs: dict[str, Path], hub: Hub, tmp_path: Path) -> None:

@@ -6,7 +6,9 @@ import os
 import re
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import hub_client
@@ -15,7 +17,8 @@ from huggingface_hub import HfApi
 from stand_in_hub import TOKEN, Fault, Hub, serving
 from stand_in_xet import XetStore
 
-from nlp_transfer.errors import HubError
+from nlp_transfer import models, pulling
+from nlp_transfer.errors import HubError, ModelError
 from nlp_transfer.hub import calls, xet
 from nlp_transfer.hub.files import PushFile, list_files
 from nlp_transfer.hub.remote import Wish, push_to_hub
@@ -136,16 +139,109 @@ push_to_hub(HfApi(), Wish("user/x"), list_files(Path(sys.argv[1]), [], []))
 """
 
 
+def in_a_process(script: str, hub: Hub, home: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run a script that uses the stand-in; hf_xet would ask a mute store for minutes."""
+    settings = {"HF_ENDPOINT": hub.url, "HF_TOKEN": TOKEN, "HF_HOME": str(home), "HF_HUB_OFFLINE": "0"}
+    return subprocess.run(
+        [sys.executable, "-c", script, *arguments],
+        env=os.environ | settings, capture_output=True, text=True, timeout=240, check=False,
+    )  # fmt: skip
+
+
 def test_a_mute_store_holds_neither_the_push_nor_the_process(hub: Hub, folder: Path, tmp_path: Path) -> None:
     assert hub.xet is not None
     hub.xet.url = f"{hub.url}/store"
     hub.faults.append(Fault(" /store/", "mute", times=99))
-    settings = {"HF_ENDPOINT": hub.url, "HF_TOKEN": TOKEN, "HF_HOME": str(tmp_path / "home"), "HF_HUB_OFFLINE": "0"}
-    # hf_xet would ask the store for minutes.
-    done = subprocess.run(
-        [sys.executable, "-c", PUSHING, str(folder)],
-        env=os.environ | settings, capture_output=True, text=True, timeout=120, check=False,
-    )  # fmt: skip
+    done = in_a_process(PUSHING, hub, tmp_path / "home", str(folder))
     assert done.returncode == 1, done.stderr
     assert re.search(r"HubError: .* does not answer \(upload and commit: .*no answer within 3 s", done.stderr)
     assert any(" /store/" in line for line in hub.log)
+
+
+PULLING = """
+import sys
+from nlp_transfer import pulling
+
+pulling.QUIET = 3
+pulling.pull(pulling.Wanted("user/x", None, sys.argv[1], ["model.safetensors"], 5.0))
+"""
+
+
+def test_a_mute_store_holds_neither_the_pull_nor_the_process(hub: Hub, files: list[PushFile], tmp_path: Path) -> None:
+    assert hub.xet is not None
+    send(files)
+    hub.xet.url = f"{hub.url}/store"
+    hub.faults.append(Fault(" /store/", "mute", times=99))
+    done = in_a_process(PULLING, hub, tmp_path / "home", hub.repos["user/x"].head)
+    assert done.returncode == 1, done.stderr
+    assert "StalledError: nothing of model.safetensors has arrived for 3 s; HF_HUB_DISABLE_XET=1 fetches" in done.stderr
+    assert any(" /store/" in line for line in hub.log)
+
+
+def test_a_stalled_pull_is_told_with_the_model(
+    hub: Hub, files: list[PushFile], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stalled(wanted: pulling.Wanted) -> Path:
+        raise pulling.StalledError(f"nothing of {', '.join(sorted(wanted.files))} has arrived")
+
+    send(files)
+    monkeypatch.setattr(models, "pull", stalled)
+    told = (
+        r"^model 'user/x' cannot be fetched from http\S+: nothing of config.json, model.safetensors has arrived\. Try"
+    )
+    with pytest.raises(ModelError, match=told):
+        models.resolve("user/x")
+
+
+@pytest.mark.parametrize("revision", [None, "main"])
+def test_what_is_pulled_is_what_was_pushed(revision: str | None, hub: Hub, files: list[PushFile]) -> None:
+    send(files)
+    found = models.resolve("user/x", revision)
+    assert found.commit == hub.repos["user/x"].head == found.folder.name
+    assert all((found.folder / file.name).read_bytes() == file.path.read_bytes() for file in files)
+    begun = len(hub.log)
+    assert models.resolve("user/x", revision).folder == found.folder
+    assert not [line for line in hub.log[begun:] if "/resolve/" in line], "nothing is fetched twice"
+    hub.faults.append(Fault("", "503", times=99))
+    offline = models.resolve("user/x", revision)
+    assert (offline.folder, offline.commit) == (found.folder, found.commit), "the cache answers"
+
+
+class Slow:
+    """A pull of a file that arrives piece by piece, or not at all."""
+
+    def __init__(self, wanted: pulling.Wanted, pieces: int) -> None:
+        self.file, self.heard, self.pieces = "model.safetensors", 0.0, pieces
+
+    def run(self) -> Path:
+        for _ in range(self.pieces):
+            time.sleep(0.2)
+            self.heard += 1
+        time.sleep(0.2 if self.pieces else 5)
+        return Path("done")
+
+    def seen(self) -> tuple[float, str]:
+        return self.heard, self.file
+
+
+@pytest.mark.parametrize("pieces", [8, 0])
+def test_a_pull_goes_on_for_as_long_as_something_arrives(pieces: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pulling, "QUIET", 1.0)
+    monkeypatch.setattr(pulling, "_Pull", partial(Slow, pieces=pieces))
+    wanted = pulling.Wanted("user/x", None, "0" * 40, [], 5.0)
+    if pieces:
+        assert pulling.pull(wanted) == Path("done")
+    else:
+        with pytest.raises(pulling.StalledError, match=r"nothing of model\.safetensors has arrived for 1 s"):
+            pulling.pull(wanted)
+
+
+def test_what_another_process_fetches_arrives_as_well(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    work = pulling._Pull(pulling.Wanted("user/x", None, "0" * 40, [], 5.0))
+    before = work.seen()
+    assert work.seen() == before
+    blob = tmp_path / "models--user--x" / "blobs" / "abc.incomplete"
+    blob.parent.mkdir(parents=True)
+    blob.write_bytes(b"x" * 10_000)
+    assert work.seen() != before

@@ -35,6 +35,7 @@ LAYERS = {
         "exporting.record",
         "hashing",
         "model_files",
+        "background",
         *["diagnosis.advice", "diagnosis.confidence", "diagnosis.distance", "diagnosis.label_shift"],
         *["diagnosis.result", "diagnosis.transferability", "diagnosis.vocabulary"],
         *["report.figures", "report.domains", "report.page", "report.projection"],
@@ -42,7 +43,7 @@ LAYERS = {
     2: [
         *["data", "tasks", "tuning", "methods", "models", "heads", "processes", "checkpoints"],
         *["objectives", "pretraining", "caching", "forward", "reading", "vocabulary", "averaging"],
-        *["fetching", "merging"],
+        *["fetching", "merging", "pulling"],
         *["diagnosis.classifier", "diagnosis.features", "diagnosis.fluency", "diagnosis.texts"],
         *["report.curves", "report.slices", "report.examples", "report.confusion"],
     ],

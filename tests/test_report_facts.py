@@ -13,7 +13,7 @@ from sklearn.metrics import accuracy_score, confusion_matrix, f1_score
 from nlp_transfer.calibration import Reliability, reliability
 from nlp_transfer.metrics import entity_metrics
 from nlp_transfer.predictions import answer_of
-from nlp_transfer.report import findings
+from nlp_transfer.report import findings, slices
 from nlp_transfer.report.confusion import confusion
 from nlp_transfer.report.curves import MOST_POINTS, trainings
 from nlp_transfer.report.domains import Domains, compare_domains
@@ -93,6 +93,18 @@ def test_entity_scores_are_strict() -> None:
     assert {one.name: (one.scores["adapted"].value, one.count) for one in found} == {
         name: (pytest.approx(values["f1"]), values["support"]) for name, values in expected.items()
     }
+
+
+def test_class_scores_take_one_pass_over_the_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+    read = []
+    monkeypatch.setattr(slices, "labels_of", lambda answer, kind: read.append(answer) or [answer])
+    rows = [row | {"gold": f"class {number}"} for number, row in enumerate(text_rows(1))]
+    assert len(by_class({"adapted": rows}, "classification", QUICK)) > len(rows)
+    assert len(read) <= 4 * len(rows), "gold and answers, for the names and for the counts"
+
+
+def test_a_split_without_entities_has_no_classes() -> None:
+    assert by_class({"adapted": tagged(("...", "..."))}, "ner", QUICK) == []
 
 
 def test_length_scores_are_those_of_the_texts_of_that_length() -> None:

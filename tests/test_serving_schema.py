@@ -37,17 +37,24 @@ def described(url: str) -> Any:
     return schemathesis.openapi.from_url(f"{url}/openapi.json")
 
 
+MANY = 100
+"""Requests of each kind, where there is time for them."""
 PATHS = {"/predict": "POST", "/twin": "POST", "/explain": "POST", "/health": "GET", "/metrics": "GET"}
 
 
-@pytest.mark.parametrize("mode", schemathesis.GenerationMode)
-@pytest.mark.parametrize("path", PATHS)
-def test_every_request_is_answered_as_described(path: str, mode: schemathesis.GenerationMode, described: Any) -> None:
-    """Statuses, headers and bodies; with ``negative`` requests that are not as described, which must be refused."""
-    if PATHS[path] == "GET" and mode.is_negative:
-        return  # there is nothing to get wrong
+MODES = list(schemathesis.GenerationMode)
+ASKED = [(path, mode) for path, method in PATHS.items() for mode in MODES if method != "GET" or not mode.is_negative]
+"""Of a GET there is nothing to get wrong."""
 
-    @settings(max_examples=6, derandomize=True, deadline=None, suppress_health_check=list(HealthCheck))
+
+@pytest.mark.parametrize("examples", [6, pytest.param(MANY, marks=pytest.mark.slow)], ids=["few", "many"])
+@pytest.mark.parametrize(("path", "mode"), ASKED)
+def test_every_request_is_answered_as_described(
+    path: str, mode: schemathesis.GenerationMode, examples: int, described: Any
+) -> None:
+    """Statuses, headers and bodies; with ``negative`` requests that are not as described, which must be refused."""
+
+    @settings(max_examples=examples, derandomize=True, deadline=None, suppress_health_check=list(HealthCheck))
     @given(case=described[path][PATHS[path]].as_strategy(mode))
     def ask(case: schemathesis.Case) -> None:
         case.call_and_validate(timeout=20)

@@ -41,27 +41,33 @@ async def ask(batcher: Batcher, items: Sequence[str], timeout: float = 20.0) -> 
     return await batcher.submit(items, [1] * len(items), timeout)
 
 
-def test_a_job_beyond_the_budget_is_computed_in_slices_between_which_others_have_their_turn() -> None:
+@pytest.mark.parametrize(("most", "refused"), [(100, False), (10, True)])
+def test_a_job_beyond_the_budget_is_computed_in_slices_between_which_others_have_their_turn(
+    most: int, refused: bool
+) -> None:
+    """Small ones even where so much waits that another large one is refused."""
     compute = Recording()
 
-    async def both() -> tuple[list[Any], list[Any]]:
-        batcher = Batcher("turns", compute, budget=3, most=100)
+    async def three() -> list[Any]:
+        batcher = Batcher("turns", compute, budget=3, most=most)
         batcher.start()
         compute.free.clear()
         large = asyncio.create_task(ask(batcher, MANY))
         while not compute.batches:
             await asyncio.sleep(0.001)
-        small = asyncio.create_task(ask(batcher, ["small"]))
+        others = [asyncio.create_task(ask(batcher, items)) for items in (MANY, ["small"])]
         await asyncio.sleep(0.01)
         compute.free.set()
-        found = await large, await small
+        found = await asyncio.gather(large, *others, return_exceptions=True)
         await batcher.close(5)
         return found
 
-    assert asyncio.run(both()) == ([text.upper() for text in MANY], ["SMALL"])
+    large, other, small = asyncio.run(three())
+    assert (large, small) == ([text.upper() for text in MANY], ["SMALL"])
+    assert isinstance(other, Overloaded) if refused else other == large
     assert max(map(len, compute.batches)) == 3
-    # The small one is not behind all of the large one's slices.
-    assert ["small" in batch for batch in compute.batches].index(True) <= 2
+    # The small one is not behind all slices of the large ones.
+    assert ["small" in batch for batch in compute.batches].index(True) <= 3 - refused
 
 
 def test_what_is_left_of_a_job_is_not_computed_when_its_client_has_gone() -> None:
@@ -79,27 +85,6 @@ def test_what_is_left_of_a_job_is_not_computed_when_its_client_has_gone() -> Non
 
     asyncio.run(given_up())
     assert compute.batches == [MANY[:3], ["next"]]
-
-
-def test_a_job_that_waits_refuses_others_like_it_but_no_small_ones() -> None:
-    compute = Recording()
-
-    async def refused() -> None:
-        batcher = Batcher("turns", compute, budget=3, most=10)
-        batcher.start()
-        compute.free.clear()
-        large = asyncio.create_task(ask(batcher, MANY))
-        while not compute.batches:
-            await asyncio.sleep(0.001)
-        with pytest.raises(Overloaded):
-            await ask(batcher, MANY)
-        small = asyncio.create_task(ask(batcher, ["small"]))
-        await asyncio.sleep(0.01)
-        compute.free.set()
-        assert await small == ["SMALL"] and len(await large) == len(MANY)
-        await batcher.close(5)
-
-    asyncio.run(refused())
 
 
 def test_a_large_request_leaves_the_service_healthy_and_others_answered() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -19,7 +20,9 @@ import numpy as np
 import pytest
 from pages import read_page
 
+from nlp_transfer.bulk.belongings import belongings
 from nlp_transfer.errors import DataError, RunError
+from nlp_transfer.streaming import predict_file
 from nlp_transfer.watching.arriving import BLOCK, LONGEST_LINE, arriving
 from nlp_transfer.watching.messages import BadLineError, Keys, Message, read_line, read_time
 from nlp_transfer.watching.monitor import KEPT, Monitor, Rules
@@ -356,6 +359,50 @@ def test_a_watch_never_writes_what_it_reads_or_a_file_twice(
         watch(Stub(), "in.jsonl", Output(lines, page, overwrite=True), reference="reference.txt")
     assert (tmp_path / "in.jsonl").read_text() == '{"text": "good"}\n'
     assert (tmp_path / "reference.txt").read_text() == "bad\n"
+
+
+RUN_FILES = ["recipe.yaml", "metrics.json", "report.html", "model/model.safetensors", "predictions/adapted.jsonl"]
+
+
+@pytest.fixture
+def finished(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """What is left of a run, with its data beside it."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("train.jsonl", "target.txt", "corpus.txt", *(f"run/{name}" for name in RUN_FILES)):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text("kept")
+    data = {"folder": str(tmp_path), "source": {"train": "train.jsonl"}, "target": {"unlabelled": "target.txt"}}
+    stages = [{"name": "pretrain", "corpus": {"path": str(tmp_path / "corpus.txt")}}, "finetune"]
+    values = {"name": "x", "model": "m", "task": "sentiment", "data": data, "stages": stages}
+    (tmp_path / "run" / "recipe.yaml").write_text(json.dumps(values))
+    return tmp_path / "run"
+
+
+@pytest.mark.parametrize("write", ["watch", "page", "predict"])
+@pytest.mark.parametrize(
+    ("place", "called"),
+    [
+        ("target.txt", "data.target.unlabelled"),
+        ("train.jsonl", "data.source.train"),
+        ("corpus.txt", "stages.0.corpus"),
+        *((f"run/{name}", re.escape(name)) for name in RUN_FILES),
+    ],
+)
+def test_what_belongs_to_the_model_is_never_written(place: str, called: str, write: str, finished: Path) -> None:
+    content = Path(place).read_text()
+    Path("in.txt").write_text("good\n")
+    with pytest.raises(DataError, match=rf"the (output|page) is the model's {called} file; name another one"):
+        if write == "predict":
+            predict_file("run", "in.txt", place, overwrite=True)
+        else:
+            watch("run", "in.txt", Output(place, None, True) if write == "watch" else Output("new", place, True))
+    assert Path(place).read_text() == content
+
+
+def test_what_lies_beside_a_model_may_be_written(finished: Path) -> None:
+    for name in ("run/trends.html", "run/alerts.jsonl"):
+        Path(name).write_text("old")
+    Output("run/alerts.jsonl", "run/trends.html", overwrite=True).check(belongings("run"))
 
 
 def test_a_watch_sees_that_standard_input_is_the_output(tmp_path: Path) -> None:

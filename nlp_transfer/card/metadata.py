@@ -6,7 +6,6 @@ from typing import Any
 
 from huggingface_hub import EvalResult, ModelCardData
 
-from ..recipe.schema import DataFile
 from ..recipe.shipped import HUB
 from ..report.record import Record
 from .facts import Facts
@@ -54,21 +53,13 @@ def pipeline_of(facts: Facts) -> str:
 
 def hub_datasets(record: Record, facts: Facts) -> list[str]:
     """Return the hub ids of the data sets, each once."""
-    read = [file.path.removeprefix(HUB) for file in files_of(record).values() if file.path.startswith(HUB)]
+    read = [file.path.removeprefix(HUB) for file in record.recipe.data.files.values() if file.path.startswith(HUB)]
     return list(dict.fromkeys([*read, *facts.spec.datasets]))
-
-
-def files_of(record: Record) -> dict[str, DataFile]:
-    """Return the data files of a recipe by role."""
-    data = record.recipe.data
-    found = {f"{role}.{key}": getattr(source, key) for role, source in data.sources.items() for key in ("train", "dev")}
-    found |= {f"target.{key}": getattr(data.target, key) for key in ("unlabelled", "train", "dev", "test")}
-    return {role: file for role, file in found.items() if file is not None}
 
 
 def _results(record: Record, pipeline: str) -> list[EvalResult]:
     """Return the scores of the model that is kept: one result a split and metric."""
-    files = files_of(record)
+    files = record.recipe.data.files
     found = []
     for split, scores in record.metrics["scores"][record.metrics["kept"]].items():
         file = files.get(split)

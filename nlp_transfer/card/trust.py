@@ -5,12 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from ..conclusions import interval_text
 from ..report.record import Record
+from ..report.slices import Level, by_length
 
 WORST = 5
 """Classes that a card names, those with the lowest F1."""
 FEW = 30
 """Rows (or entities) of a class below which its score says little."""
+LENGTHS = 3
+"""Parts by length: short, middle and long texts."""
 
 
 def trust(record: Record) -> list[str]:
@@ -44,15 +48,17 @@ def _calibration(record: Record) -> list[str]:
 
 
 def _errors(record: Record) -> list[str]:
-    """Tell the weakest classes on the split that the verdict is read off, else on source dev."""
+    """Tell scores by class and by length on the split that the verdict is read off, else on source dev."""
+    return ["## Where it errs", "", *_weak_classes(record), *_lengths(record)]
+
+
+def _weak_classes(record: Record) -> list[str]:
     scores = record.metrics["scores"][record.metrics["kept"]][record.looked_at]
     classes: Mapping[str, Mapping[str, Any]] = scores.get("per_class", scores.get("per_type", {}))
     worst = sorted(classes, key=lambda name: classes[name]["f1"])[:WORST]
     if not worst:
         return []
     return [
-        "## Where it errs",
-        "",
         f"On {record.looked_at}, weakest first{f' (of {len(classes)})' if len(classes) > len(worst) else ''}:",
         "",
         "| label | precision | recall | F1 | gold |",
@@ -61,6 +67,22 @@ def _errors(record: Record) -> list[str]:
             f"| {name} | {one['precision']:.3f} | {one['recall']:.3f} | {one['f1']:.3f} | {one['support']} |"
             for name, one in ((name, classes[name]) for name in worst)
         ),
+        "",
+    ]
+
+
+def _lengths(record: Record) -> list[str]:
+    kept, spec = record.metrics["kept"], record.recipe.evaluate
+    rows = {kept: record.answers[kept]}
+    found = by_length(rows, record.kind, Level(spec.confidence, spec.resamples), LENGTHS)
+    if not found:
+        return [f"The texts of {record.looked_at} are too few, or too alike in length, for scores by length.", ""]
+    return [
+        f"On {record.looked_at}, by length, with {spec.confidence:.0%} intervals:",
+        "",
+        f"| texts of | rows | {record.metrics['headline']} |",
+        "|---|---|---|",
+        *(f"| {one.name} | {one.count} | {interval_text(one.scores[kept].to_dict())} |" for one in found),
         "",
     ]
 

@@ -53,7 +53,8 @@ def _in_a_pipeline(facts: Facts) -> str:
     if facts.adapter:
         loaded = plain_loading(facts, f"id2label=AutoConfig.from_pretrained({model}).id2label")
         model = f"{loaded}, tokenizer={model}"
-    return f', or `pipeline("{pipeline_of(facts)}", model={model})`'
+    alone = "; from the name alone it would take the labels of the base model" if facts.adapter else ""
+    return f', or `pipeline("{pipeline_of(facts)}", model={model})`{alone}'
 
 
 def _where_base_is(facts: Facts) -> str:

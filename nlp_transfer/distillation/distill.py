@@ -52,6 +52,8 @@ def distill(
         UserError: The run is not finished, has no target text, or the student does not fit it.
     """
     folder = Path(teacher).expanduser()
+    # `.` has no name that the student's folder could be called after.
+    folder = folder if folder.name else folder.resolve()
     record = read_record(folder)
     if isinstance(student, str):
         start, name = student, Path(student).name
@@ -60,12 +62,13 @@ def distill(
             place = write_student(load_predictor(folder, precision="fp32", device="cpu"), student, folder / "students")
         start, name = str(place.resolve()), place.name
     target = folder.with_name(f"{folder.name}-{name}") if output is None else Path(output)
-    result = run(_recipe(record, start, target, overrides), data=data, reporter=reporter)
+    recipe = _recipe(record, start, target, overrides)
+    result = run(recipe, data=data, reporter=reporter)
     distilled = None
     if is_main_process():
         # Speeds mean little where every process measures at once.
-        distilled = weigh(record, result)
-        write_json(target / RESULT, distilled.to_dict())
+        distilled = weigh(record, result, recipe.evaluate)
+        write_json(result.folder / RESULT, distilled.to_dict())
     weighed: Distilled = agree(distilled)
     return weighed
 
@@ -74,7 +77,9 @@ def _recipe(record: Record, start: str, output: Path, overrides: Sequence[str]) 
     """Return the teacher's recipe for a student: full tuning, its answers in place of adaptation."""
     left_out = {"compare", "guard", "selection", "tuning", "source_only", "hub"}
     values = record.recipe.model_dump(exclude=left_out)
-    train = values["train"]
+    # What a stage says for itself goes before the recipe's section; the student's stage is on source rows.
+    stages = record.recipe.finetunes
+    train = values["train"] | next((stage for stage in stages if stage.on != "target"), stages[0]).train
     if record.recipe.tuning.name != "full":
         train = {key: value for key, value in train.items() if key not in OWN_TRAINING[record.recipe.tuning.name]}
     values |= {

@@ -11,6 +11,7 @@ from ..inference import load_predictor
 from ..intervals import Interval, paired_difference
 from ..predictions import answer_of, read_answers
 from ..predictor import Predictor
+from ..recipe.schema import EvaluateSpec
 from ..report.record import Record
 from ..running import RunResult
 
@@ -54,12 +55,13 @@ class Distilled:
         return sides | {"gain": {name: interval.to_dict() for name, interval in self.gain.items()}}
 
 
-def weigh(teacher: Record, student: RunResult) -> Distilled:
+def weigh(teacher: Record, student: RunResult, level: EvaluateSpec) -> Distilled:
     """Compare the kept models of two runs on the rows that both have scored.
 
     Args:
         teacher: The teacher's run.
         student: The student's run.
+        level: Of the intervals.
 
     Raises:
         RunError: The rows are not the same: the data have changed since the teacher's run.
@@ -77,9 +79,10 @@ def weigh(teacher: Record, student: RunResult) -> Distilled:
                 f"{split} has changed since the teacher '{teacher.folder}' was scored; run its recipe again."
             )
         of_teacher, of_student = (
-            models[1].task.score(gold, [answer_of(row) for row in answers], 0.95, 1) for answers in rows
+            models[1].task.score(gold, [answer_of(row) for row in answers], level.confidence, 1) for answers in rows
         )
-        gain[split] = paired_difference(of_student.counts_NK, of_teacher.counts_NK, of_student.statistic)
+        counts = of_student.counts_NK, of_teacher.counts_NK
+        gain[split] = paired_difference(*counts, of_student.statistic, level.confidence, level.resamples)
         for side, score in zip(scores, (of_teacher, of_student), strict=True):
             side[split] = score.interval.value
     texts = [row["text"] for row in read_answers(*kept[0], "source.dev")][:TIMED_TEXTS]

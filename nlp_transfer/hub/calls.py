@@ -8,8 +8,6 @@ takes too long.
 from __future__ import annotations
 
 import json
-import queue
-import threading
 import time
 from collections.abc import Callable
 from typing import TypeVar
@@ -17,6 +15,7 @@ from typing import TypeVar
 from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
 from huggingface_hub.utils import httpx  # type: ignore[attr-defined]
 
+from ..background import NotYet, Pending
 from ..errors import HubError
 
 T = TypeVar("T")
@@ -83,21 +82,7 @@ def _worth_repeating(status: int) -> bool:
 
 
 def _within(seconds: float, what: str, function: Callable[[], T]) -> T:
-    """Run in a thread that does not keep the process alive, and wait for it."""
-    answers: queue.SimpleQueue[tuple[bool, object]] = queue.SimpleQueue()
-
-    def work() -> None:
-        try:
-            answers.put((True, function()))
-        except BaseException as error:
-            answers.put((False, error))
-
-    threading.Thread(target=work, daemon=True, name=what).start()
     try:
-        good, answer = answers.get(timeout=seconds)
-    except queue.Empty:
+        return Pending(what, function).wait(seconds)
+    except NotYet:
         raise TimeoutError(f"no answer within {seconds:.0f} s") from None
-    if good:
-        return answer  # type: ignore[return-value]
-    assert isinstance(answer, BaseException)
-    raise answer

@@ -6,21 +6,15 @@ the deadline of a call is long over, and tells a refusal as a lost connection. S
 
 from __future__ import annotations
 
-import importlib.util
-
-from huggingface_hub import HfApi, constants
+from huggingface_hub import HfApi
 from huggingface_hub.errors import HfHubHTTPError
 from huggingface_hub.utils import build_hf_headers, get_session, hf_raise_for_status  # type: ignore[attr-defined]
 
 from ..errors import HubError
+from ..pulling import by_xet
 from . import calls
 
 WITHOUT = "HF_HUB_DISABLE_XET=1 sends large files by LFS"
-
-
-def in_use() -> bool:
-    """Whether the client sends large files by Xet."""
-    return not constants.HF_HUB_DISABLE_XET and importlib.util.find_spec("hf_xet") is not None
 
 
 def check_pass(api: HfApi, repo: str) -> None:
@@ -35,7 +29,7 @@ def check_pass(api: HfApi, repo: str) -> None:
         HubError: The hub knows no Xet.
         HfHubHTTPError: The hub refused.
     """
-    if not in_use():
+    if not by_xet():
         return
 
     def ask() -> None:
@@ -52,4 +46,4 @@ def check_pass(api: HfApi, repo: str) -> None:
 
 def advice() -> str:
     """What may help where large files cannot be sent; empty where they do not go by Xet."""
-    return f"; {WITHOUT}" if in_use() else ""
+    return f"; {WITHOUT}" if by_xet() else ""

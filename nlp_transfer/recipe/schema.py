@@ -151,6 +151,13 @@ class DataSpec(Section):
         shares = [source.share for source in self.sources.values()]
         return {number: share for number, share in enumerate(shares) if share is not None} or None
 
+    @property
+    def files(self) -> dict[str, DataFile]:
+        """The data files by key path in this section."""
+        found = {f"{at}.{key}": getattr(one, key) for at, one in self.sources.items() for key in ("train", "dev")}
+        found |= {f"target.{key}": getattr(self.target, key) for key in ("unlabelled", "train", "dev", "test")}
+        return {path: file for path, file in found.items() if file is not None}
+
     @field_validator("source")
     @classmethod
     def _names_differ(cls, value: SourceData | list[SourceData]) -> SourceData | list[SourceData]:

@@ -1,6 +1,6 @@
 """Scores of parts of a split: the rows of a class, the texts of a length.
 
-Shape suffixes: N rows, K counts of a row.
+Shape suffixes: N rows, K counts of a row, C classes.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import numpy as np
 
 from ..data.spans import words
 from ..intervals import Interval, Statistic, bootstrap_interval, f1_from_counts, paired_difference
-from ..metrics import entity_counts, headline, multi_label_counts
+from ..metrics import entity_counts, headline
 from ..predictions import answer_of
 
 Rows = Sequence[dict[str, Any]]
@@ -52,13 +52,14 @@ class Level:
     resamples: int = 2000
 
 
-def by_length(answers: Mapping[str, Rows], kind: str, level: Level) -> list[Slice]:
-    """Score texts by their number of words, in up to :data:`PARTS` parts of about equal size.
+def by_length(answers: Mapping[str, Rows], kind: str, level: Level, most: int = PARTS) -> list[Slice]:
+    """Score texts by their number of words, in parts of about equal size.
 
     Args:
         answers: Scored rows by model, the baseline first; the same rows for each.
         kind: What the task labels: ``classification``, ``multi_label`` or ``ner``.
         level: Of the intervals.
+        most: Number of parts; fewer where there are few texts, or many of one length.
 
     Returns:
         The headline score of each part, from short to long; nothing where there are too few texts for two parts.
@@ -67,7 +68,7 @@ def by_length(answers: Mapping[str, Rows], kind: str, level: Level) -> list[Slic
     counts = {role: count(*_pairs(rows)) for role, rows in answers.items()}
     one = next(iter(answers.values()))
     lengths_N = np.array([len(row["words"] if "words" in row else words(row["text"])) for row in one])
-    parts = min(PARTS, len(lengths_N) // FEWEST)
+    parts = min(most, len(lengths_N) // FEWEST)
     # With fewer than two parts there is no edge, and all texts are in one.
     edges = np.unique(np.quantile(lengths_N, np.arange(1, max(1, parts)) / max(1, parts)))
     part_N = np.searchsorted(edges, lengths_N)
@@ -94,9 +95,11 @@ def by_class(answers: Mapping[str, Rows], kind: str, level: Level) -> list[Slice
     """
     pairs = {role: _pairs(rows) for role, rows in answers.items()}
     named = {name for gold, given in pairs.values() for row in (*gold, *given) for name in labels_of(row, kind)}
+    names = sorted(named)
+    by_role = {role: _class_counts(*pair, names, kind) for role, pair in pairs.items()}
     found = []
-    for name in sorted(named):
-        counts = {role: _class_counts(*pair, name, kind) for role, pair in pairs.items()}
+    for number, name in enumerate(names):
+        counts = {role: all_CNK[number] for role, all_CNK in by_role.items()}
         gold = int(next(iter(counts.values()))[:, 2].sum())
         found.append(_slice(name, gold, counts, f1_from_counts, level))
     return sorted(found, key=lambda one: -(one.count or 0))
@@ -114,13 +117,27 @@ def _pairs(rows: Rows) -> tuple[list[Any], list[Any]]:
     return [row["gold"] for row in rows], [answer_of(row) for row in rows]
 
 
-def _class_counts(gold: Sequence[Any], given: Sequence[Any], name: str, kind: str) -> np.ndarray:
-    """Return true positives, predicted and gold (N, 3) of one class."""
+def _class_counts(gold: Sequence[Any], given: Sequence[Any], names: Sequence[str], kind: str) -> np.ndarray:
+    """Return true positives, predicted and gold of each class (C, N, 3)."""
     if kind == "ner":
-        only = ([[tag if tag[2:] == name else "O" for tag in tags] for tags in side] for side in (gold, given))
-        return entity_counts(*only)
-    truth, answers = ([[name] if name in labels_of(row, kind) else [] for row in side] for side in (gold, given))
-    return multi_label_counts(truth, answers)
+        by_name = [entity_counts(_only(gold, name), _only(given, name)) for name in names]
+        return np.array(by_name, dtype=np.int32).reshape(len(names), len(gold), 3)
+    truth_CN, answer_CN = (_named(side, names, kind) for side in (gold, given))
+    return np.stack([truth_CN & answer_CN, answer_CN, truth_CN], axis=-1).astype(np.int32)
+
+
+def _only(rows: Sequence[Sequence[str]], name: str) -> list[list[str]]:
+    """Return the tags of one entity type, all others as ``O``."""
+    return [[tag if tag[2:] == name else "O" for tag in tags] for tags in rows]
+
+
+def _named(rows: Sequence[Any], names: Sequence[str], kind: str) -> np.ndarray:
+    """Return which rows name which class (C, N). All classes in one pass: with many, one pass each takes long."""
+    numbers = {name: number for number, name in enumerate(names)}
+    named_CN = np.zeros((len(names), len(rows)), dtype=bool)
+    for at, row in enumerate(rows):
+        named_CN[[numbers[name] for name in labels_of(row, kind)], at] = True
+    return named_CN
 
 
 def _slice(name: str, count: int, counts: Mapping[str, np.ndarray], statistic: Statistic, level: Level) -> Slice:

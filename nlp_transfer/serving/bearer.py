@@ -6,10 +6,11 @@ import hashlib
 import hmac
 from collections.abc import Collection
 
-from starlette._utils import get_route_path
 from starlette.datastructures import Headers
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
+
+from .paths import route_path
 
 
 class BearerToken:
@@ -29,7 +30,7 @@ class BearerToken:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request (ASGI)."""
         # The path as routes see it, who know nothing of the one that the application is mounted below.
-        if scope["type"] != "http" or get_route_path(scope) in self.open_paths or self._knows(Headers(scope=scope)):
+        if scope["type"] != "http" or route_path(scope) in self.open_paths or self._knows(Headers(scope=scope)):
             await self.app(scope, receive, send)
             return
         answer = {"error": "A valid token is needed: send the header 'Authorization: Bearer TOKEN'."}

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TextIO
 
+from ..bulk.belongings import belongings
 from ..bulk.places import refuse_clashes
 from ..data.formats import SUFFIXES
 from ..errors import DataError, Problem
@@ -51,10 +52,10 @@ class Output:
         """Refuse what would destroy something, or fail when the stream has ended.
 
         Args:
-            reads: Files that are read meanwhile, by what they are called.
+            reads: Files that are read meanwhile, or belong to the model, by what they are called.
 
         Raises:
-            DataError: A file exists already, is a folder or has none, or is one of those that are read.
+            DataError: A file exists already, is a folder or has none, or is one of those.
         """
         refuse_clashes(reads, {"output": None if callable(self.lines) else self.lines, "page": self.page})
         for place in (self.lines, self.page):
@@ -107,12 +108,14 @@ def watch(
         The last event, a summary: texts, windows, alerts, problems, and whether it was stopped.
 
     Raises:
-        DataError: The input or the reference cannot be read, or a file to write exists or is one of the two.
+        DataError: The input or the reference cannot be read, or a file to write exists, is one of the two
+            or belongs to the model.
         ModelError: The model is not found or has no task head.
     """
     places = output if isinstance(output, Output) else Output("-" if output is None else output)
     named = None if reference in (TARGET, FIRST) else reference
-    places.check({"input": input if isinstance(input, str | Path) else None, "reference": named})
+    owned = belongings(model) if isinstance(model, str | Path) else {}
+    places.check({**owned, "input": input if isinstance(input, str | Path) else None, "reference": named})
     wishes = Wishes()
     with contextlib.ExitStack() as stack:
         stack.enter_context(listening(wishes))
