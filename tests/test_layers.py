@@ -36,6 +36,7 @@ LAYERS = {
         "hashing",
         "model_files",
         "background",
+        "records",
         *["diagnosis.advice", "diagnosis.confidence", "diagnosis.distance", "diagnosis.label_shift"],
         *["diagnosis.result", "diagnosis.transferability", "diagnosis.vocabulary"],
         *["report.figures", "report.domains", "report.page", "report.projection"],
