@@ -170,10 +170,11 @@ TABLES: list[tuple[str, str, Callable[[dict[str, Any]], list[str]]]] = [
         "Adaptation, sentiment of reviews: target accuracy in percent (gain over the twin of equal steps)",
         transfer_table,
     ),
+    ("reviews_student", "The same with a student of the others (`ensemble`) in place of their mean", transfer_table),
     ("reviews_screen", "All strategies on two of these pairs, one seed", transfer_table),
     (
         "news_ner",
-        "Adaptation, news to politics and science without target labels: entity F1 in percent, 400 steps",
+        "Adaptation, entities from news to politics and science without target labels: F1 in percent, 400 steps",
         transfer_table,
     ),
     ("news_ner_few", "200 labelled target sentences: entity F1 in percent, up to 400 steps on news", transfer_table),
