@@ -35,9 +35,10 @@ def logits(model: str | Path, texts: list[str]) -> np.ndarray:
 
     predictor = load_predictor(model, precision="fp32", device="cpu")
     columns: dict[str, Any] = {"text": texts}
-    if predictor.task.row_kind == "words":
+    if predictor.task.row_kind == "ner":
         spans = [split_words(text) for text in texts]
         columns["words"] = [[text[begin:end] for begin, end in found] for text, found in zip(texts, spans, strict=True)]
+        columns["starts"] = [[begin for begin, _ in found] for found in spans]
     return np.concatenate([np.atleast_2d(row) for row in predictor.logits(Columns(columns))])
 
 
