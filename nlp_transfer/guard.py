@@ -35,7 +35,7 @@ import numpy as np
 from .evidence import EVIDENCE, Scored, Vote, votes
 from .intervals import Interval
 from .recipe.trust import GuardSpec
-from .selection import Units, kappa
+from .selection import Units, mean_kappa
 
 ADAPTED = "adapted"
 TWIN = "source-only"
@@ -140,7 +140,7 @@ def decide(
         few = f"Only {fewest} units to compare on: too few to say anything for the adapted model, or against it."
         return Decision(unproven, [few], False, numbers)
     agreement = float((adapted.target.chosen_DU == twin.target.chosen_DU).all(0).mean())
-    beyond_chance = float(np.mean(list(map(kappa, adapted.target.chosen_DU, twin.target.chosen_DU))))
+    beyond_chance = mean_kappa(adapted.target.chosen_DU, twin.target.chosen_DU)
     divergence = _divergences(adapted, twin)
     numbers |= {
         "agreement": _rounded(agreement),

@@ -147,10 +147,8 @@ def _resolve_hub(model_id: str, revision: str | None) -> ResolvedModel:
     commit = None
     try:
         info = HfApi().model_info(model_id, revision=revision, timeout=DEADLINE)
-        commit, names = (
-            info.sha,
-            filter_repo_objects([file.rfilename for file in info.siblings or []], allow_patterns=FILES),
-        )
+        commit = info.sha
+        names = filter_repo_objects([file.rfilename for file in info.siblings or []], allow_patterns=FILES)
         folder = pull(Wanted(model_id, revision, str(commit), list(names), DEADLINE))
         return _downloaded(model_id, revision, folder, "hub", commit)
     except StalledError as error:

@@ -126,6 +126,11 @@ def kappa(first_U: np.ndarray, second_U: np.ndarray) -> float:
     return 1.0 if chance == 1.0 else (equal - chance) / (1 - chance)
 
 
+def mean_kappa(first_DU: np.ndarray, second_DU: np.ndarray) -> float:
+    """Return :func:`kappa` of the classes that two models give, the mean over decisions."""
+    return float(np.mean(list(map(kappa, first_DU, second_DU))))
+
+
 def agreement_with_clusters(chosen_DU: np.ndarray, clusters_DU: np.ndarray) -> float:
     """Return the adjusted mutual information of predicted classes and clusters, the mean over decisions."""
     return float(np.mean([_agreement(*pair) for pair in zip(chosen_DU, clusters_DU, strict=True)]))

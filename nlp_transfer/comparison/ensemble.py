@@ -17,7 +17,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ..selection import kappa
+from ..selection import mean_kappa
 
 FEWEST = 3
 """Fewer models have no ensemble that could judge them."""
@@ -47,7 +47,4 @@ def agreement_with_ensemble(
     if len(shapes) > 1:
         raise ValueError(f"Models must have looked at the same units, not {sorted(shapes)}.")
     answers_DU = np.mean(probabilities_MDUC, axis=0).argmax(-1)
-    return [
-        float(np.mean([kappa(own_U, all_U) for own_U, all_U in zip(found.argmax(-1), answers_DU, strict=True)]))
-        for found in judged_MDUC
-    ]
+    return [mean_kappa(found.argmax(-1), answers_DU) for found in judged_MDUC]

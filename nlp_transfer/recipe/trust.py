@@ -42,8 +42,8 @@ class GuardSpec(Section):
             the nearer of the twin's shares and the source's.
         min_confidence: Part of the twin's mean confidence above chance that must be left.
         min_kappa: Cohen's kappa, the agreement beyond chance, that the adapted model's answers must have with those of
-            a twin that is sure of its own, where no label-free evidence favours them. On the target, sound models have
-            0.75 and more; up to 0.4 is called fair at best (Landis and Koch 1977).
+            a twin that is sure of its own, where no label-free evidence favours them. Up to 0.4 is called fair at best
+            (Landis and Koch 1977); sound models of reviews have far more.
         max_source_loss: Source-dev score that adaptation may cost; more is a fault only where the interval of the loss
             does not reach 0, so that a few rows by chance are none.
         min_gain: A label-free score speaks for or against the adapted model from this difference on,

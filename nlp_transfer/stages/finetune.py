@@ -63,8 +63,7 @@ def finetune(
     chosen_by = selection_of(recipe, space.splits, stage, twin)
     rows = labelled_rows(space, stage)
     fit_task(space, stage, rows)
-    rows = with_unlabelled(space, rows, stage, named)
-    rows = replace(rows, selector=selector(space, chosen_by))
+    rows = replace(with_unlabelled(space, rows, stage, named), selector=selector(space, chosen_by))
     _say_long_rows(space, title, rows)
     continued = before.model is not None
     masked = masked_copies(space, train, folder, before.encoder, methods, model, rows.target, continued)

@@ -24,7 +24,6 @@ from ..recipe.stages import SoupStage
 from ..workspace import Workspace
 from . import base
 from .model import finished_model, other_model
-from .rows import fit_task, labelled_rows
 
 FARTHEST = 0.5
 """Distance of the matrices of two encoders, relative to the length of one, from which on they are not of one origin.
@@ -57,9 +56,8 @@ def soup(space: Workspace, stage: SoupStage, folder: Path, fingerprint: str, bef
     average(model, ((place, other_model(space, place)) for place in stage.models))
     model.to(default_device())
     space.reporter.say(f"soup: the mean of the weights of {1 + len(stage.models)} models")
-    rows = labelled_rows(space, last)
-    fit_task(space, last, rows)
-    space.task.tune(space.splits.dev.rows, jobs.dev_logits(space, model, rows.dev))
+    dev = space.task.encode(space.splits.dev.rows, space.tokenizer, space.limits, labelled=False)
+    space.task.tune(space.splits.dev.rows, jobs.dev_logits(space, model, dev))
     seconds = round(time.monotonic() - begun, 2)
     facts = {"models": 1 + len(stage.models), "steps": 0, "seconds": seconds, "task": space.task.settings()}
     return base.finish(space, folder, fingerprint, model, facts)
