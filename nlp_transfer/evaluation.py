@@ -12,6 +12,7 @@ from . import runfolder
 from .calibration import reliability
 from .chosen import told
 from .data.load import ORIGIN, Split
+from .evidence import without_vote
 from .guard import ADAPTED, TWIN, Candidate, Decision, called, decide
 from .hardware import is_main_process
 from .inference import load_resolved
@@ -94,7 +95,7 @@ def evaluate_models(space: Workspace, outcome: Outcome, folder: Path) -> dict[st
             space.task.labels,
             recipe.guard,
             Interval(**metrics["gain"]["source.dev"]),
-            recipe.selection.name,
+            without_vote(recipe.selection.name, recipe.task.labels_words),
         )
         _say(decision, space)
         metrics |= {"kept": decision.kept, "guard": decision.to_dict()}

@@ -13,20 +13,20 @@ The evidence is two scores of :mod:`nlp_transfer.selection`, each of which may v
 ``class_ami`` (predictions follow the clusters of the features; one of the validators that Musgrave et al., arXiv
 2208.07360, find worth turning to where accuracy on the source fails) and ``dev`` (fewer errors on source units that
 look like target). A score votes where its difference is more than chance (:mod:`nlp_transfer.evidence`); the one that
-selected the checkpoint does not vote. Nothing that rests on confidence (entropy, information maximisation, BNM) votes:
-there are methods that raise it by training for it, and aligning features lowers it, calibrated or not, where accuracy
-rises. DEV abstains where the domains hardly overlap in the features of either model: the mean of its weights, 1 in
-theory, is then far from 1, and the estimate an extrapolation that flatters whatever mixes the domains. The thresholds
-are settings; they catch what is plain, and a verdict on labelled target rows remains the judge. Where several
-strategies are compared, their ensemble says more (:mod:`nlp_transfer.comparison.ensemble`): their runs ask for no
-evidence, so that what is picked is what its run keeps.
+selected the checkpoint does not vote, nor does ClassAMI where words are labelled. Nothing that rests on confidence
+(entropy, information maximisation, BNM) votes: there are methods that raise it by training for it, and aligning
+features lowers it, calibrated or not, where accuracy rises. DEV abstains where the domains hardly overlap in the
+features of either model: the mean of its weights, 1 in theory, is then far from 1, and the estimate an extrapolation
+that flatters whatever mixes the domains. The thresholds are settings; they catch what is plain, and a verdict on
+labelled target rows remains the judge. Where several strategies are compared, their ensemble says more
+(:mod:`nlp_transfer.comparison.ensemble`): their runs ask for no evidence, so that what is picked is what its run keeps.
 
 Shape suffixes: D decisions, U units, C classes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -115,7 +115,7 @@ def decide(
     labels: Sequence[str],
     spec: GuardSpec,
     source_gain: Interval | None = None,
-    selected_by: str | None = None,
+    abstaining: Collection[str] = (),
 ) -> Decision:
     """Choose between the adapted model and its twin.
 
@@ -126,7 +126,7 @@ def decide(
         spec: Thresholds.
         source_gain: What the adapted model gains on source dev, with its interval: a loss that may be chance is no
             fault. Without it, the bare difference is judged.
-        selected_by: The score that selected the adapted checkpoint.
+        abstaining: Label-free scores that have no vote; see :func:`nlp_transfer.evidence.without_vote`.
     """
     finite = {ADAPTED: _finite(adapted), TWIN: _finite(twin)}
     numbers: dict[str, Any] = {"units": len(twin.target)}
@@ -150,7 +150,7 @@ def decide(
     }
     scored = {name: Scored(side.target, side.source) for name, side in ((ADAPTED, adapted), (TWIN, twin))}
     numbers |= {ADAPTED: _summary(adapted, scored[ADAPTED], labels), TWIN: _summary(twin, scored[TWIN], labels)}
-    found = votes(scored[ADAPTED], scored[TWIN], selected_by)
+    found = votes(scored[ADAPTED], scored[TWIN], abstaining)
     numbers["evidence"] = {name: _rounded_or_none(vote.difference) for name, vote in found.items()}
     numbers["evidence_error"] = {name: _rounded_or_none(vote.error) for name, vote in found.items()}
     if agreement == 1.0:

@@ -293,6 +293,10 @@ def test_ner_counts_are_those_of_the_run(tmp_path: Path, tiny_bert: Path) -> Non
     assert found.summary["strategies"]["dann"]["gain"]["value"] == pytest.approx(
         metrics["gain"]["target.test"]["value"]
     )
+    dev = {name: entry["scores"]["source.dev"]["mean"] for name, entry in found.summary["strategies"].items()}
+    assert found.summary["picks_by"] == ["source_dev"]
+    assert dev[found.summary["picked"]] == max(dev.values())
+    assert metrics["guard"]["evidence"]["class_ami"] is None, "it has no vote where words are labelled"
 
 
 def test_an_interrupted_comparison_goes_on(tmp_path: Path, tiny_bert: Path, monkeypatch: pytest.MonkeyPatch) -> None:

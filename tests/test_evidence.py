@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from nlp_transfer import evidence
-from nlp_transfer.evidence import Scored, Vote, jackknife_error, votes
+from nlp_transfer.evidence import Scored, Vote, jackknife_error, votes, without_vote
 from nlp_transfer.selection import SCORES, Units, score
 
 
@@ -75,6 +75,19 @@ def test_a_vote_needs_both_a_margin_and_more_than_its_error() -> None:
 
 
 def test_a_score_may_abstain() -> None:
-    found = votes(model(0, 3.0), model(1, 1.0), abstaining="dev")
+    found = votes(model(0, 3.0), model(1, 1.0), abstaining={"dev"})
     assert found["dev"] == Vote(None)
     assert found["class_ami"].difference is not None
+
+
+@pytest.mark.parametrize(
+    ("selected_by", "words", "silent"),
+    [
+        ("source_dev", False, set()),
+        ("dev", False, {"dev"}),
+        ("source_dev", True, {"class_ami"}),
+        ("dev", True, {"class_ami", "dev"}),
+    ],
+)
+def test_who_has_no_vote(selected_by: str, words: bool, silent: set[str]) -> None:
+    assert without_vote(selected_by, words) == silent

@@ -194,7 +194,7 @@ def test_a_rare_class_of_many_must_not_vanish_either() -> None:
 
 
 def test_the_score_that_selected_the_checkpoint_does_not_vote() -> None:
-    decision = decide(BETTER, TWIN, LABELS, SPEC, selected_by="class_ami")
+    decision = decide(BETTER, TWIN, LABELS, SPEC, abstaining={"class_ami"})
     assert decision.numbers["evidence"]["class_ami"] is None
     assert "for it dev; against it nothing" in decision.reasons[0]
 

@@ -31,7 +31,7 @@ def valid(data: dict[str, Any], *overrides: str) -> Recipe:
     [
         ("full", 5e-5, 1e-4, 3, 16),
         ("lora", 5e-4, 5e-4, 3, 16),
-        ("frozen", 1e-3, 1e-4, 20, 64),
+        ("frozen", 5e-3, 1e-4, 20, 64),
         ("top_layers", 1e-4, 1e-4, 3, 16),
     ],
 )

@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 from test_recipe_defaults import minimal, valid
 
 from nlp_transfer import jobs
-from nlp_transfer.errors import RecipeError
+from nlp_transfer.errors import RecipeError, RunError
 from nlp_transfer.objectives import TaskObjective
 from nlp_transfer.parts import recipe_from
 from nlp_transfer.pseudo_labels import one_class
@@ -275,6 +275,20 @@ def test_run_stopped_in_any_phase_ends_as_one_that_was_not(
         for name in ("metrics.json", f"{STAGE}/round-1/{self_train.LABELS}", f"{STAGE}/round-2/{self_train.LABELS}"):
             assert (here / "whole" / name).read_bytes() == (here / "run" / name).read_bytes(), (where, name)
         shutil.rmtree("run")
+
+
+def test_damaged_labels_of_a_stopped_round_are_named(
+    finetuned: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = finetuned()
+    with monkeypatch.context() as patch:
+        interrupted("before training", recipe, patch)
+    path = Path(f"run/{STAGE}/round-1/{self_train.LABELS}")
+    whole = path.read_text(encoding="utf8")
+    path.write_text(whole[:-5], encoding="utf8")
+    number = len(whole.splitlines())
+    with pytest.raises(RunError, match=rf"{self_train.LABELS}' \(line {number}\) is damaged.*Delete the folder '.*1'"):
+        go(recipe)
 
 
 # Ending early

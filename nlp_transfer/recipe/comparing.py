@@ -97,8 +97,8 @@ class CompareSpec(Section):
         seeds: Every strategy is trained once with each.
         tune: Search of settings for each strategy before the seeds are run.
         picks_by: Label-free scores whose mean rank picks a strategy. By default ``ensemble``, the agreement with all
-            models together (:mod:`nlp_transfer.comparison.ensemble`); of fewer than three models ``class_ami``, and
-            without target text ``source_dev``.
+            models together (:mod:`nlp_transfer.comparison.ensemble`); of fewer than three models ``class_ami``; without
+            target text, and where words are labelled, ``source_dev``.
     """
 
     strategies: Annotated[list[StrategySpec], Field(min_length=1)]

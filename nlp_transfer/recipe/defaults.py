@@ -9,7 +9,7 @@ from .schema import Recipe, TrainSpec
 from .trust import GuardSpec
 
 # Adapters and heads start from nothing and bear (and need) higher rates than pretrained weights.
-LEARNING_RATES = {"full": 5e-5, "lora": 5e-4, "frozen": 1e-3, "top_layers": 1e-4}
+LEARNING_RATES = {"full": 5e-5, "lora": 5e-4, "frozen": 5e-3, "top_layers": 1e-4}
 PRETRAIN_RATES = {"mlm": 1e-4, "tsdae": 3e-5, "simcse": 3e-5}
 PRETRAIN_ADAPTER_RATES = {"mlm": 5e-4, "tsdae": 3e-4, "simcse": 3e-4}
 EPOCHS = 3.0

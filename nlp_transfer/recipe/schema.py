@@ -220,6 +220,11 @@ class TaskSpec(Section):
     class_weights: Literal["balanced"] | dict[str, Annotated[float, Field(gt=0)]] | None = None
     polarity: dict[str, str | None] | None = None
 
+    @property
+    def labels_words(self) -> bool:
+        """Whether the task labels words, not texts."""
+        return self.name == "ner"
+
     @model_validator(mode="after")
     def _settings_fit_task(self) -> TaskSpec:
         if self.multi_label and self.name != "classification":

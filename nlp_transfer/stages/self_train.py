@@ -10,7 +10,6 @@ written before training starts: a round that was stopped goes on with them, and 
 from __future__ import annotations
 
 import contextlib
-import json
 import shutil
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
@@ -31,6 +30,7 @@ from ..processes import agree, wait_for_all
 from ..pseudo_labels import PseudoLabel, Rule, one_class, share_of_round, summarise
 from ..recipe.schema import TrainSpec
 from ..recipe.stages import SelfTrainStage
+from ..records import read_json, read_json_lines
 from ..runfolder import write_json, write_lines
 from ..selecting import selection_of, selector
 from ..workspace import Workspace
@@ -200,10 +200,11 @@ def _labels(plan: Plan, number: int, labeller: Path) -> tuple[list[PseudoLabel],
             write_json(folder / CALIBRATION, {"temperature": temperature})
             write_lines(folder / LABELS, [{"row": row, **label.to_dict()} for row, label in enumerate(found)])
         wait_for_all()
-    with (folder / LABELS).open(encoding="utf8") as file:
-        lines = [json.loads(line) for line in file]
+    mend = f"Delete the folder '{folder}': its rows are labelled anew."
+    needed = ("answer", "group", "confidence", "kept")
+    lines = read_json_lines(folder / LABELS, mend, needed)
     labels = [PseudoLabel(**{key: value for key, value in line.items() if key != "row"}) for line in lines]
-    return labels, json.loads((folder / CALIBRATION).read_text(encoding="utf8"))["temperature"]
+    return labels, float(read_json(folder / CALIBRATION, mend, ["temperature"])["temperature"])
 
 
 def _guess(plan: Plan, number: int, labeller: Path) -> tuple[list[PseudoLabel], float]:
