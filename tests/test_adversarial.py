@@ -142,6 +142,33 @@ def test_gradient_of_the_features_is_minus_lambda_times_the_plain_one(name: str)
 
 
 @pytest.mark.parametrize("name", ["dann", "cdan"])
+def test_an_encoder_that_has_won_is_held_and_the_discriminator_goes_on(name: str) -> None:
+    """Taught the domains the wrong way round, the discriminator is worse than one that knows nothing."""
+    step = replace(make_step(shift=3.0), progress=1.0)
+    for told, held in ((step.domain_U, False), (1 - step.domain_U, True)):
+        method = built(name, dropout=0.3, hidden=16)
+        optimizer = torch.optim.Adam(method.parameters(), lr=0.05)
+        for _ in range(40):
+            optimizer.zero_grad()
+            term(method, replace(step, domain_U=told)).backward()
+            optimizer.step()
+        found = {}
+        for method.bounded in (True, False):
+            torch.manual_seed(3)
+            loss = term(method, step)
+            found[method.bounded] = torch.autograd.grad(loss, [step.features_UH, *method.parameters()])
+            assert (loss.item() > math.log(2)) == held
+            assert method.watch(step)["held"] == float(held and method.bounded)
+        assert method.discriminator.training
+        for number, (bounded, free) in enumerate(zip(found[True], found[False], strict=True)):
+            if number == 0 and held:
+                assert not bounded.any()
+                assert free.any()
+            else:
+                assert torch.equal(bounded, free)
+
+
+@pytest.mark.parametrize("name", ["dann", "cdan"])
 def test_advice_names_its_method(name: str) -> None:
     advice = built(name, max_lambda=0.1).advice({"domain": 0.693, "domain_accuracy": 0.5, "lambda": 0.0999})
     assert advice is not None

@@ -249,6 +249,7 @@ def test_too_few_models_for_an_ensemble_are_picked_among_by_something_else() -> 
     assert _judges([*three[:2], result("ensemble", of_others=True)], ["ensemble"]) == ["class_ami"]
 
 
+@pytest.mark.slow
 def test_a_strategy_with_a_rate_of_its_own_must_beat_source_only_too(tmp_path: Path, tiny_bert: Path) -> None:
     """Its twin with a rate that learns nothing is no measure of what it gains."""
     slow = {"name": "dann", "title": "slow", "set": ["train.learning_rate=1e-9", "train.head_learning_rate=1e-9"]}

@@ -145,7 +145,9 @@ assert "torch" not in sys.modules, sorted(name for name in sys.modules if "torch
 """
 
 
-@pytest.mark.parametrize("command", ["predict", "evaluate", "watch"])
+@pytest.mark.parametrize(
+    "command", ["predict", *(pytest.param(name, marks=pytest.mark.slow) for name in ("evaluate", "watch"))]
+)
 def test_commands_take_exports_without_torch(exports, tmp_path, command):
     own_answers(exports["text"][0], ["good film", "a bad app", "poor"]).to_json(tmp_path / "rows.jsonl")
     file, out = str(tmp_path / "rows.jsonl"), str(tmp_path / "out.jsonl")

@@ -160,11 +160,11 @@ def test_answers_that_have_come_loose_from_the_twins() -> None:
     twin = candidate(turning(600), wrong=12, spread=0.5, certainty=0.8)
     model = loose(0.2, twin, own_features=False)
     kappa = cohen_kappa_score(model.target.chosen_DU[0], twin.target.chosen_DU[0])
-    assert kappa < SPEC.min_kappa < 0.5
+    assert kappa < SPEC.min_kappa < 0.7
     unasked = SPEC.model_copy(update={"evidence": False})
     collapsed("answers have come loose", f"(Cohen's kappa {kappa:.2f})", model=model, twin=twin, spec=unasked)
     assert decide(model, twin, LABELS, SPEC).numbers["kappa"] == pytest.approx(kappa)
-    assert not decide(loose(0.6, twin, False), twin, LABELS, unasked).collapsed, "many differ, most are the same"
+    assert not decide(loose(0.8, twin, False), twin, LABELS, unasked).collapsed, "many differ, most are the same"
     assert not decide(loose(0.2, twin, True), twin, LABELS, unasked).collapsed, "features speak for it"
     unsure = replace(twin, target=replace(twin.target, probabilities_DUC=np.full((1, 600, 3), 1 / 3)))
     assert not decide(model, unsure, LABELS, unasked).collapsed, "what the twin says means nothing"

@@ -148,8 +148,8 @@ def test_target_labels_change_neither_weights_nor_selection_nor_guard(tiny_bert:
     ("kind", "name", "tuning"),
     [
         ("sentiment", "information_maximisation", "full"),
-        ("multi_label", "bnm", "lora"),
-        ("ner", "dev", "full"),
+        pytest.param("multi_label", "bnm", "lora", marks=pytest.mark.slow),
+        pytest.param("ner", "dev", "full", marks=pytest.mark.slow),
         ("ner", "class_ami", "frozen"),
     ],
 )

@@ -148,6 +148,7 @@ def in_a_process(script: str, hub: Hub, home: Path, *arguments: str) -> subproce
     )  # fmt: skip
 
 
+@pytest.mark.slow
 def test_a_mute_store_holds_neither_the_push_nor_the_process(hub: Hub, folder: Path, tmp_path: Path) -> None:
     assert hub.xet is not None
     hub.xet.url = f"{hub.url}/store"
@@ -167,6 +168,7 @@ pulling.pull(pulling.Wanted("user/x", None, sys.argv[1], ["model.safetensors"], 
 """
 
 
+@pytest.mark.slow
 def test_a_mute_store_holds_neither_the_pull_nor_the_process(hub: Hub, files: list[PushFile], tmp_path: Path) -> None:
     assert hub.xet is not None
     send(files)

@@ -174,6 +174,7 @@ def test_the_report_without_a_twin(tmp_path: Path, tiny_bert: Path) -> None:
     assert before["shown"] <= shares[:2].sum() / shares.sum() + 1e-4  # no two directions show more
 
 
+@pytest.mark.slow
 def test_the_report_of_two_sources_and_all_methods(tmp_path: Path, tiny_bert: Path) -> None:
     recipe = make_recipe(tmp_path / "run", tiny_bert, "ner", "lora", tuple(METHODS), source_only=True, sources=2)
     result = run(recipe, data=data_of("ner", sources=2))

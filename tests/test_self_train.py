@@ -243,6 +243,7 @@ LABELLED_AGAIN = {
 """How often the target is labelled after the stop: once a round and once after them, less what was written before."""
 
 
+@pytest.mark.slow
 def test_run_stopped_in_any_phase_ends_as_one_that_was_not(
     finetuned: Callable[..., Any], here: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -98,9 +98,9 @@ def made(tmp_path_factory: pytest.TempPathFactory, tiny_bert: Path) -> Any:
     ("kind", "tuning"),
     [
         ("classification", "full"),
-        ("multi_label", "full"),
-        ("sentiment", "top_layers"),
-        ("ner", "full"),
+        pytest.param("multi_label", "full", marks=pytest.mark.slow),
+        pytest.param("sentiment", "top_layers", marks=pytest.mark.slow),
+        pytest.param("ner", "full", marks=pytest.mark.slow),
         ("ner", "lora"),
     ],
 )

@@ -45,7 +45,7 @@ def seen(monkeypatch: pytest.MonkeyPatch) -> list[tuple[jobs.Job, Any]]:
     return found
 
 
-@pytest.mark.parametrize("tuning", ["full", "lora"])
+@pytest.mark.parametrize("tuning", [pytest.param("full", marks=pytest.mark.slow), "lora"])
 @pytest.mark.parametrize("kind", TASKS)
 def test_all_methods_at_once(
     kind: str, tuning: str, tiny_bert: Path, tmp_path: Path, seen: list[tuple[jobs.Job, Any]]

@@ -184,6 +184,7 @@ def test_it_waits_for_its_teachers(
     assert planned[0].done
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("asked", [{"guard": {"max_rows": 5}}, {"selection": {"name": "bnm", "max_rows": 5}}])
 def test_all_are_judged_on_the_same_rows_whoever_has_a_guard(
     asked: dict[str, Any], tiny_bert: Path, tmp_path: Path

@@ -3,6 +3,11 @@
 Of K source domains each is a class of its own and the target one more: the multinomial adversary (MAN-NLL) of Chen and
 Cardie (2018, NAACL, arXiv 1802.05694), ``J_D = −E_d E_{x∼d} log D_d(f(x))`` with equal weight on every domain d. The
 encoder that it cannot beat has the same features in all domains. With K = 1 it is the binary one of Ganin et al.
+
+With ``bounded`` the encoder plays against ``min(J_D, ln D)``, not against J_D. A discriminator bounds the Jensen-Shannon
+divergence of D equally weighted domains from below by ``ln D − J_D`` (Goodfellow et al. 2014, arXiv 1406.2661, theorem
+1): where it is worse than chance the bound is below 0 and says nothing, but the gradient of J_D is as large as ever and
+drives the features to and fro before a discriminator that has lost them.
 """
 
 from __future__ import annotations
@@ -34,6 +39,7 @@ class Adversarial(Method):
         rate_factor: Learning rate of the discriminator as a multiple of the encoder's.
         max_units: At most this many units of the source (of all sources together) and of the target are looked at in
             a step (drawn at random); NER batches hold thousands.
+        bounded: In a step whose J_D is above ln D nothing flows back into the encoder.
         balance: Give every class that source and target have in a step the same weight, by source labels and target
             predictions: implicit class-conditioned alignment (Jiang et al. 2020, ICML) by weights in the
             place of sampling. For NER, where most units are ``O``; set ``begin``, as predictions mean nothing at first.
@@ -51,6 +57,7 @@ class Adversarial(Method):
         dropout: Annotated[float, Field(ge=0, lt=1)] = 0.1,
         rate_factor: Annotated[float, Field(gt=0)] = 10.0,
         max_units: Annotated[int, Field(ge=2)] = 512,
+        bounded: bool = False,
         balance: bool = False,
         **shared: Any,
     ):
@@ -59,6 +66,7 @@ class Adversarial(Method):
         self.steepness = steepness
         self.rate_factor = rate_factor
         self.max_units = max_units
+        self.bounded = bounded
         self.balance = balance
         self.domains = domains
         self.discriminator = torch.nn.Sequential(
@@ -67,7 +75,7 @@ class Adversarial(Method):
             torch.nn.Dropout(dropout),
             torch.nn.Linear(hidden, 1 if domains == 2 else domains),
         )
-        self._last: tuple[float, float] = (float("nan"), 0.0)
+        self._last = {"domain_accuracy": float("nan"), "lambda": 0.0, "held": 0.0}
 
     def evidence(self, features_UH: torch.Tensor, step: Step) -> torch.Tensor:
         """Return what the discriminator sees of each unit.
@@ -97,16 +105,30 @@ class Adversarial(Method):
         step = step.subsample(self.max_units)
         weight_U = self.weights(step)
         if not step.has_both(1) or not bool(weight_U.any()):
-            self._last = (1 / self.domains, strength)
+            self._last = {"domain_accuracy": 1 / self.domains, "lambda": strength, "held": 0.0}
             return {"domain": self.nothing(step)}
-        with without_autocast(step.features_UH):
-            seen_UW = self.evidence(reverse_gradient(step.features_UH, strength), step)
-            logits = self.discriminator(seen_UW).squeeze(-1)
         domain_U = self._domains_of(step)
+        held = self.bounded and self._is_fooled(step, domain_U, weight_U)
+        logits = self._logits(step, 0.0 if held else strength)
         right_U = ((logits > 0).long() if self.domains == 2 else logits.argmax(-1)) == domain_U
         shares = [right_U[domain_U == number].float().mean().item() for number in domain_U.unique()]
-        self._last = (sum(shares) / len(shares), strength)
+        self._last = {"domain_accuracy": sum(shares) / len(shares), "lambda": strength, "held": float(held)}
         return {"domain": balanced_domain_loss(logits, domain_U, weight_U)}
+
+    def _logits(self, step: Step, strength: float) -> torch.Tensor:
+        """Return what the discriminator says of each unit, (U,) or (U, D), behind a reversal layer."""
+        with without_autocast(step.features_UH):
+            seen_UW = self.evidence(reverse_gradient(step.features_UH, strength), step)
+            logits: torch.Tensor = self.discriminator(seen_UW).squeeze(-1)
+        return logits
+
+    @torch.no_grad()
+    def _is_fooled(self, step: Step, domain_U: torch.Tensor, weight_U: torch.Tensor) -> bool:
+        """Whether the discriminator, without dropout, is worse than one that knows nothing."""
+        self.discriminator.eval()
+        loss = balanced_domain_loss(self._logits(step, 0.0), domain_U, weight_U)
+        self.discriminator.train(self.training)
+        return float(loss) > math.log(self.domains)
 
     def _domains_of(self, step: Step) -> torch.Tensor:
         """Return what the discriminator is to say of each unit: its source domain, or D − 1 for the target."""
@@ -117,8 +139,8 @@ class Adversarial(Method):
         return torch.where(step.domain_U == 1, self.domains - 1, step.origin_U)
 
     def watch(self, step: Step) -> dict[str, float]:
-        """Return the balanced accuracy of the discriminator on this step and the λ that was used."""
-        return {"domain_accuracy": self._last[0], "lambda": self._last[1]}
+        """Return of this step the discriminator's balanced accuracy, λ, and 1 where the encoder was held at ln D."""
+        return self._last
 
     def learning_rate(self, base: float) -> float:
         """Return the discriminator's learning rate."""
@@ -139,8 +161,9 @@ class Adversarial(Method):
         state = f"discriminator accuracy {accuracy:.2f}, loss {loss:.3f}, ln {self.domains} = {confused:.3f}"
         if loss > confused + 0.15:
             return (
-                f"{name}: the encoder outruns the discriminator ({state}); features swing instead of settling. Lower "
-                f"methods.{name}.max_lambda (try a third) or raise rate_factor, and compare with the source-only twin."
+                f"{name}: the encoder outruns the discriminator ({state}); features swing instead of settling. Set "
+                f"methods.{name}.bounded, lower max_lambda (try a third) or raise rate_factor, and compare with the "
+                "source-only twin."
             )
         if accuracy < 1.1 / self.domains and abs(loss - confused) < 0.01:
             return (
