@@ -12,12 +12,14 @@ import pytest
 from helpers import Listener, data_of, recipe_data
 from pages import read_page
 
+from nlp_transfer import jobs
 from nlp_transfer.comparison import runs
 from nlp_transfer.comparison.compare import Comparison, compare
 from nlp_transfer.comparison.results import Result
 from nlp_transfer.comparison.statistics import mean_ranks, simultaneous_gains
 from nlp_transfer.comparison.summary import _best_run, _judges, _means
 from nlp_transfer.errors import RecipeError, RunBusyError, RunError
+from nlp_transfer.hashing import file_sha256
 from nlp_transfer.intervals import ratio
 from nlp_transfer.parts import load_recipe, recipe_from
 from nlp_transfer.recipe.comparing import StrategySpec
@@ -298,6 +300,24 @@ def test_ner_counts_are_those_of_the_run(tmp_path: Path, tiny_bert: Path) -> Non
     assert found.summary["picks_by"] == ["source_dev"]
     assert dev[found.summary["picked"]] == max(dev.values())
     assert metrics["guard"]["evidence"]["class_ami"] is None, "it has no vote where words are labelled"
+
+
+def test_stages_of_runs_elsewhere_are_copied(
+    compared: tuple[Path, dict[str, Any], Listener], tmp_path: Path, tiny_bert: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With the same source and another target, source-only is the same model."""
+    data = data_of("classification")
+    other = data | {role: data[role].select(range(1, len(data[role]))) for role in ("target.unlabelled", "target.test")}
+    trained: list[str] = []
+    train = jobs.train
+    monkeypatch.setattr(jobs, "train", lambda job, model: trained.append(job.title) or train(job, model))
+    elsewhere = sorted(compared[0].glob("runs/source_only/*"))
+    found = compare(recipe_for(tmp_path, tiny_bert), ["mcc"], [1], data=other, reuse=elsewhere)
+    assert trained == ["finetune"], "mcc alone"
+    for place in ("model/model.safetensors", "stages/1-finetune/done.json"):
+        assert file_sha256(found.folder / f"runs/source_only/1/{place}") == file_sha256(
+            compared[0] / f"runs/source_only/1/{place}"
+        )
 
 
 def test_an_interrupted_comparison_goes_on(tmp_path: Path, tiny_bert: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -55,7 +55,7 @@ def read_all(member: Member, monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as patch:
         patch.setattr(runs, "run", lambda recipe, **_: RunResult(member.folder, {}))
         whole = (member.folder / "cost.json").read_text()
-        assert runs._run_one(member, [member], None, Reporter(), {})
+        assert runs._run_one(member, [member.folder], None, Reporter(), {})
         (member.folder / "cost.json").write_text(whole)
     check_rows([member.folder], member.folder.parent)
     assert objective(member, SearchSpec.model_validate(SEARCH)) == 0.5

@@ -62,6 +62,7 @@ def compare(
     data: dict[str, Any] | None = None,
     reporter: Reporter | None = None,
     methods: Known = METHODS,
+    reuse: Sequence[Path] = (),
 ) -> Comparison:
     """Train every strategy with every seed (what is finished is kept) and judge them together.
 
@@ -73,6 +74,8 @@ def compare(
         data: Data sets in place of files, as :func:`nlp_transfer.run` takes them.
         reporter: Where progress is told; silent by default.
         methods: The methods that may be named.
+        reuse: Folders of runs outside the comparison, such as those with the same source and another target; a stage
+            that one of them has finished with the same settings, data and seed is copied, as it is inside.
 
     Returns:
         The comparison.
@@ -98,7 +101,7 @@ def compare(
         chosen = [*best, *chosen[len(best) :]]
     planned = members(recipe, chosen, spec.seeds, place, methods)
     check_claims([(member.folder, member.recipe) for member in planned if member.trained], place)
-    run_all(planned, data, reporter, methods)
+    run_all(planned, data, reporter, methods, reuse)
     check_rows([member.folder for member in planned], place)
     summary = summarise([read_result(member) for member in planned], spec, recipe)
     summary["tuned"] = {one.label: one.set for one in chosen} if spec.tune is not None else {}

@@ -125,6 +125,7 @@ def run_all(
     data: dict[str, Any] | None = None,
     reporter: Reporter | None = None,
     methods: Known = METHODS,
+    reuse: Sequence[Path] = (),
 ) -> None:
     """Run what is not done yet; wait for what other processes work on.
 
@@ -133,9 +134,11 @@ def run_all(
         data: Data sets in place of files, as :func:`nlp_transfer.run` takes them.
         reporter: Where progress is told.
         methods: The methods that may be named.
+        reuse: Folders of other runs, whose finished stages are copied where settings and data are the same.
     """
     reporter = Reporter() if reporter is None else reporter
     left = [member for member in planned if not member.done]
+    places = [*(member.folder for member in planned), *reuse]
     waiting: set[Path] = set()
     while left:
         before = len(left)
@@ -143,7 +146,7 @@ def run_all(
             if not member.done:
                 if member.folder not in waiting:
                     reporter.say(f"── {member.strategy}, seed {member.seed}")
-                if not member.ready or not _run_one(member.settled(), planned, data, reporter, methods):
+                if not member.ready or not _run_one(member.settled(), places, data, reporter, methods):
                     if member.folder not in waiting:
                         whom = "it" if member.ready else "what it is made of"
                         reporter.say(f"another process is busy with {whom}")
@@ -155,10 +158,10 @@ def run_all(
 
 
 def _run_one(
-    member: Member, planned: Sequence[Member], data: dict[str, Any] | None, reporter: Reporter, methods: Known
+    member: Member, places: Sequence[Path], data: dict[str, Any] | None, reporter: Reporter, methods: Known
 ) -> bool:
     """Run one member; return whether it is done (another process may hold its folder)."""
-    others = [other.folder for other in planned if other.folder != member.folder]
+    others = [place for place in places if place != member.folder]
     reset_peak()
     try:
         result = run(

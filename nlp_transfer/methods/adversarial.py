@@ -4,10 +4,10 @@ Of K source domains each is a class of its own and the target one more: the mult
 Cardie (2018, NAACL, arXiv 1802.05694), ``J_D = −E_d E_{x∼d} log D_d(f(x))`` with equal weight on every domain d. The
 encoder that it cannot beat has the same features in all domains. With K = 1 it is the binary one of Ganin et al.
 
-With ``bounded`` the encoder plays against ``min(J_D, ln D)``, not against J_D. A discriminator bounds the Jensen-Shannon
-divergence of D equally weighted domains from below by ``ln D − J_D`` (Goodfellow et al. 2014, arXiv 1406.2661, theorem
-1): where it is worse than chance the bound is below 0 and says nothing, but the gradient of J_D is as large as ever and
-drives the features to and fro before a discriminator that has lost them.
+With ``bounded`` the encoder plays against ``min(J_D, ln D)``, not against J_D. A discriminator bounds the divergence of
+Jensen and Shannon of D equally weighted domains from below by ``ln D − J_D`` (Goodfellow et al. 2014, arXiv 1406.2661,
+theorem 1): where it is worse than chance the bound is below 0 and says nothing, but the gradient of J_D is as large as
+ever and drives the features to and fro before a discriminator that has lost them.
 """
 
 from __future__ import annotations

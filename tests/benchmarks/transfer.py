@@ -77,7 +77,9 @@ def measure(options: argparse.Namespace, name: str) -> dict[str, Any]:
     case = BENCHMARKS[options.benchmark][name]
     folder = Path("runs/benchmarks") / options.benchmark / "".join(c if c.isalnum() else "-" for c in name)
     recipe = load_recipe(case.path, [f"data.folder={options.data}", *case.overrides])
-    summary: dict[str, Any] = compare(recipe, options.strategies, options.seeds, folder=folder).summary
+    siblings = [*folder.parent.glob("*/runs/source_only/*")]  # The same source with another target has the same twin.
+    found = compare(recipe, options.strategies, options.seeds, folder=folder, reuse=siblings)
+    summary: dict[str, Any] = found.summary
     if options.bound:
         summary["bound"] = [bound(options.data, name.rpartition("-")[2], seed) for seed in options.seeds]
     return summary
