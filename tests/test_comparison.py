@@ -12,9 +12,9 @@ import pytest
 from helpers import Listener, data_of, recipe_data
 from pages import read_page
 
-from nlp_transfer import jobs
+from nlp_transfer import jobs, parts
 from nlp_transfer.comparison import runs
-from nlp_transfer.comparison.compare import Comparison, compare
+from nlp_transfer.comparison.compare import Comparison, _spec, compare
 from nlp_transfer.comparison.results import Result
 from nlp_transfer.comparison.statistics import mean_ranks, simultaneous_gains
 from nlp_transfer.comparison.summary import _best_run, _judges, _means
@@ -508,6 +508,21 @@ def test_without_target_text_source_dev_picks(tmp_path: Path, tiny_bert: Path) -
     assert summary["picks_by"] == ["source_dev"]
     assert dev[summary["picked"]] == max(dev.values())
     assert "NaN" not in (tmp_path / "run-comparison/comparison.json").read_text()
+
+
+def test_strategies_of_the_section_are_asked_for_by_title(tmp_path: Path, tiny_bert: Path) -> None:
+    gentle = {"name": "dann", "title": "gentle", "set": ["dann.max_lambda=0.03"]}
+    recipe = recipe_for(tmp_path, tiny_bert, compare={"strategies": [gentle, "mcc"], "seeds": [1]})
+    found = {
+        one.label: (one.name, one.set) for one in _spec(recipe, ["gentle", "coral"], None, parts.METHODS).strategies
+    }
+    assert found == {
+        "source_only": ("source_only", []),
+        "gentle": ("dann", ["dann.max_lambda=0.03"]),
+        "coral": ("coral", []),
+    }
+    with pytest.raises(RecipeError, match="brisk"):
+        _spec(recipe, ["brisk"], None, parts.METHODS)
 
 
 def test_an_oracle_compares_nothing(tmp_path: Path, tiny_bert: Path) -> None:

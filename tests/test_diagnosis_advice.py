@@ -70,6 +70,11 @@ def test_a_shift_that_cannot_explain_the_distance_is_not_believed() -> None:
     assert found == {"count the labels of 50 target texts by hand": "do", "cdan or dann": "maybe"}
 
 
+def test_words_are_not_aligned() -> None:
+    assert verdicts(SOME)["cdan or dann"] == "maybe"
+    assert verdicts(replace(SOME, words=True))["cdan or dann"] == "avoid"
+
+
 def test_advice_names_what_compare_runs() -> None:
     frozen = advise(replace(SOME, unseen_gap=0.1, frozen=True), ["dann", "pretrain"])
     named = {item.strategy: item.compare for item in frozen}

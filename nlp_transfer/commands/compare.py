@@ -15,7 +15,10 @@ from .plain import plain
 def compare_command(
     recipe: RecipeFile,
     strategies: Annotated[
-        str | None, typer.Option(metavar="A,B+C", help="Strategies; by default those of the compare section.")
+        str | None,
+        typer.Option(
+            metavar="A,B+C", help="Strategies: names, or titles of the compare section; by default all of it."
+        ),
     ] = None,
     seeds: Annotated[int | None, typer.Option(min=1, help="Number of seeds (1, 2, …).")] = None,
     overrides: Overrides = None,

@@ -68,7 +68,7 @@ def compare(
 
     Args:
         recipe: What all strategies share; its ``compare`` section says what is compared.
-        strategies: Names instead of those of the section.
+        strategies: Names instead of all of the section; one that the section has under that title is meant.
         seeds: Seeds instead of those of the section.
         folder: Where runs and results go; by default the recipe's ``output`` (or ``runs/<name>``) and ``-comparison``.
         data: Data sets in place of files, as :func:`nlp_transfer.run` takes them.
@@ -129,7 +129,9 @@ def _spec(recipe: Recipe, strategies: Sequence[str] | None, seeds: Sequence[int]
     if given is None and strategies is None:
         text = "nothing says what to compare. Add a compare section, or give --strategies, such as source_only,dann."
         raise RecipeError([Problem(text, "compare")])
-    named = [StrategySpec(name=name) for name in strategies] if strategies is not None else list(given.strategies)  # type: ignore[union-attr]
+    listed = {} if given is None else {one.label: one for one in given.strategies}
+    names = listed if strategies is None else strategies
+    named = [listed.get(name, StrategySpec(name=name)) for name in names]
     if all(one.name != SOURCE_ONLY or one.set for one in named):
         named.insert(0, StrategySpec(name=SOURCE_ONLY))
     # The twins of the others are copied from it; what is made of all others comes last.

@@ -12,7 +12,8 @@ The rules, in this order (thresholds below):
 6. Labels that seem shifted (by ``SHIFT`` and more than noise): no alignment of features, self-training with
    confidence instead. Where the domains differ by more than shifted labels can explain, the estimate cannot be
    trusted: count labels in some target texts first.
-7. Far domains (A-distance of ``FAR`` or more) without such a shift: alignment of features may help or harm.
+7. Far domains (A-distance of ``FAR`` or more) without such a shift: alignment of features may help or harm; that of
+   words harmed where it was measured.
 
 A rule only names what this package has. What a rule rests on is said with it; none is more than a good guess, which the
 source-only twin of a run puts to the test.
@@ -39,6 +40,10 @@ ALIGNING = ("cdan", "dann", "mmd", "coral")
 KAROUZOS = (
     "Karouzos et al. 2021 (arXiv 2104.07078), accuracy of BERT-base on 12 pairs of Amazon reviews: source_only 89.9, "
     "pretrain 90.8, pretrain and then joint_mlm 91.7, dann 87.7"
+)
+ENTITIES = (
+    "measured with this package, entity F1 from news to politics and science: dann loses 6.7 and 2.4 points, mmd 8.9 "
+    "and 0.7. Words of one domain are entities far more often than those of the other, which alignment hides"
 )
 TWIN = "the rule of this package: every gain is measured against it"
 BOUND = "Ben-David et al. 2010: target error ≤ source error + ½ distance + what no model gets right in both domains"
@@ -220,7 +225,7 @@ def _far(found: Evidence, aligning: list[str]) -> list[Advice]:
         because += "; only if the labels turn out not to be shifted"
     elif found.shift is not None:
         because += f", and the estimated shift of the labels ({found.shift:.2f}) is small or unsure"
-    basis = f"mixed: a difference of topics alone gives such a distance and costs a tuned model little. {KAROUZOS}"
     if found.words:
-        basis += ". These are texts; for entities there is hardly any evidence"
+        return [Advice("avoid", " or ".join(aligning), because, ENTITIES)]
+    basis = f"mixed: a difference of topics alone gives such a distance and costs a tuned model little. {KAROUZOS}"
     return [Advice("maybe", " or ".join(aligning), because, basis, _named(found, aligning[0]))]
