@@ -21,7 +21,7 @@ from record import read_results, write_results
 from transfer import rows
 
 RECIPE = Path(__file__).resolve().parents[2] / "recipes" / "benchmarks" / "banking77.yaml"
-STEPS = 800
+STEPS = 400
 SELF_TRAIN = f"stages=[{{name: finetune}}, {{name: self_train, rounds: 2, train: {{max_steps: {STEPS // 4}}}}}]"
 WAYS = {
     "fine-tuning": ("source_only", []),

@@ -1,8 +1,8 @@
 """Throughput and latency of prediction: stock `pipeline`, this package with torch, and its exports, in one run.
 
-    python tests/benchmarks/serving.py --data DATA_FOLDER --classifier RUN --tagger RUN --output FILE.json
+    python tests/benchmarks/serving.py --data DATA_FOLDER --classifier RUN … --tagger RUN … --output FILE.json
 
-Kitchen reviews for the classifier and CoNLL-2003 sentences for the tagger. Each way runs in a process of its own,
+Kitchen reviews for classifiers and CoNLL-2003 sentences for taggers. Each way runs in a process of its own,
 alone; ways take turns, and the best of `--rounds` counts. Loading is not counted, tokenising is. The pipeline reads the
 first window of a text only; the others read all of it, in batches of `--batch-tokens`. Throughput is that of all texts
 handed over at once, latency that of one text after the other. Run it on an otherwise idle machine.
@@ -94,6 +94,13 @@ def score(place: Path, file: Path) -> float:
     return round(evaluate(place, str(file), resamples=1).interval.value, 4)
 
 
+def tokens_of(run: Path) -> int:
+    """Return how many tokens of a text the model of a run reads."""
+    from nlp_transfer import load_predictor
+
+    return load_predictor(run, device="cpu").limits.max_length
+
+
 def compare(kind: str, run: Path, options: argparse.Namespace) -> dict[str, Any]:
     """Measure every way for one model."""
     from nlp_transfer import export
@@ -121,8 +128,8 @@ def main() -> None:
     """Run every way, print the figures and write the JSON."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, help="folder with sentiment/kitchen and ner/conll2003")
-    parser.add_argument("--classifier", type=Path, help="finished run that classifies reviews")
-    parser.add_argument("--tagger", type=Path, help="finished run that tags entities")
+    parser.add_argument("--classifier", type=Path, nargs="+", default=[], help="finished runs that classify reviews")
+    parser.add_argument("--tagger", type=Path, nargs="+", default=[], help="finished runs that tag entities")
     parser.add_argument("--rows", type=int, default=1000, help="texts for throughput")
     parser.add_argument("--single", type=int, default=200, help="texts for latency")
     parser.add_argument("--rounds", type=int, default=2)
@@ -134,12 +141,12 @@ def main() -> None:
         way, kind, place, file, *numbers = json.loads(options.one)
         print(json.dumps(measure(way, kind, Path(place), Path(file), *map(int, numbers))))
         return
-    runs = {kind: run for kind in FILES if (run := getattr(options, kind)) is not None}
+    runs = {f"{kind}, {tokens_of(run)} tokens": (kind, run) for kind in FILES for run in getattr(options, kind)}
     if options.data is None or not runs:
         parser.error("--data and at least one of --classifier and --tagger are needed")
-    results = {kind: compare(kind, run, options) for kind, run in runs.items()}
+    results = {name: compare(kind, run, options) for name, (kind, run) in runs.items()}
     if options.output:
-        named = " ".join(f"--{kind} RUN" for kind in runs)
+        named = " ".join(f"--{kind} RUN" for kind, _ in runs.values())
         command = f"python tests/benchmarks/serving.py --data DATA {named} --rows {options.rows} --output "
         write_results(options.output, command + options.output.as_posix(), results)
 
