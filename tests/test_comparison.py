@@ -114,6 +114,15 @@ def test_where_seeds_decide_the_interval_is_that_of_a_t_test_over_seeds() -> Non
     )
 
 
+def test_intervals_end_where_gains_do() -> None:
+    counts = np.ones((1, 2, 50, 2))
+    counts[0, 0, :, 0] = 0.0
+    base = np.ones((1, 2, 50, 2))
+    base[..., 0] = 0.5
+    (gain,) = simultaneous_gains(counts, base, ratio, resamples=50)
+    assert (gain.value, gain.low, gain.high) == (0.0, -1.0, 1.0)
+
+
 @pytest.mark.parametrize("swing", [0.0, 0.1])
 @pytest.mark.parametrize("seeds", [2, 3, 5])
 def test_intervals_hold_what_they_promise_however_few_the_seeds(seeds: int, swing: float) -> None:

@@ -34,12 +34,12 @@ def simultaneous_gains(
     of the error is that of the rows (by resampling) plus the sample variance of the gains by seed ÷ S, and t is the
     quantile of Student's t that has the tail of q under a normal, with the degrees of freedom of Satterthwaite (1946)
     for that sum: wide where two seeds disagree by more than their rows explain. With one seed, nothing is known of
-    seeds: the interval is that of rows alone.
+    seeds: the interval is that of rows alone. It ends where gains do, at −1 and 1: two seeds that disagree say little.
 
     Args:
         counts_MSNK: Counts of each strategy, seed and row.
         base_MSNK: Counts of the baseline of each: its source-only twin.
-        statistic: Maps sums (..., K) to values (...).
+        statistic: Maps sums (..., K) to values (...) from 0 to 1.
         confidence: Level, in (0, 1).
         resamples: Number of resamples.
         seed: Seed of the resampling.
@@ -75,7 +75,7 @@ def simultaneous_gains(
     quantile = _largest_deviation(np.stack(found), estimate_M, confidence)
     reach_M = _reach(quantile, np.stack(by_rows).var(0, ddof=1), rows, gains_MS)
     return [
-        Interval(float(value), float(value - reach), float(value + reach))
+        Interval(float(value), max(float(value - reach), -1.0), min(float(value + reach), 1.0))
         for value, reach in zip(estimate_M, reach_M, strict=True)
     ]
 
