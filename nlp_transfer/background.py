@@ -4,10 +4,16 @@ from __future__ import annotations
 
 import queue
 import threading
+import time
 from collections.abc import Callable
 from typing import Generic, TypeVar
 
 T = TypeVar("T")
+
+QUIET = 100.0
+"""Seconds in which something must arrive of what is fetched, however large or slow it is."""
+LOOKS = 20
+"""How often in this time it is looked for."""
 
 
 class NotYet(Exception):
@@ -46,3 +52,26 @@ class Pending(Generic[T]):
             self._answers.put((self._function(), None))
         except BaseException as error:
             self._answers.put((None, error))
+
+
+def wait_while_heard(pending: Pending[T], seen: Callable[[], object], quiet: float) -> T:
+    """Return what a call under way returns, or raise what it raises; give it up when nothing changes any more.
+
+    Args:
+        pending: The call.
+        seen: Gives another value whenever something has arrived.
+        quiet: Seconds without a change after which it is given up.
+
+    Raises:
+        NotYet: It was given up.
+    """
+    last, since = seen(), time.monotonic()
+    while True:
+        try:
+            return pending.wait(quiet / LOOKS)
+        except NotYet:
+            now = seen()
+            if now != last:
+                last, since = now, time.monotonic()
+            elif time.monotonic() - since > quiet:
+                raise

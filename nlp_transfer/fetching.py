@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import shutil
+import uuid
 from collections.abc import Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from .background import QUIET, NotYet, Pending, wait_while_heard
 from .errors import ModelError
 
 
@@ -43,30 +46,64 @@ def fetch(url: str, patterns: Sequence[str]) -> Path:
         The copy; of ``file://`` the folder itself.
 
     Raises:
-        ModelError: The file system is unknown or out of reach, or there is no such folder.
+        ModelError: The file system is unknown, out of reach or silent, or there is no such folder.
     """
-    import fsspec
-    from huggingface_hub import constants
-
+    work = _Fetch(url, patterns)
     try:
-        system, place = fsspec.core.url_to_fs(url)
+        return wait_while_heard(Pending(f"fetch {without_user(url)}", work.run), work.seen, QUIET)
+    except NotYet:
+        why = f"nothing of {work.file} has arrived for {QUIET:.0f} s"
+        raise ModelError(f"model '{without_user(url)}' cannot be fetched: {why}. Try again.") from None
+    except (OSError, ImportError, ValueError) as error:
+        why = str(error) or type(error).__name__
+        raise ModelError(f"model '{without_user(url)}' cannot be fetched: {why}") from error
+
+
+class _Fetch:
+    """One folder that is fetched."""
+
+    def __init__(self, url: str, patterns: Sequence[str]):
+        self.url, self.patterns = url, patterns
+        self.file = "its list of files"
+        self.part: Path | None = None
+
+    def run(self) -> Path:
+        """Fetch."""
+        import fsspec
+        from huggingface_hub import constants
+
+        system, place = fsspec.core.url_to_fs(self.url)
         if "file" in (system.protocol if isinstance(system.protocol, tuple) else (system.protocol,)):
             return Path(place)
         system.invalidate_cache()
         listed: list[Any] = [one for one in system.ls(place, detail=True) if one["type"] == "file"]
         wanted = {one["name"].rsplit("/", 1)[-1]: one for one in listed}
-        wanted = {name: one for name, one in wanted.items() if any(fnmatchcase(name, each) for each in patterns)}
+        wanted = {name: one for name, one in wanted.items() if any(fnmatchcase(name, each) for each in self.patterns)}
         state = json.dumps(
-            [url, sorted((name, one["size"], str(system.ukey(one["name"]))) for name, one in wanted.items())]
+            [self.url, sorted((name, one["size"], str(system.ukey(one["name"]))) for name, one in wanted.items())]
         )
         folder = Path(constants.HF_HOME) / "nlp_transfer" / hashlib.sha256(state.encode()).hexdigest()[:24]
         if not folder.is_dir():
-            part = folder.with_name(f"{folder.name}.part")
-            shutil.rmtree(part, ignore_errors=True)
+            # A name of its own: what was given up may still be written to, and another process may fetch the same.
+            part = folder.with_name(f"{folder.name}-{uuid.uuid4().hex}.part")
             part.mkdir(parents=True)
-            for name, one in wanted.items():
-                system.get_file(one["name"], str(part / name))
-            part.replace(folder)
-    except (OSError, ImportError, ValueError) as error:
-        raise ModelError(f"model '{url}' cannot be fetched: {error or type(error).__name__}") from error
-    return folder
+            self.part = part
+            try:
+                for self.file, one in wanted.items():
+                    system.get_file(one["name"], str(part / self.file))
+                part.replace(folder)
+            except OSError:
+                # Another process may have been faster; whatever else it is, the folder is not there.
+                if not folder.is_dir():
+                    raise
+            finally:
+                shutil.rmtree(part, ignore_errors=True)
+        return folder
+
+    def seen(self) -> tuple[str, int]:
+        """What changes when something arrives."""
+        held = 0
+        for path in [] if self.part is None else self.part.glob("*"):
+            with contextlib.suppress(OSError):
+                held += path.stat().st_size
+        return self.file, held

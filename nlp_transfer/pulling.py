@@ -7,18 +7,13 @@ that gives up, which takes many minutes with a store that does not answer.
 from __future__ import annotations
 
 import importlib.util
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from .background import NotYet, Pending
+from .background import QUIET, NotYet, Pending, wait_while_heard
 
-QUIET = 100.0
-"""Seconds in which something must arrive: by HTTP the client tells of 10 MB at a time, of 100 kB a second every 100."""
-LOOKS = 20
-"""How often in this time it is looked for."""
 SHOWN = 10**7
 """Bytes from which on a file has a progress bar."""
 
@@ -63,20 +58,15 @@ def pull(wanted: Wanted) -> Path:
         The folder in the cache.
 
     Raises:
-        StalledError: For :data:`QUIET` seconds nothing has arrived.
+        StalledError: For :data:`~nlp_transfer.background.QUIET` seconds nothing has arrived.
     """
     work = _Pull(wanted)
     pending = Pending(f"pull {wanted.model_id}", work.run)
-    seen, since = work.seen(), time.monotonic()
-    while True:
-        try:
-            return pending.wait(QUIET / LOOKS)
-        except NotYet:
-            now = work.seen()
-            if now != seen:
-                seen, since = now, time.monotonic()
-            elif time.monotonic() - since > QUIET:
-                raise StalledError(f"nothing of {work.file} has arrived for {QUIET:.0f} s{_advice()}") from None
+    try:
+        # By HTTP the client tells of 10 MB at a time: of 100 kB a second once in 100 seconds.
+        return wait_while_heard(pending, work.seen, QUIET)
+    except NotYet:
+        raise StalledError(f"nothing of {work.file} has arrived for {QUIET:.0f} s{_advice()}") from None
 
 
 def _advice() -> str:
