@@ -35,6 +35,13 @@ def without_user(place: str) -> str:
     return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
 
 
+def without_password(text: str, url: str) -> str:
+    """Return a text that may quote a URL, without the URL's user and password."""
+    secret = password_of(url)
+    text = text.replace(url, without_user(url))
+    return text.replace(secret, "…") if secret else text
+
+
 def fetch(url: str, patterns: Sequence[str]) -> Path:
     """Copy the files of a folder to a cache, once for each state that the folder is in.
 
@@ -49,14 +56,20 @@ def fetch(url: str, patterns: Sequence[str]) -> Path:
         ModelError: The file system is unknown, out of reach or silent, or there is no such folder.
     """
     work = _Fetch(url, patterns)
+    own = without_user(url)
     try:
-        return wait_while_heard(Pending(f"fetch {without_user(url)}", work.run), work.seen, QUIET)
+        return wait_while_heard(Pending(f"fetch {own}", work.run), work.seen, QUIET)
     except NotYet:
         why = f"nothing of {work.file} has arrived for {QUIET:.0f} s"
-        raise ModelError(f"model '{without_user(url)}' cannot be fetched: {why}. Try again.") from None
+        advice = "Try again, or copy the folder to this machine and name the copy."
+        raise ModelError(f"model '{own}' cannot be fetched: {why}. {advice}") from None
     except (OSError, ImportError, ValueError) as error:
-        why = str(error) or type(error).__name__
-        raise ModelError(f"model '{without_user(url)}' cannot be fetched: {why}") from error
+        # There are file systems whose paths, and so their errors, hold the password.
+        why = without_password(str(error) or type(error).__name__, url)
+        raise ModelError(f"model '{own}' cannot be fetched: {why}") from None
+    finally:
+        # The thread that writes may have been left behind.
+        work.clean()
 
 
 class _Fetch:
@@ -66,6 +79,7 @@ class _Fetch:
         self.url, self.patterns = url, patterns
         self.file = "its list of files"
         self.part: Path | None = None
+        self.heard = 0
 
     def run(self) -> Path:
         """Fetch."""
@@ -90,20 +104,33 @@ class _Fetch:
             self.part = part
             try:
                 for self.file, one in wanted.items():
-                    system.get_file(one["name"], str(part / self.file))
+                    system.get_file(one["name"], str(part / self.file), callback=_telling(self))
                 part.replace(folder)
             except OSError:
                 # Another process may have been faster; whatever else it is, the folder is not there.
                 if not folder.is_dir():
                     raise
-            finally:
-                shutil.rmtree(part, ignore_errors=True)
         return folder
 
-    def seen(self) -> tuple[str, int]:
-        """What changes when something arrives."""
+    def seen(self) -> tuple[str, int, int]:
+        """What changes when something arrives: not every file system tells of it, nor writes as it reads."""
         held = 0
-        for path in [] if self.part is None else self.part.glob("*"):
-            with contextlib.suppress(OSError):
-                held += path.stat().st_size
-        return self.file, held
+        with contextlib.suppress(OSError):  # renamed meanwhile
+            held = sum(path.stat().st_size for path in ([] if self.part is None else self.part.iterdir()))
+        return self.file, self.heard, held
+
+    def clean(self) -> None:
+        """Delete what is half fetched."""
+        if self.part is not None:
+            shutil.rmtree(self.part, ignore_errors=True)
+
+
+def _telling(fetch: _Fetch) -> Any:
+    """Return a callback of fsspec that tells a fetch what arrives."""
+    from fsspec.callbacks import Callback
+
+    class Telling(Callback):
+        def call(self, hook_name: str | None = None, **kwargs: Any) -> None:
+            fetch.heard += 1
+
+    return Telling()

@@ -5,8 +5,8 @@ models on unlabelled target text. The twin is kept where the adapted model
 
 - **has collapsed**: a class that the twin gives has vanished, one class has taken nearly everything, the shares of its
   answers are far from the twin's *and* from the source's (adaptation may well correct the twin's shares, but towards
-  neither is suspicious), its confidence has gone, its answers have come loose from the twin's (they agree hardly more
-  than by chance, and no label-free evidence speaks for them), or source dev has got worse by more than a margin;
+  neither is suspicious), its confidence has gone, its answers have come loose from the twin's (they agree little beyond
+  chance, and no label-free evidence speaks for them), or source dev has got worse by more than a margin;
 - **has nothing to show**: its answers are those of the twin, or the label-free evidence does not favour it.
 
 The evidence is two scores of :mod:`nlp_transfer.selection`, each of which may vote for or against the adapted model:
@@ -18,8 +18,8 @@ selected the checkpoint does not vote, nor does ClassAMI where words are labelle
 features lowers it, calibrated or not, where accuracy rises. DEV abstains where the domains hardly overlap in the
 features of either model: the mean of its weights, 1 in theory, is then far from 1, and the estimate an extrapolation
 that flatters whatever mixes the domains. The thresholds are settings; they catch what is plain, and a verdict on
-labelled target rows remains the judge. Where several strategies are compared, their ensemble says more
-(:mod:`nlp_transfer.comparison.ensemble`): their runs ask for no evidence, so that what is picked is what its run keeps.
+labelled target rows remains the judge. Where several strategies are compared, the comparison judges them
+(:mod:`nlp_transfer.comparison.compare`): their runs ask for no evidence, so that what is picked is what its run keeps.
 
 Shape suffixes: D decisions, U units, C classes.
 """
@@ -238,12 +238,14 @@ def _strength_faults(adapted: Candidate, twin: Candidate, spec: GuardSpec, sourc
 
 def _loose_faults(beyond_chance: float, twin: Candidate, found: dict[str, Vote], spec: GuardSpec) -> list[str]:
     sure = confidence(twin.target) - 1 / _classes(twin) >= MEANT
-    favoured = any(vote.side(spec.min_gain, spec.min_errors) > 0 for vote in found.values())
-    if beyond_chance >= spec.min_kappa or not sure or favoured:
+    sides = {vote.side(spec.min_gain, spec.min_errors) for vote in found.values()}
+    least = spec.min_kappa_against if -1 in sides else spec.min_kappa
+    if beyond_chance >= least or not sure or 1 in sides:
         return []
+    evidence = "label-free evidence speaks against them" if -1 in sides else "no label-free evidence favours them"
     return [
-        "Collapsed, the adapted model's answers have come loose: beyond what chance makes equal, they are hardly the "
-        f"twin's (Cohen's kappa {beyond_chance:.2f}), and no label-free evidence favours them."
+        "Collapsed, the adapted model's answers have come loose: they agree with the twin's too little (Cohen's kappa "
+        f"{beyond_chance:.2f}, at least {least} is asked), and {evidence}."
     ]
 
 
@@ -251,7 +253,9 @@ def _weigh(found: dict[str, Vote], spec: GuardSpec) -> tuple[str, str]:
     sides = {name: vote.side(spec.min_gain, spec.min_errors) for name, vote in found.items()}
     for_it = [name for name, side in sides.items() if side > 0]
     against = [name for name, side in sides.items() if side < 0]
+    asked = any(vote.difference is not None for vote in found.values())
     told = f"for it {', '.join(for_it) or 'nothing'}; against it {', '.join(against) or 'nothing'}"
+    told = told if asked else "no score could be asked"
     if len(for_it) > len(against):
         return ADAPTED, f"Not collapsed, and label-free evidence favours the adapted model: {told}."
     return TWIN, f"No label-free evidence favours the adapted model: {told}."

@@ -249,15 +249,30 @@ def test_runs_keep_what_is_compared_unless_it_has_collapsed(compared: tuple[Path
         assert metrics["kept"] == ("source-only" if metrics["guard"]["collapsed"] else "adapted")
 
 
-def test_too_few_models_for_an_ensemble_are_picked_among_by_something_else() -> None:
+def test_too_few_models_for_an_ensemble_are_picked_among_by_something_else(tmp_path: Path, tiny_bert: Path) -> None:
+    texts, words = (recipe_for(tmp_path, tiny_bert, kind) for kind in ("classification", "ner"))
+
     def result(strategy: str, collapsed: bool = False, of_others: bool = False) -> Result:
         metrics = {"scores": {"adapted": {}}, "guard": {"collapsed": collapsed}}
         return Result(strategy, 1, metrics, {}, None, None, None, np.ones((1, 4, 2)) / 2, of_others)
 
     three = [result("source_only"), result("dann"), result("mcc")]
-    assert _judges(three, ["ensemble", "dev"]) == ["ensemble", "dev"]
-    assert _judges([*three[:2], result("mcc", collapsed=True)], ["ensemble", "dev"]) == ["class_ami", "dev"]
-    assert _judges([*three[:2], result("ensemble", of_others=True)], ["ensemble"]) == ["class_ami"]
+    assert _judges(three, ["ensemble", "dev"], texts) == ["ensemble", "dev"]
+    assert _judges([*three[:2], result("mcc", collapsed=True)], ["ensemble", "dev"], texts) == ["class_ami", "dev"]
+    assert _judges([*three[:2], result("ensemble", of_others=True)], ["ensemble"], texts) == ["class_ami"]
+    assert _judges(three[:2], ["ensemble"], words) == ["source_dev"]
+
+
+def test_what_picks_where_nothing_is_said(tmp_path: Path, tiny_bert: Path) -> None:
+    """Source dev tells of taggers that learn labels of the target what they forget, not what they learn."""
+    taught = recipe_data(tmp_path, tiny_bert, "ner", stages=[{"name": "finetune", "on": "target"}], target_labels=True)
+    recipes = [recipe_for(tmp_path, tiny_bert, kind) for kind in ("classification", "ner")] + [recipe_from(taught)]
+    found = [[_spec(recipe, ["dann"], seeds, parts.METHODS).picks_by for seeds in ([1], [1, 2])] for recipe in recipes]
+    assert found == [
+        [["class_ami"], ["ensemble"]],
+        [["source_dev"], ["source_dev"]],
+        [["source_dev"], ["ensemble"]],
+    ]
 
 
 @pytest.mark.slow
@@ -522,6 +537,8 @@ def test_without_target_text_source_dev_picks(tmp_path: Path, tiny_bert: Path) -
 def test_strategies_of_the_section_are_asked_for_by_title(tmp_path: Path, tiny_bert: Path) -> None:
     gentle = {"name": "dann", "title": "gentle", "set": ["dann.max_lambda=0.03"]}
     recipe = recipe_for(tmp_path, tiny_bert, compare={"strategies": [gentle, "mcc"], "seeds": [1]})
+    fixed = recipe_for(tmp_path, tiny_bert, compare={"strategies": [{"name": "dann", "set": gentle["set"]}]})
+    assert _spec(fixed, ["dann"], None, parts.METHODS).strategies[-1].set == gentle["set"]
     found = {
         one.label: (one.name, one.set) for one in _spec(recipe, ["gentle", "coral"], None, parts.METHODS).strategies
     }

@@ -79,19 +79,40 @@ def test_a_mute_store_is_given_up(cache: Path, call: str, file: str, monkeypatch
     monkeypatch.setattr(MemoryFileSystem, call, lambda *args, **settings: over.wait(60))
     monkeypatch.setattr(fetching, "QUIET", 0.2)
     try:
-        with pytest.raises(ModelError, match=f"cannot be fetched: nothing of {file} has arrived for 0 s. Try again."):
+        with pytest.raises(ModelError, match=rf"cannot be fetched: nothing of {file} has arrived for 0 s\. Try again"):
             wanted()
+        assert not [*cache.glob("*")], "nothing half fetched"
     finally:
         over.set()
 
 
-def test_a_slow_store_is_waited_for(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def trickling(self: Any, source: str, target: str, **settings: Any) -> None:
-        for at in range(1, 6):
-            over.wait(0.1)
-            Path(target).write_bytes(self.cat_file(source)[: at * 2])
+@pytest.mark.parametrize("told", [False, True])
+def test_a_slow_store_is_waited_for(cache: Path, told: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    def trickling(self: Any, source: str, target: str, callback: Any, **settings: Any) -> None:
+        content = self.cat_file(source)
+        for at in range(1, 7):
+            over.wait(0.3)
+            if told:
+                callback.relative_update(1)
+            else:
+                Path(target).write_bytes(content + b" " * at)
+        Path(target).write_bytes(content)
 
     over = threading.Event()
     monkeypatch.setattr(MemoryFileSystem, "get_file", trickling)
-    monkeypatch.setattr(fetching, "QUIET", 0.4)
+    monkeypatch.setattr(fetching, "QUIET", 1.5)
     assert (wanted() / "model.safetensors").read_bytes() == b"weights"
+
+
+def test_a_password_is_not_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Some file systems quote whole URLs in their errors."""
+    url = "memory://ada:hunter2@shelf/model"
+
+    def telling(*args: Any, **settings: Any) -> None:
+        raise FileNotFoundError(f"{url}/config.json; hunter2")
+
+    monkeypatch.setattr(MemoryFileSystem, "ls", telling)
+    with pytest.raises(ModelError, match=r"memory://shelf/model/config\.json; …") as caught:
+        fetch(url, ["*"])
+    assert "hunter2" not in str(caught.value)
+    assert caught.value.__cause__ is None

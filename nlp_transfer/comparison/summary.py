@@ -38,7 +38,7 @@ def summarise(results: Sequence[Result], spec: CompareSpec, recipe: Recipe) -> d
     base = by_name[plain]
     table = {name: _entry(own, base) for name, own in by_name.items()}
     _add_gains(table, by_name, base, spec, recipe)
-    judges = _judges(results, spec.picks_by or [])
+    judges = _judges(results, spec.picks_by or [], recipe)
     each = _label_free(results, judges)
     scores = {name: _means([each[name, r.seed] for r in own]) for name, own in by_name.items()}
     for name, rank in mean_ranks(scores).items():
@@ -63,10 +63,15 @@ def summarise(results: Sequence[Result], spec: CompareSpec, recipe: Recipe) -> d
     return summary
 
 
-def _judges(results: Sequence[Result], wanted: Sequence[Judge]) -> list[Judge]:
-    """Return the scores that pick: ClassAMI in place of an ensemble that too few models are left for."""
+def lone_judge(recipe: Recipe) -> Judge:
+    """Return what picks where models are too few for an ensemble; ClassAMI misjudges taggers, see :mod:`..evidence`."""
+    return "source_dev" if recipe.task.labels_words else "class_ami"
+
+
+def _judges(results: Sequence[Result], wanted: Sequence[Judge], recipe: Recipe) -> list[Judge]:
+    """Return the scores that pick, with another in place of an ensemble that too few models are left for."""
     voters = sum(_votes(r) for r in results)
-    return [name if name != "ensemble" or voters >= FEWEST else "class_ami" for name in wanted]
+    return [name if name != "ensemble" or voters >= FEWEST else lone_judge(recipe) for name in wanted]
 
 
 def _votes(result: Result) -> bool:

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from ..errors import HubError
-from ..fetching import without_user
+from ..fetching import without_password, without_user
 from . import calls
 from .files import PushFile
 
@@ -48,7 +48,7 @@ def _open(url: str) -> tuple[Any, str]:
     try:
         return fsspec.core.url_to_fs(url)
     except (ImportError, ValueError) as error:
-        raise HubError(f"'{without_user(url)}' cannot be opened: {error}") from error
+        raise HubError(f"'{without_user(url)}' cannot be opened: {without_password(str(error), url)}") from None
 
 
 def _write(system: Any, place: str, url: str, files: Sequence[PushFile], replace: bool) -> None:

@@ -128,7 +128,9 @@ class Adversarial(Method):
         self.discriminator.eval()
         loss = balanced_domain_loss(self._logits(step, 0.0), domain_U, weight_U)
         self.discriminator.train(self.training)
-        return float(loss) > math.log(self.domains)
+        # A domain without units in this step adds nothing to the sum.
+        here = sum(bool(weight_U[domain_U == number].any()) for number in range(self.domains))
+        return float(loss) > here / self.domains * math.log(self.domains)
 
     def _domains_of(self, step: Step) -> torch.Tensor:
         """Return what the discriminator is to say of each unit: its source domain, or D − 1 for the target."""
@@ -160,9 +162,10 @@ class Adversarial(Method):
         confused = math.log(self.domains)
         state = f"discriminator accuracy {accuracy:.2f}, loss {loss:.3f}, ln {self.domains} = {confused:.3f}"
         if loss > confused + 0.15:
+            bound = "" if self.bounded else f"set methods.{name}.bounded, "
             return (
-                f"{name}: the encoder outruns the discriminator ({state}); features swing instead of settling. Set "
-                f"methods.{name}.bounded, lower max_lambda (try a third) or raise rate_factor, and compare with the "
+                f"{name}: the encoder outruns the discriminator ({state}); features swing instead of settling. To mend "
+                f"it, {bound}lower methods.{name}.max_lambda (try a third) or raise rate_factor, and compare with the "
                 "source-only twin."
             )
         if accuracy < 1.1 / self.domains and abs(loss - confused) < 0.01:

@@ -98,7 +98,7 @@ class CompareSpec(Section):
         tune: Search of settings for each strategy before the seeds are run.
         picks_by: Label-free scores whose mean rank picks a strategy. By default ``ensemble``, the agreement with all
             models together (:mod:`nlp_transfer.comparison.ensemble`); of fewer than three models ``class_ami``; without
-            target text, and where words are labelled, ``source_dev``.
+            target text, and of taggers that learn no labels of the target, ``source_dev``.
     """
 
     strategies: Annotated[list[StrategySpec], Field(min_length=1)]

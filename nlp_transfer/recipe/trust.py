@@ -42,8 +42,9 @@ class GuardSpec(Section):
             the nearer of the twin's shares and the source's.
         min_confidence: Part of the twin's mean confidence above chance that must be left.
         min_kappa: Cohen's kappa, the agreement beyond chance, that the adapted model's answers must have with those of
-            a twin that is sure of its own, where no label-free evidence favours them. Up to 0.6 is called moderate at
-            best (Landis and Koch 1977); sound models of reviews had 0.75 and more.
+            a twin that is sure of its own, where no label-free evidence favours them. Up to 0.4 is called fair at best,
+            up to 0.6 moderate (Landis and Koch 1977); sound models of reviews had 0.75 and more.
+        min_kappa_against: The same where label-free evidence speaks against them.
         max_source_loss: Source-dev score that adaptation may cost; more is a fault only where the interval of the loss
             does not reach 0, so that a few rows by chance are none.
         min_gain: A label-free score speaks for or against the adapted model from this difference on,
@@ -57,7 +58,8 @@ class GuardSpec(Section):
     max_share: Annotated[float, Field(gt=0.5, le=1)] = 0.95
     max_divergence: Annotated[float, Field(gt=0)] = 0.4
     min_confidence: Annotated[float, Field(ge=0, lt=1)] = 0.3
-    min_kappa: Annotated[float, Field(ge=-1, lt=1)] = 0.6
+    min_kappa: Annotated[float, Field(ge=-1, lt=1)] = 0.4
+    min_kappa_against: Annotated[float, Field(ge=-1, lt=1)] = 0.6
     max_source_loss: Annotated[float, Field(ge=0, le=1)] = 0.05
     min_gain: Annotated[float, Field(ge=0, lt=1)] = 0.01
     min_errors: Annotated[float, Field(ge=0, le=10)] = 1.0

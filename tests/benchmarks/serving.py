@@ -141,12 +141,15 @@ def main() -> None:
         way, kind, place, file, *numbers = json.loads(options.one)
         print(json.dumps(measure(way, kind, Path(place), Path(file), *map(int, numbers))))
         return
-    runs = {f"{kind}, {tokens_of(run)} tokens": (kind, run) for kind in FILES for run in getattr(options, kind)}
-    if options.data is None or not runs:
+    given = {kind: getattr(options, kind) for kind in FILES if getattr(options, kind)}
+    if options.data is None or not given:
         parser.error("--data and at least one of --classifier and --tagger are needed")
+    runs = {f"{kind}, {tokens_of(run)} tokens": (kind, run) for kind, some in given.items() for run in some}
+    if len(runs) < sum(map(len, given.values())):
+        parser.error("two runs of a kind read equally many tokens")
     results = {name: compare(kind, run, options) for name, (kind, run) in runs.items()}
     if options.output:
-        named = " ".join(f"--{kind} RUN" for kind, _ in runs.values())
+        named = " ".join(f"--{kind} {' '.join(['RUN'] * len(some))}" for kind, some in given.items())
         command = f"python tests/benchmarks/serving.py --data DATA {named} --rows {options.rows} --output "
         write_results(options.output, command + options.output.as_posix(), results)
 

@@ -52,9 +52,11 @@ class Case:
 
 
 NEWS = "{name: finetune, train: {max_steps: 400}}"
+SELDOM = "evaluate_every: 1000"
+"""The last step is kept of labelled target rows; source dev after every short epoch would cost more than training."""
 FEW = {
-    "target": "stages=[{name: finetune, on: target, train: {epochs: 30}}]",
-    "source, then target": f"stages=[{NEWS}, {{name: finetune, on: target, train: {{epochs: 15}}}}]",
+    "target": f"stages=[{{name: finetune, on: target, train: {{epochs: 30, {SELDOM}}}}}]",
+    "source, then target": f"stages=[{NEWS}, {{name: finetune, on: target, train: {{epochs: 15, {SELDOM}}}}}]",
     "both": "stages=[{name: finetune, on: both, train: {max_steps: 400}}]",
 }
 SCIENCE = [f"data.target.{role}=ner/science/{file}.conll" for role, file in (("unlabelled", "dev"), ("test", "test"))]
