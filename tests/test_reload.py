@@ -21,6 +21,9 @@ from nlp_transfer.running import run
 from nlp_transfer.stages import base as stages
 from nlp_transfer.stages.model import adopt_encoder
 
+pytestmark = pytest.mark.slow
+"""Every run ends with this check of its own model; here are all architectures and tunings."""
+
 ARCHITECTURES = ["bert", "distilbert", "roberta", "deberta-v2", "electra", "albert", "mpnet", "modernbert"]
 MASKED_FIRST = ["pretrain", "finetune"]
 LORA = {"name": "lora", "rank": 4}

@@ -72,7 +72,9 @@ CASES = {
 }
 
 
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize(
+    "name", [name if name in ("full", "dann") else pytest.param(name, marks=pytest.mark.slow) for name in CASES]
+)
 def test_interrupted_run_ends_as_an_uninterrupted_one(
     name: str, tiny_bert: Path, tmp_path: Path, last: list[dict[str, Any]]
 ) -> None:
