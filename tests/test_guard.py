@@ -161,7 +161,7 @@ def test_answers_that_have_come_loose_from_the_twins() -> None:
     twin = candidate(turning(600), wrong=12, spread=0.5, certainty=0.8)
     model = loose(0.2, twin, own_features=False)
     kappa = cohen_kappa_score(model.target.chosen_DU[0], twin.target.chosen_DU[0])
-    assert kappa < SPEC.min_kappa < SPEC.min_kappa_against
+    assert kappa < SPEC.min_kappa < 0.5 < SPEC.min_kappa_against
     unasked = SPEC.model_copy(update={"evidence": False})
     collapsed("answers have come loose", f"(Cohen's kappa {kappa:.2f}, at least", model=model, twin=twin, spec=unasked)
     assert decide(model, twin, LABELS, SPEC).numbers["kappa"] == pytest.approx(kappa)
@@ -171,6 +171,7 @@ def test_answers_that_have_come_loose_from_the_twins() -> None:
     kappa = cohen_kappa_score(between.target.chosen_DU[0], twin.target.chosen_DU[0])
     assert SPEC.min_kappa < kappa < SPEC.min_kappa_against
     collapsed("evidence speaks against them", f"(Cohen's kappa {kappa:.2f}", model=between, twin=twin, spec=unasked)
+    assert not decide(loose(0.6, twin, False), twin, LABELS, unasked, abstaining=EVIDENCE).collapsed
     silent = decide(between, twin, LABELS, unasked, abstaining=EVIDENCE)
     assert not silent.collapsed, "a large gain may differ as much"
     assert "no score could be asked" in decide(between, twin, LABELS, SPEC, abstaining=EVIDENCE).reasons[0]

@@ -5,7 +5,7 @@ Shape suffixes: M strategies, S seeds, N rows, K counts of a row, R resamples.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -52,7 +52,7 @@ def simultaneous_gains(
     """
     if counts_MSNK.shape != base_MSNK.shape:
         raise ValueError(f"Counts {counts_MSNK.shape} and baselines {base_MSNK.shape} are not of the same rows.")
-    count, seeds, rows, _ = counts_MSNK.shape
+    count, _, rows, _ = counts_MSNK.shape
     all_MSNK = np.concatenate([counts_MSNK, base_MSNK]).astype(np.float64)
 
     def gains(sums_MSK: np.ndarray) -> np.ndarray:
@@ -61,23 +61,30 @@ def simultaneous_gains(
 
     gains_MS = gains(all_MSNK.sum(2))
     estimate_M = gains_MS.mean(-1)
-    generator = np.random.default_rng(seed)
-    found, by_rows = [], []
-    for begin in range(0, resamples, BATCH):
-        size = min(BATCH, resamples - begin)
-        times_RN = generator.multinomial(rows, np.full(rows, 1 / rows), size=size).astype(np.float64)
-        times_RS = generator.multinomial(seeds, np.full(seeds, 1 / seeds), size=size) / seeds
-        sums_RMSK = np.einsum("rn,msnk->rmsk", times_RN, all_MSNK, optimize=True)
-        for sums_MSK, times_S in zip(sums_RMSK, times_RS, strict=True):
-            drawn_MS = gains(sums_MSK)
-            found.append(drawn_MS @ times_S)
-            by_rows.append(drawn_MS.mean(-1))
-    quantile = _largest_deviation(np.stack(found), estimate_M, confidence)
-    reach_M = _reach(quantile, np.stack(by_rows).var(0, ddof=1), rows, gains_MS)
+    drawn_RMS, times_RS = [], []
+    for sums_MSK, times_S in _resampled(all_MSNK, resamples, np.random.default_rng(seed)):
+        drawn_RMS.append(gains(sums_MSK))
+        times_RS.append(times_S)
+    found_RM = np.einsum("rms,rs->rm", drawn_RMS, times_RS)
+    quantile = _largest_deviation(found_RM, estimate_M, confidence)
+    reach_M = _reach(quantile, np.mean(drawn_RMS, -1).var(0, ddof=1), rows, gains_MS)
     return [
         Interval(float(value), max(float(value - reach), -1.0), min(float(value + reach), 1.0))
         for value, reach in zip(estimate_M, reach_M, strict=True)
     ]
+
+
+def _resampled(
+    counts_MSNK: np.ndarray, resamples: int, generator: np.random.Generator
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Draw rows and seeds: sums (M, S, K) over the drawn rows, and the share of each seed (S,)."""
+    _, seeds, rows, _ = counts_MSNK.shape
+    for begin in range(0, resamples, BATCH):
+        size = min(BATCH, resamples - begin)
+        times_RN = generator.multinomial(rows, np.full(rows, 1 / rows), size=size).astype(np.float64)
+        times_RS = generator.multinomial(seeds, np.full(seeds, 1 / seeds), size=size) / seeds
+        sums_RMSK = np.einsum("rn,msnk->rmsk", times_RN, counts_MSNK, optimize=True)
+        yield from zip(sums_RMSK, times_RS, strict=True)
 
 
 def _largest_deviation(gains_RM: np.ndarray, estimate_M: np.ndarray, confidence: float) -> float:
