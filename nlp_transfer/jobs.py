@@ -41,9 +41,8 @@ class Job:
         objective: What is minimised.
         data: Dataset indexed by ``Pick``.
         order: What the order of its rows goes by.
-        dev: Encoded source dev that selects the checkpoint, or None.
+        dev: Encoded source dev that selects the checkpoint; None where the weights of the last step are kept.
         selector: Scores checkpoints in place of source dev, which is scored and logged all the same.
-        last_step: No score selects: the weights of the last step are kept. Source dev is scored all the same.
     """
 
     space: Workspace
@@ -55,12 +54,11 @@ class Job:
     order: RowOrder
     dev: Encoded | None = None
     selector: Selector | None = None
-    last_step: bool = False
 
     @property
     def metric(self) -> str | None:
         """Name of the score that selects the checkpoint."""
-        if self.dev is None or self.last_step:
+        if self.dev is None:
             return None
         return self.space.task.headline if self.selector is None else self.selector.metric
 
@@ -95,7 +93,7 @@ def train(job: Job, model: Any) -> dict[str, Any]:
     state = trainer.state
     losses = [line["loss"] for line in state.log_history if "loss" in line]
     trainer.accelerator.free_memory()
-    best = {} if job.last_step else {"best_dev" if job.selector is None else f"best_{job.metric}": state.best_metric}
+    best = {} if job.dev is None else {"best_dev" if job.selector is None else f"best_{job.metric}": state.best_metric}
     return {
         "steps": state.global_step,
         "seconds": round(_stopwatch(trainer).seconds, 2),
@@ -119,9 +117,10 @@ def fit_head(job: Job, model: Any, steps: int) -> None:
     moving = [parameter for parameter in models.encoder_of(model).parameters() if parameter.requires_grad]
     for parameter in moving:
         parameter.requires_grad = False
-    rates = {"max_steps": steps, "learning_rate": HEAD_RATE, "head_learning_rate": HEAD_RATE, "average": None}
+    rates = {"max_steps": steps, "learning_rate": HEAD_RATE, "head_learning_rate": HEAD_RATE}
+    own = rates | {"average": None, "early_stopping": 0}
     folder = job.folder / "head"
-    train(replace(job, train=job.train.model_copy(update=rates), folder=folder, title=f"{job.title} head"), model)
+    train(replace(job, train=job.train.model_copy(update=own), folder=folder, title=f"{job.title} head"), model)
     for parameter in moving:
         parameter.requires_grad = True
     if is_main_process():
@@ -153,9 +152,9 @@ def _trainer(job: Job, model: Any) -> tuple[TransferTrainer, Bar]:
     callbacks: list[Any] = [ManifestCallback(settings.keep_checkpoints), bar, Stopwatch()]
     if is_main_process():
         callbacks.append(LogFile(space.log, job.title))
-    if settings.early_stopping and job.last_step:
+    if settings.early_stopping and job.dev is None:
         space.reporter.warn(f"{job.title}: train.early_stopping has no effect, as no score selects the checkpoint.")
-    elif settings.early_stopping and job.dev is not None:
+    elif settings.early_stopping:
         callbacks.append(transformers.EarlyStoppingCallback(settings.early_stopping))
     head = settings.learning_rate if settings.head_learning_rate is None else settings.head_learning_rate
     trainer = TransferTrainer(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import json
 import re
 import shlex
 from pathlib import Path
@@ -92,3 +93,13 @@ def test_every_part_is_named() -> None:
     group: Any = typer.main.get_command(app)
     for name in group.commands:
         assert f"`nlp-transfer {name}" in README, name
+
+
+def test_results_are_those_of_the_files(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(ROOT / "tests" / "benchmarks"))
+    import tables
+
+    shown = README.split(tables.BEGIN, 1)[1].split(tables.END, 1)[0]
+    assert shown.strip() == tables.results_text().strip()
+    for path in tables.RESULTS.glob("*.json"):
+        assert "…" not in json.loads(path.read_text(encoding="utf8"))["command"], path.name

@@ -118,9 +118,10 @@ def test_both_trains_new_labels_from_the_beginning(tiny_bert: Path, tmp_path: Pa
         assert facts["selected_step"] == facts["steps"] == 2
         assert "best_dev" not in facts
     assert any("finetune: train.early_stopping has no effect" in line for line in listener.warned)
-    # Source dev is scored on the way all the same.
+    # What selects nothing is not scored on the way, which would take longer than a few steps do.
     logged = [json.loads(line) for line in (result.folder / "log.jsonl").read_text().splitlines()]
-    assert {line["stage"] for line in logged if "eval_accuracy" in line} == {"finetune", "finetune-2"}
+    assert not any(key.startswith("eval_") for line in logged for key in line)
+    assert 0 <= result.metrics["scores"]["source-only"]["source.dev"]["interval"]["value"] <= 1
 
 
 @pytest.mark.parametrize("selection", ["bnm", "oracle"])

@@ -13,6 +13,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from ..errors import RunBusyError, RunError
 from ..parts import Known
 from ..recipe.comparing import CompareSpec, Range, SearchSpec, StrategySpec
@@ -67,7 +69,7 @@ def tuned(
     while True:
         try:
             with locked(place):
-                best = _search(place, space, search, spec.seeds[0], run_trial)
+                best = best_values(place, space, search, spec.seeds[0], run_trial)
             break
         except RunBusyError:
             time.sleep(WAIT)
@@ -121,17 +123,33 @@ def check_searched(
         )
 
 
-def _search(
+def best_values(
     place: Path,
     space: Mapping[str, Range],
     search: SearchSpec,
     seed: int,
     run_trial: Callable[[Mapping[str, float]], float],
 ) -> dict[str, float]:
-    """Try values until the budget is spent; return the best. What an earlier search has tried counts."""
+    """Try values until the budget is spent; return the best.
+
+    What an earlier search has tried counts: one that was stopped, or given a larger budget, tries what it would have
+    tried without a pause, and a trial that was under way is begun again.
+
+    Args:
+        place: Folder of the study.
+        space: Range of each setting.
+        search: Objective and budget.
+        seed: Seed of the sampler.
+        run_trial: Returns the objective of some values; higher is better.
+    """
     import optuna
     from optuna.storages import JournalStorage
     from optuna.storages.journal import JournalFileBackend
+
+    def sampler(number: int) -> optuna.samplers.BaseSampler:
+        # A state of its own for each trial: a search that goes on tries what it would have tried without a pause.
+        state = np.random.SeedSequence([seed, number]).generate_state(1)
+        return optuna.samplers.TPESampler(seed=int(state[0]))
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     study = optuna.create_study(
@@ -139,7 +157,6 @@ def _search(
         study_name=_name_of([search.objective, {key: one.model_dump() for key, one in space.items()}]),
         direction="maximize",
         storage=JournalStorage(JournalFileBackend(str(place / "study.log"))),
-        sampler=optuna.samplers.TPESampler(seed=seed),
         load_if_exists=True,
     )
     state = optuna.trial.TrialState
@@ -152,6 +169,7 @@ def _search(
         out_of_trials = search.trials is not None and len(done) >= search.trials
         if done and (out_of_trials or (search.minutes is not None and spent >= search.minutes)):
             return {key: float(value) for key, value in study.best_trial.params.items()}
+        study.sampler = sampler(len(done))
         trial = study.ask()
         values = {key: trial.suggest_float(key, one.low, one.high, log=one.log) for key, one in space.items()}
         study.tell(trial, run_trial(values))

@@ -78,9 +78,9 @@ def finetune(
             space.methods[part.name].reads_target(part.settings) and methods[part.name].masking is None
             for part in named
         )
-        data, by_last = rows.pairs(masked, reads_target), chosen_by == LAST_STEP
+        data, dev = rows.pairs(masked, reads_target), None if chosen_by == LAST_STEP else rows.dev
         objective = TaskObjective(task, methods)
-        job = Job(space, train, folder, title, objective, data, rows.order, rows.dev, rows.selector, by_last)
+        job = Job(space, train, folder, title, objective, data, rows.order, dev, rows.selector)
         facts = jobs.train(job, model)
         task.tune(space.splits.dev.rows, jobs.dev_logits(space, model, rows.dev))
     if methods:

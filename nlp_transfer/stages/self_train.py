@@ -239,9 +239,9 @@ def _round(plan: Plan, number: int, labels: list[PseudoLabel], start: Path) -> b
             # Nothing looks at unlabelled rows.
             target = target.only([label.kept for label in labels])
         rows = replace(plan.rows, target=target)
-        data, by_last = rows.pairs(), plan.chosen_by == LAST_STEP
+        data, dev = rows.pairs(), None if plan.chosen_by == LAST_STEP else rows.dev
         title, objective = f"self_train {number}", TaskObjective(task, methods)
-        job = Job(space, plan.train, folder, title, objective, data, rows.order, rows.dev, rows.selector, by_last)
+        job = Job(space, plan.train, folder, title, objective, data, rows.order, dev, rows.selector)
         facts = jobs.train(job, model)
         plan.tuned_on_dev(model)
     if methods:

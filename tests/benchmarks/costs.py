@@ -16,7 +16,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from record import write_results
+from record import command_line, write_results
 from transfer import Case, review_files, rows
 
 ROUNDS = 2
@@ -94,8 +94,8 @@ def main() -> None:
         for key in ("steps", "seconds", "peak_mib"):
             figures[f"times_{key}"] = round(figures[key] / base[key], 2)
     if options.output:
-        command = f"python tests/benchmarks/costs.py --data DATA --rows {options.rows} --output "
-        write_results(options.output, command + options.output.as_posix(), results)
+        command = command_line("costs", data="DATA", rows=options.rows, output=options.output)
+        write_results(options.output, command, results)
 
 
 if __name__ == "__main__":

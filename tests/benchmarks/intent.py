@@ -12,12 +12,12 @@ from __future__ import annotations
 
 import argparse
 import random
-import statistics
 from pathlib import Path
 from typing import Any
 
 from quality import described, summary
-from record import read_results, write_results
+from record import command_line, read_results, write_results
+from spread import mean_interval
 from transfer import rows
 
 RECIPE = Path(__file__).resolve().parents[2] / "recipes" / "benchmarks" / "banking77.yaml"
@@ -66,16 +66,10 @@ def run_one(data: Path, shots: int, title: str, seed: int) -> dict[str, Any]:
 
 
 def paired_gain(runs: list[dict[str, Any]], plain: list[dict[str, Any]]) -> dict[str, float] | None:
-    """Return the mean gain on the target over the seeds that both have, with the 95 % interval of Student's t."""
-    from scipy.stats import t
-
+    """Return the mean gain on the target over the seeds that both have, with its 95 % interval."""
     scores, base = ({run["seed"]: run["scores"]["target.test"]["value"] for run in some} for some in (runs, plain))
     gains = [scores[seed] - base[seed] for seed in sorted(scores.keys() & base.keys())]
-    if len(gains) < 2:
-        return None
-    mean = statistics.mean(gains)
-    reach = float(t.ppf(0.975, len(gains) - 1)) * statistics.stdev(gains) / len(gains) ** 0.5
-    return {"value": mean, "low": mean - reach, "high": mean + reach}
+    return mean_interval(gains) if len(gains) > 1 else None
 
 
 def main() -> None:
@@ -86,7 +80,6 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3, 4, 5])
     parser.add_argument("--output", type=Path, default=RECIPE.parent / "results" / "banking77.json")
     options = parser.parse_args()
-    command = "python tests/benchmarks/intent.py --data DATA --shots … --seeds … --output " + options.output.name
     for shots in options.shots:
         for seed in options.seeds:
             for title in WAYS:
@@ -101,7 +94,9 @@ def main() -> None:
                 gain = paired_gain(runs, plain["runs"]) if plain and title != "fine-tuning" else None
                 if gain is not None:
                     results[name]["gain"] = gain
-                write_results(options.output, command, results)
+                shown = {"shots": sorted({int(name.split()[0]) for name in results})}
+                shown["seeds"] = sorted({run["seed"] for entry in results.values() for run in entry["runs"]})
+                write_results(options.output, command_line("intent", data="DATA", **shown), results)
                 print(name, seed, runs[-1]["scores"]["target.test"], flush=True)
 
 

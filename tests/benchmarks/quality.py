@@ -19,7 +19,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from record import read_results, write_results
+from record import command_line, read_results, write_results
 
 SPLITS = {"train": "source.train", "dev": "source.dev", "test": "target.test"}
 
@@ -141,9 +141,6 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
     parser.add_argument("--output", type=Path, required=True)
     options = parser.parse_args()
-    command = (
-        f"python tests/benchmarks/quality.py --data DATA --recipes … --seeds … --output {options.output.as_posix()}"
-    )
     results = read_results(options.output)
     jobs = [(path.stem, path, run_recipe) for path in options.recipes]
     jobs += [(f"plain Trainer, {path.stem}", path, plain_ner) for path in options.plain_ner]
@@ -154,7 +151,21 @@ def main() -> None:
             runs[seed] = runs[seed] or work(path, options.data, seed)
             ordered = [runs[key] for key in sorted(runs)]
             results[name] = {"summary": summary(ordered), "runs": ordered}
-            write_results(options.output, command, results)
+            write_results(options.output, _command(options, results), results)
+
+
+def _command(options: argparse.Namespace, results: dict[str, Any]) -> str:
+    """Return the command that measures all that is in the results."""
+    folder = options.recipes[0].parent if options.recipes else options.plain_ner[0].parent
+    plain = "plain Trainer, "
+    return command_line(
+        "quality",
+        data="DATA",
+        recipes=[folder / f"{name}.yaml" for name in results if not name.startswith(plain)],
+        plain_ner=[folder / f"{name.removeprefix(plain)}.yaml" for name in results if name.startswith(plain)],
+        seeds=sorted({run["seed"] for entry in results.values() for run in entry["runs"]}),
+        output=options.output,
+    )
 
 
 if __name__ == "__main__":

@@ -4,9 +4,36 @@ from __future__ import annotations
 
 import importlib.metadata
 import json
+import shlex
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def command_line(script: str, *words: str, **options: Any) -> str:
+    """Return the command that makes a file of results, without paths of this machine.
+
+    Args:
+        script: Name of the script in this folder.
+        words: Its positional arguments.
+        options: Value, or values, of each option; None, False and nothing leave it out, True is a flag.
+    """
+    found = ["python", f"tests/benchmarks/{script}.py", *words]
+    for name, value in options.items():
+        values = value if isinstance(value, list | tuple) else [value]
+        if value is None or value is False or not values:
+            continue
+        found += [f"--{name.replace('_', '-')}", *([] if value is True else map(_shown, values))]
+    return shlex.join(found)
+
+
+def _shown(value: Any) -> str:
+    if not isinstance(value, Path):
+        return str(value)
+    path = value.resolve()
+    return (path.relative_to(ROOT) if path.is_relative_to(ROOT) else Path(path.name)).as_posix()
 
 
 def read_results(path: Path | None) -> dict[str, Any]:
@@ -20,15 +47,19 @@ def read_results(path: Path | None) -> dict[str, Any]:
 def write_results(path: Path, command: str, results: dict[str, Any]) -> None:
     """Write results with the command that made them, the date, the hardware and the versions.
 
+    A ``note`` that somebody has written into the file stays.
+
     Args:
         path: JSON file.
-        command: Command line without paths of this machine.
+        command: From :func:`command_line`.
         results: JSON-able results.
     """
     from nlp_transfer.hardware import describe
 
+    held = json.loads(path.read_text(encoding="utf8")) if path.is_file() else {}
     record = {
         "command": command,
+        **{key: held[key] for key in ("note",) if key in held},
         "date": datetime.now(UTC).date().isoformat(),
         "hardware": describe(),
         "versions": {name: importlib.metadata.version(name) for name in ("torch", "transformers", "peft")},

@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from record import write_results
+from record import command_line, write_results
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import hub_client
@@ -84,8 +84,9 @@ def main() -> None:
                 results[name] = round_trip(run, form, repo, texts, hub, place)
                 print(name, results[name], flush=True)
     if options.output:
-        command = f"python tests/benchmarks/round_trip.py --runs … --texts {options.texts.name} --output "
-        write_results(options.output, command + options.output.as_posix(), results)
+        runs = ["RUN"] * len(options.runs)
+        command = command_line("round_trip", runs=runs, texts=options.texts, rows=options.rows, output=options.output)
+        write_results(options.output, command, results)
 
 
 if __name__ == "__main__":

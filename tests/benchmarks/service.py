@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from record import write_results
+from record import command_line, write_results
 
 CLIENTS = (1, 8, 32)
 DEADLINE = 60.0
@@ -195,7 +195,8 @@ def main() -> None:
     characters = round(statistics.mean(map(len, texts)))
     results["texts"] = {"file": args.texts.name, "distinct": len(set(texts)), "mean_characters": characters}
     if args.output:
-        write_results(args.output, f"python tests/benchmarks/service.py --model RUN --texts {args.texts.name}", results)
+        command = command_line("service", model="RUN", texts=args.texts, requests=args.requests, output=args.output)
+        write_results(args.output, command, results)
 
 
 if __name__ == "__main__":

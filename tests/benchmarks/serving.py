@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from record import write_results
+from record import command_line, write_results
 
 FILES = {"classifier": "sentiment/kitchen/target_test.jsonl", "tagger": "ner/conll2003/test.conll"}
 PIPELINES = {"classifier": "text-classification", "tagger": "token-classification"}
@@ -149,9 +149,11 @@ def main() -> None:
         parser.error("two runs of a kind read equally many tokens")
     results = {name: compare(kind, run, options) for name, (kind, run) in runs.items()}
     if options.output:
-        named = " ".join(f"--{kind} {' '.join(['RUN'] * len(some))}" for kind, some in given.items())
-        command = f"python tests/benchmarks/serving.py --data DATA {named} --rows {options.rows} --output "
-        write_results(options.output, command + options.output.as_posix(), results)
+        named: dict[str, Any] = {kind: ["RUN"] * len(some) for kind, some in given.items()}
+        counts = {key: getattr(options, key) for key in ("rows", "single", "rounds")}
+        write_results(
+            options.output, command_line("serving", data="DATA", **named, **counts, output=options.output), results
+        )
 
 
 if __name__ == "__main__":

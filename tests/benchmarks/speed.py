@@ -20,7 +20,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from record import read_results, write_results
+from record import command_line, read_results, write_results
 
 MODEL = "sentence-transformers/all-MiniLM-L6-v2"
 MAX_LENGTH = 256
@@ -256,8 +256,8 @@ def main() -> None:
         results[work]["times_faster"] = round(ratio, 2)
         print(f"{work:10} {ratio:.2f} times faster", flush=True)
     if options.output:
-        command = f"python tests/benchmarks/speed.py --data DATA --rows {options.rows} --output "
-        write_results(options.output, command + options.output.as_posix(), results)
+        command = command_line("speed", data="DATA", rows=options.rows, output=options.output)
+        write_results(options.output, command, results)
 
 
 if __name__ == "__main__":

@@ -12,6 +12,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from spread import mean_interval
+
 ROOT = Path(__file__).resolve().parents[2]
 RESULTS = ROOT / "recipes" / "benchmarks" / "results"
 BEGIN, END = "<!-- results -->", "<!-- /results -->"
@@ -67,22 +69,49 @@ def transfer_table(record: dict[str, Any]) -> list[str]:
     for name in named:
         entries = [case["strategies"].get(name) for case in cases.values()]
         gains = [entry["gain"]["value"] for entry in entries if entry is not None and "gain" in entry]
-        mean = f"{100 * statistics.fmean(gains):+.1f}" if gains else ""
+        mean = over_cases(gains)
         times = statistics.fmean(entry["times_source_only"] for entry in entries if entry is not None)
         lines.append(f"| {name} | {' | '.join(map(transfer_cell, entries))} | {mean} | {times:.1f}× |")
     if all("picked" in case for case in cases.values()):
         gains = [picked_gain(case) for case in cases.values()]
         cells = [f"{case['picked']} ({100 * gain:+.1f})" for case, gain in zip(cases.values(), gains, strict=True)]
-        lines.append(f"| *picked without labels* | {' | '.join(cells)} | {100 * statistics.fmean(gains):+.1f} | |")
+        lines.append(f"| *picked without labels* | {' | '.join(cells)} | {over_cases(gains)} | |")
+    if all("plain_soup" in case for case in cases.values()):
+        gains = [case["plain_soup"] - plain_score(case) for case in cases.values()]
+        cells = [
+            f"{100 * case['plain_soup']:.1f} ({100 * gain:+.1f})"
+            for case, gain in zip(cases.values(), gains, strict=True)
+        ]
+        lines.append(f"| *mean of the source-only models* | {' | '.join(cells)} | {over_cases(gains)} | |")
     if all(case.get("bound") for case in cases.values()):
         gaps = [statistics.fmean(case["bound"]) - plain_score(case) for case in cases.values()]
         cells = [
             f"{100 * statistics.fmean(case['bound']):.1f} ({100 * gap:+.1f})"
             for case, gap in zip(cases.values(), gaps, strict=True)
         ]
-        lines.append(
-            f"| *trained on the target's labels* | {' | '.join(cells)} | {100 * statistics.fmean(gaps):+.1f} | |"
-        )
+        lines.append(f"| *trained on the target's labels* | {' | '.join(cells)} | {over_cases(gaps)} | |")
+        gains = [picked_gain(case) for case in cases.values()]
+        shares = [f"{gain / gap:.2f}" if gap > 0 else "" for gain, gap in zip(gains, gaps, strict=True)]
+        share = statistics.fmean(gains) / statistics.fmean(gaps)
+        lines.append(f"| *share of that gap that the pick closes* | {' | '.join(shares)} | {share:.2f} | |")
+    return lines
+
+
+def over_cases(gains: list[float]) -> str:
+    """Mean gain over cases in percentage points; of more than two with its interval over them."""
+    if not gains:
+        return ""
+    return points(mean_interval(gains)) if len(gains) > 2 else f"{100 * statistics.fmean(gains):+.1f}"
+
+
+def rates_table(record: dict[str, Any]) -> list[str]:
+    """One line a setting: its source-dev score in each domain."""
+    cases = record["results"]
+    lines = [f"| rate | {' | '.join(cases)} | mean |", "|---" * (len(cases) + 2) + "|"]
+    for name in next(iter(cases.values()))["strategies"]:
+        scores = [case["strategies"][name]["scores"]["source.dev"]["mean"] for case in cases.values()]
+        cells = " | ".join(f"{100 * score:.1f}" for score in [*scores, statistics.fmean(scores)])
+        lines.append(f"| {'5e-5' if name == 'source_only' else name} | {cells} |")
     return lines
 
 
@@ -189,6 +218,11 @@ TABLES: list[tuple[str, str, Callable[[dict[str, Any]], list[str]]]] = [
     ),
     ("reviews_student", "The same with a student of the others (`ensemble`) in place of their mean", transfer_table),
     ("reviews_screen", "All strategies on two of these pairs, one seed", transfer_table),
+    (
+        "reviews_rates",
+        "Rate and length of source-only there, by source dev alone (accuracy in percent)",
+        rates_table,
+    ),
     (
         "news_ner",
         "Adaptation, entities from news to politics and science without target labels: F1 in percent, 400 steps",

@@ -5,8 +5,9 @@
 
 Compares strategies on a recipe of `recipes/benchmarks/`, once for each case (a pair of domains). Finished runs are kept
 in `runs/benchmarks/`, so it can be stopped, extended, and started in several terminals at once; what is measured joins
-what the output file holds of other cases. With `--bound` (reviews), beside it the same model trained on the target's
-unlabelled texts with their labels: what the adaptation could reach at most.
+what the output file holds of other cases. With `--plain-soup`, beside it the mean of the weights of the source-only
+models of all seeds: what the averaging of `soup` does without any adaptation. With `--bound` (reviews) the same model
+trained on the target's unlabelled texts with their labels: what the adaptation could reach at most.
 """
 
 from __future__ import annotations
@@ -15,9 +16,12 @@ import argparse
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from record import read_results, write_results
+from record import command_line, read_results, write_results
+
+if TYPE_CHECKING:
+    from nlp_transfer.recipe.schema import Recipe
 
 REVIEWS = ("books", "dvd", "kitchen")
 ROOT = Path(__file__).resolve().parents[2]
@@ -52,11 +56,9 @@ class Case:
 
 
 NEWS = "{name: finetune, train: {max_steps: 400}}"
-SELDOM = "evaluate_every: 1000"
-"""The last step is kept of labelled target rows; source dev after every short epoch would cost more than training."""
 FEW = {
-    "target": f"stages=[{{name: finetune, on: target, train: {{epochs: 30, {SELDOM}}}}}]",
-    "source, then target": f"stages=[{NEWS}, {{name: finetune, on: target, train: {{epochs: 15, {SELDOM}}}}}]",
+    "target": "stages=[{name: finetune, on: target, train: {epochs: 30}}]",
+    "source, then target": f"stages=[{NEWS}, {{name: finetune, on: target, train: {{epochs: 15}}}}]",
     "both": "stages=[{name: finetune, on: both, train: {max_steps: 400}}]",
 }
 SCIENCE = [f"data.target.{role}=ner/science/{file}.conll" for role, file in (("unlabelled", "dev"), ("test", "test"))]
@@ -82,9 +84,27 @@ def measure(options: argparse.Namespace, name: str) -> dict[str, Any]:
     siblings = [*folder.parent.glob("*/runs/source_only/*")]  # The same source with another target has the same twin.
     found = compare(recipe, options.strategies, options.seeds, folder=folder, reuse=siblings)
     summary: dict[str, Any] = found.summary
+    if options.plain_soup:
+        summary["plain_soup"] = plain_soup(recipe, folder, options.seeds)
     if options.bound:
         summary["bound"] = [bound(options.data, name.rpartition("-")[2], seed) for seed in options.seeds]
     return summary
+
+
+def plain_soup(recipe: Recipe, folder: Path, seeds: list[int]) -> float:
+    """Target score of the mean of the weights of all source-only models: what averaging does without adaptation."""
+    from nlp_transfer import run
+    from nlp_transfer.recipe.comparing import StrategySpec
+    from nlp_transfer.strategies import strategy_recipe
+
+    first, *others = [folder / "runs" / "source_only" / str(seed) for seed in seeds]
+    models = ", ".join(str((other / "model").resolve()) for other in others)
+    stages = f"stages=[finetune, {{name: soup, models: [{models}]}}]"
+    output = folder / f"plain-soup-{'-'.join(map(str, seeds))}"
+    own = strategy_recipe(recipe, StrategySpec(name="source_only", set=[stages]), seeds[0], str(output))
+    result = run(own.model_copy(update={"source_only": False, "guard": False}), reuse=[first], checked=False)
+    (scores,) = result.metrics["scores"].values()
+    return float(scores["target.test"]["interval"]["value"])
 
 
 def bound(data: Path, target: str, seed: int) -> float:
@@ -121,6 +141,21 @@ def rows(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text(encoding="utf8").splitlines()]
 
 
+def _command(options: argparse.Namespace, cases: list[str]) -> str:
+    """Return the command that measures these cases."""
+    return command_line(
+        "transfer",
+        options.benchmark,
+        data="DATA",
+        cases=cases if len(cases) < len(BENCHMARKS[options.benchmark]) else None,
+        strategies=options.strategies,
+        seeds=options.seeds,
+        plain_soup=options.plain_soup,
+        bound=options.bound,
+        output=options.output,
+    )
+
+
 def main() -> None:
     """Measure all cases and write the JSON after each."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -129,14 +164,17 @@ def main() -> None:
     parser.add_argument("--cases", nargs="+", help="by default all")
     parser.add_argument("--strategies", nargs="+", help="by default those of the recipe")
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
-    parser.add_argument("--bound", action="store_true")
+    parser.add_argument("--bound", action="store_true", help="reviews: a model of the target's own labels, too")
+    parser.add_argument(
+        "--plain-soup", action="store_true", help="the mean of the source-only models of all seeds, too"
+    )
     parser.add_argument("--output", type=Path)
     options = parser.parse_args()
     output = options.output or ROOT / "recipes" / "benchmarks" / "results" / f"{options.benchmark}.json"
-    command = f"python tests/benchmarks/transfer.py {options.benchmark} --data DATA --seeds … --output {output.name}"
     for name in options.cases or BENCHMARKS[options.benchmark]:
         summary = measure(options, name)
-        write_results(output, command, read_results(output) | {name: summary})
+        results = read_results(output) | {name: summary}
+        write_results(output, _command(options, list(results)), results)
         print(name, {strategy: entry["scores"] for strategy, entry in summary["strategies"].items()}, flush=True)
 
 
