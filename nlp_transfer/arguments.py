@@ -77,7 +77,7 @@ def training_arguments(
 
 
 def optimizer_steps(train: TrainSpec, rows: int) -> int:
-    """Return the optimizer steps of a training on ``rows`` source rows (windows), as the Trainer counts them."""
+    """Return the optimizer steps of a training on ``rows`` labelled rows (windows), as the Trainer counts them."""
     if train.max_steps is not None:
         return train.max_steps
     return math.ceil(float(train.epochs or 1) * math.ceil(rows / int(train.batch_size or 1)))

@@ -204,7 +204,7 @@ def _share_faults(
     classes, units = _classes(twin), len(twin.target)
     own_DC, twin_DC = (shares(side.target.chosen_DU, classes) for side in (adapted, twin))
     found = []
-    for name, own, other in zip(labels, _by_label(own_DC), _by_label(twin_DC), strict=True):
+    for name, own, other in zip(labels, _by_label(own_DC, labels), _by_label(twin_DC, labels), strict=True):
         told = f"the adapted model gives '{name}' to {own:.1%} of the target units, the twin to {other:.1%}."
         if other >= spec.min_share and units * other >= EXPECTED and own < spec.lost_class * other:
             found.append(f"Collapsed, a class has vanished: {told}")
@@ -276,13 +276,14 @@ def _summary(side: Candidate, scored: Scored, labels: Sequence[str]) -> dict[str
     }
 
 
-def _by_label(shares_DC: np.ndarray) -> list[float]:
-    """Shares of the classes of one decision among labels, or of the yes of each label."""
-    return list((shares_DC[0] if len(shares_DC) == 1 else shares_DC[:, 1]).tolist())
+def _by_label(shares_DC: np.ndarray, labels: Sequence[str]) -> list[float]:
+    """Shares of the classes of one decision among labels, or of the yes of each label (of which there may be one)."""
+    among_labels = shares_DC.shape == (1, len(labels))
+    return list((shares_DC[0] if among_labels else shares_DC[:, 1]).tolist())
 
 
 def _named(shares_DC: np.ndarray, labels: Sequence[str]) -> dict[str, float]:
-    return {label: _rounded(value) for label, value in zip(labels, _by_label(shares_DC), strict=True)}
+    return {label: _rounded(value) for label, value in zip(labels, _by_label(shares_DC, labels), strict=True)}
 
 
 def _classes(side: Candidate) -> int:

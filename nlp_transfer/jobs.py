@@ -207,6 +207,7 @@ def _restore(trainer: TransferTrainer, checkpoint: Path) -> None:
     trainer.state = TrainerState.load_from_json(str(checkpoint / "trainer_state.json"))
     kept: Any = trainer.state.stateful_callbacks
     _stopwatch(trainer).before = kept[Stopwatch.__name__]["attributes"]["before"]
-    best = trainer.state.best_model_checkpoint
-    trainer._load_from_checkpoint(str(checkpoint) if best is None or not Path(best).is_dir() else best)
+    # By its step: the folder may have been moved since the state noted where its best checkpoint was.
+    best = trainer.state.best_global_step
+    trainer._load_from_checkpoint(str(checkpoint if best is None else checkpoint.with_name(f"checkpoint-{best}")))
     trainer.take_average()

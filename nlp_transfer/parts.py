@@ -148,6 +148,12 @@ def _combination_findings(
     for number, (name, method) in enumerate(zip(names, methods, strict=True)):
         texts = () if method is None else _method_problems(data, name, method, moves, has_target)
         found += [(("methods", number), text) for text in texts]
+    taught = [number for number, method in enumerate(methods) if method is not None and method.needs_teacher]
+    for number in taught[1:]:
+        text = (
+            f"'{names[number]}' and '{names[taught[0]]}' each need a teacher, but a step has the answers of one only."
+        )
+        found.append((("methods", number), f"{text} Remove one of the two."))
     found += _trust_findings(data, bool(names), has_target)
     if value_at(data, "model", "extend_vocabulary"):
         found += _vocabulary_findings(data, tuning, has_target)

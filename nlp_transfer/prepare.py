@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -138,7 +138,8 @@ def load_splits(recipe: Recipe, given: dict[str, Any] | None = None) -> Splits:
     if problems:
         raise DataError(problems)
     sources = [reader.with_dev(role, str(domain.name), *read[role], kind) for role, domain in domains.items()]
-    notes += [*_missing_labels(sources, distinct_labels(train, kind), kind), *_repeated(train, unlabelled, scored)]
+    notes += _missing_labels(sources, distinct_labels(train, kind), kind)
+    notes += [*_unscored_labels(scored, found, kind), *_repeated(train, unlabelled, scored)]
     notes += [] if target_train is None else _target_notes(recipe, train, target_train, scored)
     dev = joined([source.dev for source in sources], "source.dev")
     notes += _threshold_notes(recipe, dev, found)
@@ -192,12 +193,25 @@ def _label_name_problems(recipe: Recipe, found: list[str], trains: Sequence[Spli
     return problems
 
 
+def _noun(kind: Kind) -> str:
+    return "entity types" if kind == "ner" else "labels"
+
+
+def _unscored_labels(scored: Mapping[str, Split], found: Sequence[str], kind: Kind) -> list[str]:
+    """Say which labels are learned, but will be scored on nothing."""
+    missing = {name: sorted(set(found) - set(distinct_labels(split, kind))) for name, split in scored.items()}
+    return [
+        f"{name}: no row has the {_noun(kind)} {labels}: how well they are found in the target, no score will tell."
+        for name, labels in missing.items()
+        if labels
+    ]
+
+
 def _missing_labels(sources: Sequence[Source], found: list[str], kind: Kind) -> list[str]:
     """Say which labels only other sources have."""
-    noun = "entity types" if kind == "ner" else "labels"
     missing = {source.role: sorted(set(found) - set(distinct_labels(source.train, kind))) for source in sources}
     return [
-        f"{role}.train: no row has the {noun} {labels}, which other sources have."
+        f"{role}.train: no row has the {_noun(kind)} {labels}, which other sources have."
         for role, labels in missing.items()
         if labels
     ]

@@ -24,7 +24,7 @@ OWN_TRAINING = {
     "top_layers": ("learning_rate", "head_learning_rate"),
     "full": ("learning_rate", "head_learning_rate"),
 }
-"""Training settings that do not carry over from one tuning to another: those of the new tuning are its defaults."""
+"""Training settings that carry over neither from a tuning nor to it: those of the new tuning are its defaults."""
 
 
 def allowed_names(methods: Known = METHODS) -> list[str]:
@@ -159,10 +159,11 @@ def _set_tuning(data: dict[str, Any], named: list[str]) -> None:
     tuning = data.get("tuning", {"name": "full"})
     if named and tuning["name"] != named[0]:
         data["tuning"] = {"name": named[0]}
+        own = {*OWN_TRAINING[named[0]], *OWN_TRAINING.get(tuning["name"], ())}
         for holder in [data, *data.get("stages", [])]:
-            train, foreign = holder.get("train", {}), OWN_TRAINING[named[0]]
-            if holder.get("name") == "pretrain":
-                foreign = OWN_TRAINING["full"]
+            train = holder.get("train", {})
+            # Frozen features are pretrained as any others.
+            foreign = OWN_TRAINING["full"] if holder.get("name") == "pretrain" else own
             holder["train"] = {key: value for key, value in train.items() if key not in foreign}
 
 

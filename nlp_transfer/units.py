@@ -67,7 +67,8 @@ class Step:
         domain_U: 0 source (any of several), 1 target.
         progress: Share of the optimizer steps that are done, 0 to 1.
         model: The model that is trained, for penalties on its weights.
-        teacher_UC: Logits of the source-only twin for the same units, where a method asks for them.
+        teacher_UC: Logits for the same units of the source-only twin, or of the models that a method names, where one
+            asks for them.
         masked: Masked copies of target rows, where a method asks for them. They are no units: an alignment loss would
             only look for the mask token.
         soft_UC: Probabilities that stand for the label in the loss; zeros where the label itself counts. None where

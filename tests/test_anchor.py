@@ -167,6 +167,17 @@ def test_interrupted_run_ends_the_same(tiny_bert: Path, tmp_path: Path) -> None:
     assert same_weights(tmp_path / "whole/model", tmp_path / "cut/model")
 
 
+def test_two_methods_with_a_teacher_are_refused(tiny_bert: Path) -> None:
+    class Other(parts.METHODS["anchor"]):  # type: ignore[name-defined, misc]
+        """One of the user's own."""
+
+    values = recipe_data(Path("x"), tiny_bert, methods=({"name": "anchor"}, {"name": "other"}))
+    del values["source_only"]
+    (finding,) = parts.findings(values, parts.METHODS | {"other": Other})
+    assert finding[0] == ("methods", 1)
+    assert finding[1].startswith("'other' and 'anchor' each need a teacher")
+
+
 def test_without_a_twin_it_is_refused(tiny_bert: Path) -> None:
     with pytest.raises(Exception, match=r"'anchor' learns from the source-only twin.*source_only: true"):
         make_recipe(Path("x"), tiny_bert, methods=("anchor",))

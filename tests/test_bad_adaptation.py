@@ -103,7 +103,10 @@ def test_a_class_that_the_target_does_not_have(kind: str, tiny_bert: Path, tmp_p
     fewer = {role: data[role].filter(labels[kind]) for role in ("target.unlabelled", "target.test")}
     methods = ({"name": "mmd", "class_conditional": True}, "mcc", "cdan")
     recipe = recipe_from(recipe_data(tmp_path, tiny_bert, kind, methods=methods, source_only=True))
-    metrics = run(recipe, data=data | fewer).metrics
+    listener = Listener()
+    metrics = run(recipe, data=data | fewer, reporter=listener).metrics  # type: ignore[arg-type]
+    missing = "entity types ['ORG']" if kind == "ner" else "labels ['poor']"
+    assert any(f"target.test: no row has the {missing}" in line for line in listener.said)
     interval = metrics["scores"]["adapted"]["target.test"]["interval"]
     assert 0 <= interval["low"] <= interval["value"] <= interval["high"] <= 1
     assert metrics["guard"]["kept"] == metrics["kept"]

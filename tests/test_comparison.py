@@ -17,7 +17,7 @@ from nlp_transfer.comparison import runs
 from nlp_transfer.comparison.compare import Comparison, _spec, compare
 from nlp_transfer.comparison.results import Result
 from nlp_transfer.comparison.statistics import mean_ranks, simultaneous_gains
-from nlp_transfer.comparison.summary import _best_run, _judges, _means
+from nlp_transfer.comparison.summary import _best_run, _judges, _means, _sets_training
 from nlp_transfer.errors import RecipeError, RunBusyError, RunError
 from nlp_transfer.hashing import file_sha256
 from nlp_transfer.intervals import ratio
@@ -59,6 +59,15 @@ def test_a_strategy_is_the_recipe_with_other_parts(tmp_path: Path, tiny_bert: Pa
     assert frozen.tuning.name == "frozen"
     assert frozen.train.learning_rate is None  # that of full fine-tuning says nothing about a head
     assert of("lora+dann").train.max_steps == 2
+    long = recipe.model_copy(
+        update={
+            "tuning": Part(name="frozen"),
+            "methods": [],
+            "train": recipe.train.model_copy(update={"epochs": 20, "max_steps": None, "warmup": 0.3}),
+        }
+    )
+    full = strategy_recipe(long, StrategySpec(name="full+mcc"), 1, "out").train
+    assert (full.epochs, full.learning_rate, full.warmup) == (None, None, 0.3)  # 20 epochs are those of a head
 
 
 @pytest.mark.parametrize(
@@ -273,6 +282,23 @@ def test_what_picks_where_nothing_is_said(tmp_path: Path, tiny_bert: Path) -> No
         [["source_dev"], ["source_dev"]],
         [["source_dev"], ["ensemble"]],
     ]
+
+
+@pytest.mark.parametrize(
+    ("override", "expected"),
+    [
+        ("train.learning_rate=1e-3", True),
+        ("finetune.train.learning_rate=1e-3", True),
+        ("stages.0.train.epochs=1", True),
+        ("stages=[{name: finetune, train: {epochs: 1}}]", True),
+        ("pretrain.train.epochs=1", False),
+        ("dann.max_lambda=0.1", False),
+        ("data.source.train=other.jsonl", False),
+        ("stages=[finetune]", False),
+    ],
+)
+def test_which_overrides_change_the_training_of_the_twin(override: str, expected: bool) -> None:
+    assert _sets_training(override) == expected
 
 
 @pytest.mark.slow

@@ -234,6 +234,19 @@ def test_several_labels_are_looked_at_one_by_one() -> None:
     assert decision.numbers["source-only"]["shares"]["good"] == pytest.approx(yes[1].mean(), abs=1e-5)
 
 
+def test_one_label_that_a_text_has_or_not() -> None:
+    yes = turning(60, 2)[None]
+
+    def model(chosen: np.ndarray) -> Candidate:
+        both = np.stack([np.where(chosen == 0, 0.9, 0.1), np.where(chosen == 1, 0.9, 0.1)], axis=-1)
+        told = Units(both, chosen, np.random.default_rng(0).normal(size=(60, 3)), yes)
+        return Candidate(replace(told, gold_DU=None), told, 0.9)
+
+    decision = decide(model(np.zeros_like(yes)), model(yes), ["spam"], SPEC)
+    assert decision.kept == "source-only"
+    assert decision.numbers["source-only"]["shares"] == {"spam": 0.5}
+
+
 # Input that says nothing
 
 

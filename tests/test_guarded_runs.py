@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import json
 from pathlib import Path
 from typing import Any
@@ -10,9 +11,10 @@ import pytest
 import torch
 from datasets import Dataset
 from helpers import TASKS, Listener, data_of, recipe_data, same_weights
+from huggingface_hub import ModelCard
 from samples import sentiment_rows
 
-from nlp_transfer import METHODS, Method, Sizes, Step, load_predictor, recipe_from, resolve, run
+from nlp_transfer import METHODS, Method, Sizes, Step, load_predictor, recipe_from, resolve, run, write_report
 from nlp_transfer.errors import RecipeError
 from nlp_transfer.recipe import dump
 from nlp_transfer.recipe.trust import GuardSpec
@@ -151,6 +153,7 @@ def test_target_labels_change_neither_weights_nor_selection_nor_guard(tiny_bert:
         pytest.param("multi_label", "bnm", "lora", marks=pytest.mark.slow),
         pytest.param("ner", "dev", "full", marks=pytest.mark.slow),
         ("ner", "class_ami", "frozen"),
+        ("classification", "entropy", "full"),
     ],
 )
 def test_the_label_free_score_selects(kind: str, name: str, tuning: str, tiny_bert: Path, tmp_path: Path) -> None:
@@ -197,9 +200,12 @@ def test_an_oracle_is_loud(tiny_bert: Path, tmp_path: Path, capsys: pytest.Captu
     show_run(result, recipe)
     shown = capsys.readouterr().out
     card = (result.folder / "README.md").read_text(encoding="utf8")
-    for text in (shown, card, "\n".join(listener.warned)):
+    page = write_report(result.folder).read_text(encoding="utf8")
+    for text in (shown, card, "\n".join(listener.warned), html.unescape(page)):
         assert "ORACLE: the adapted model's checkpoint is selected with the labels of target.dev" in text
     assert "target labels were used for the final scores only" not in card
+    named = ModelCard(card).data.eval_results
+    assert named and all("(checkpoint selected with target labels)" in str(one.metric_name) for one in named)
     assert result.metrics["selection"] == "ORACLE: labels of target.dev"
     done = read_json(result.folder / "stages/1-finetune/done.json")
     assert done["best_oracle_target_dev"] == result.metrics["scores"]["adapted"]["target.dev"]["accuracy"]

@@ -170,6 +170,25 @@ def test_doubtful_words_are_left_out_and_entities_decide() -> None:
     assert [one.group for one in found] == ["PER", "LOC", "O", "O"]
 
 
+def test_words_that_were_not_read_tell_nothing() -> None:
+    task = Ner(TAGS)
+    read = sentence(("B-PER", 0.95), ("O", 0.9))
+    gap = np.insert(read, 1, task.unread_C, axis=0)
+    rule = replace(ALL, threshold=0.05, select="top_share", share=1.0)
+    (plain,), (found,) = task.guess([read], 1.0, rule), task.guess([gap], 1.0, rule)
+    assert (found.confidence, found.known) == (plain.confidence, [True, False, True])
+    (alone,) = task.guess([np.tile(task.unread_C, (2, 1))], 1.0, rule)
+    assert (alone.confidence, alone.kept) == (0.0, False)
+    tags, full = ["B-PER", "O"], ["B-PER", "B-PER", "O"]
+    sure, right = task.confidences([full], task.answer([gap]), [gap])
+    wanted, _ = task.confidences([tags], task.answer([read]), [read])
+    assert sure == pytest.approx(wanted) and right.tolist() == [True, True]
+    one, other = (
+        task.temperature(Dataset.from_dict({"tags": [gold]}), [row]) for gold, row in ((tags, read), (full, gap))
+    )
+    assert one == pytest.approx(other)
+
+
 def test_sentences_without_entities_do_not_take_over() -> None:
     rows = [sentence(("O", 0.99), ("O", 0.99))] * 40 + [sentence(("B-PER", 0.7), ("O", 0.9))] * 5
     rule = Rule("threshold", 0.6, class_balanced=True, class_cap=1.5)
@@ -307,6 +326,8 @@ def test_teacher_is_the_running_average_and_draws_the_student() -> None:
                 average_UC=theirs)  # fmt: skip
     one, other = (np.exp(x) / np.exp(x).sum(1, keepdims=True) for x in (ours[[2, 4]].numpy(), theirs.numpy()))
     assert float(teacher.terms(step)["consistency"]) == pytest.approx(((one - other) ** 2).sum(1).mean(), rel=1e-5)
+    none = Step(ours, ours, torch.zeros(6), torch.ones(6), torch.zeros(6), 0.2, student, average_UC=theirs[:0])
+    assert float(teacher.terms(none)["consistency"]) == 0.0  # a window in which no word begins
     assert teacher.factor(0.25) == pytest.approx(2.0 * math.exp(-5 * 0.25))
     assert teacher.factor(0.5) == teacher.factor(1.0) == 2.0
 

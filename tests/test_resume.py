@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import shutil
@@ -11,6 +12,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 import torch
@@ -100,6 +102,25 @@ def test_an_unfinished_run_may_be_moved(tiny_bert: Path, tmp_path: Path, last: l
     _, listener = again(make_recipe(tmp_path / "moved", tiny_bert, **RUN), "classification")
     assert any("resuming from" in line for line in listener.said)
     assert_same_run(tmp_path / "whole", tmp_path / "moved", last)
+
+
+def test_a_moved_run_whose_training_was_over_keeps_its_best_checkpoint(
+    tiny_bert: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What the state notes of it is a path in the old folder."""
+    scores = itertools.cycle([0.9, 0.5, 0.1])
+    monkeypatch.setattr(jobs, "_dev_scores", lambda job, model: {job.space.task.headline: next(scores)})
+    settings = {"max_steps": 6, "evaluate_every": 2, "learning_rate": 1e-2, "keep_checkpoints": 3}
+    whole, cut, moved = (make_recipe(tmp_path / name, tiny_bert, **settings) for name in ("whole", "cut", "moved"))
+    again(whole, "classification")
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr("nlp_transfer.stages.base.finish", Mock(side_effect=KeyboardInterrupt))
+        again(cut, "classification")
+    (tmp_path / "cut").rename(tmp_path / "moved")
+    again(moved, "classification")
+    done = [json.loads((tmp_path / name / STAGE / "done.json").read_text()) for name in ("whole", "moved")]
+    assert [one["selected_step"] for one in done] == [2, 2]
+    assert same_weights(tmp_path / "whole/model", tmp_path / "moved/model")
 
 
 @pytest.mark.slow

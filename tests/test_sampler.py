@@ -47,6 +47,21 @@ def test_target_rows_are_all_seen_before_any_comes_again() -> None:
     assert all(pick.target == NO_TARGET for pick in EpochSampler([5] * 24, 8, 3))
 
 
+@pytest.mark.parametrize("grouped", [True, False])
+def test_labelled_rows_come_in_the_order_that_they_have_alone(grouped: bool) -> None:
+    """So an adapted model and its source-only twin learn from the same rows in the same steps."""
+    lengths = [int(value) for value in np.random.default_rng(0).integers(5, 200, size=50)]
+    alone, beside, between = (
+        EpochSampler(lengths, 8, 3, targets, grouped, text_lengths=texts)
+        for targets, texts in ((None, None), (range(5, 28), None), (range(5, 28), range(9, 40)))
+    )
+    for epoch in range(3):
+        for sampler in (alone, beside, between):
+            sampler.set_epoch(epoch)
+        rows = [pick.source for pick in alone]
+        assert [pick.source for pick in beside] == [pick.source for pick in between] == rows
+
+
 def test_rows_of_like_length_share_a_batch() -> None:
     lengths = [int(value) for value in np.random.default_rng(0).integers(5, 200, size=320)]
     targets = [int(value) for value in np.random.default_rng(1).integers(5, 200, size=320)]

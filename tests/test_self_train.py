@@ -165,6 +165,7 @@ CASES: dict[str, tuple[str, Any, tuple[str, ...], dict[str, Any]]] = {
         ("cdan", "mmd"),
         {"select": "threshold", "threshold": 0.45},
     ),
+    "l2sp": ("classification", "full", ("l2sp",), {}),
 }
 
 
@@ -189,6 +190,8 @@ def test_tasks_tunings_and_options(name: str, tiny_bert: Path, monkeypatch: pyte
     if "mean_teacher" in stage:  # it looks at all target rows, those that are not kept included
         unlabelled = [(~step.labelled_U & (step.domain_U == 1)).any() for step in spy.steps[12:]]
         assert any(bool(found) for found in unlabelled)
+    if name == "l2sp":  # it looks at weights alone: rows that are not kept would only take the place of those that are
+        assert all(bool(step.labelled_U.all()) for step in spy.steps)
     if tuning == "frozen":
         assert "best_target_dev" in facts()["rounds"][0]
         assert listener.bars.count("frozen features") == 2  # once for finetune, once for all rounds

@@ -6,6 +6,7 @@ from typing import Any
 
 from huggingface_hub import EvalResult, ModelCardData
 
+from ..chosen import is_oracle
 from ..recipe.shipped import HUB
 from ..report.record import Record
 from .facts import Facts
@@ -60,6 +61,7 @@ def hub_datasets(record: Record, facts: Facts) -> list[str]:
 def _results(record: Record, pipeline: str) -> list[EvalResult]:
     """Return the scores of the model that is kept: one result a split and metric."""
     files = record.recipe.data.files
+    chosen = " (checkpoint selected with target labels)" if is_oracle(record.metrics["selection"]) else ""
     found = []
     for split, scores in record.metrics["scores"][record.metrics["kept"]].items():
         file = files.get(split)
@@ -75,7 +77,7 @@ def _results(record: Record, pipeline: str) -> list[EvalResult]:
                     dataset_name=f"{record.recipe.name}: {split}",
                     dataset_split=(file.split if file is not None and hub else None) or split.rsplit(".", 1)[-1],
                     metric_type=name.rsplit("_", 1)[-1],
-                    metric_name=name.replace("_", " "),
+                    metric_name=f"{name.replace('_', ' ')}{chosen}",
                     metric_value=round(scores[name], 6),
                 )
             )

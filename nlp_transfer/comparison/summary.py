@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import statistics as stats
 from collections.abc import Sequence
 from typing import Any
@@ -134,8 +135,8 @@ def _add_gains(
 ) -> None:
     """Gains over the twin of the same run (equal steps); a strategy that has none is compared with source-only.
 
-    A strategy with a learning rate of its own has a twin with that rate, which may not suit it: then its gain is that
-    over the better of its twin and source-only.
+    A strategy with training settings of its own has a twin with the same, which may not suit it: then its gain is
+    that over the better of its twin and source-only.
     """
     plain = {r.seed: r.counts_NK for r in base}
     names = [name for name, own in by_name.items() if own is not base and own[0].counts_NK is not None]
@@ -145,11 +146,11 @@ def _add_gains(
     assert first is not None
     counts = np.array([[r.counts_NK for r in by_name[name]] for name in names])
     twins = np.array([[plain[r.seed] if r.twin_NK is None else r.twin_NK for r in by_name[name]] for name in names])
-    own_rates = {one.label for one in spec.strategies if spec.tune or any(text.startswith("train") for text in one.set)}
+    own_training = {one.label for one in spec.strategies if spec.tune or any(map(_sets_training, one.set))}
     for number, name in enumerate(names):
         usual = np.array([plain[r.seed] for r in by_name[name]])
         better = first.statistic(usual.sum(1)).mean() > first.statistic(twins[number].sum(1)).mean()
-        if name in own_rates and better:
+        if name in own_training and better:
             twins[number] = usual
             table[name]["over"] = SOURCE_ONLY
     level, resamples = recipe.evaluate.confidence, recipe.evaluate.resamples
@@ -159,6 +160,12 @@ def _add_gains(
         differing = rows_that_differ(np.concatenate(own, axis=-1), np.concatenate(twin, axis=-1))
         found = {"verdict": verdict(gain, differing, level), "rows_that_differ": differing}
         table[name]["gain"] = gain.to_dict() | found
+
+
+def _sets_training(override: str) -> bool:
+    """Whether an override changes how the task is trained: ``train.…``, ``finetune.train.…``, ``stages=…``."""
+    first, *others = re.findall(r"\w+", override)
+    return first not in ("data", "pretrain", "self_train") and "train" in (first, *others)
 
 
 def _rounded(value: float) -> float | None:

@@ -84,4 +84,6 @@ class MeanTeacher(Method):
         assert step.average_UC is not None
         squash = torch.sigmoid if step.multi_label else lambda logits_UC: torch.softmax(logits_UC, dim=-1)
         difference_UC = squash(step.logits_UC[step.domain_U == 1]) - squash(step.average_UC)
+        if not len(difference_UC):  # windows without a word that begins in them
+            return {"consistency": self.nothing(step)}
         return {"consistency": difference_UC.pow(2).sum(-1).mean()}

@@ -340,7 +340,7 @@ class Recipe(Section):
 
     @property
     def adapts(self) -> bool:
-        """Whether anything here uses target text without labels, so that a twin that does not says something."""
+        """Whether there is anything beyond fine-tuning, so that a twin without it says something."""
         return (
             bool(self.methods)
             or self.selection.name != "source_dev"

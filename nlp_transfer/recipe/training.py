@@ -57,7 +57,7 @@ class TrainSpec(Section):
         attention_dropout: Dropout of attention weights; 0 allows fused attention kernels.
         group_by_length: Batches of rows of like length (little padding).
         evaluate_every: ``epoch`` or a number of steps; source dev is scored then, and a checkpoint written. Where the
-            last step is kept (a stage ``on: target``), nothing is scored on the way.
+            last step is kept (of target labels that source dev does not know), nothing is scored on the way.
         early_stopping: Evaluations without a better source-dev score after which training stops; 0 is off.
         keep_checkpoints: Checkpoints kept in the stage's folder, the best one included.
         average: ``ema`` or ``swa``: scores on source dev, selection and the final model use an average of the weights

@@ -28,7 +28,7 @@ from ..methods.mean_teacher import MeanTeacher
 from ..objectives import TaskObjective
 from ..processes import agree, wait_for_all
 from ..pseudo_labels import PseudoLabel, Rule, one_class, share_of_round, summarise
-from ..recipe.schema import TrainSpec
+from ..recipe.schema import Part, TrainSpec
 from ..recipe.stages import SelfTrainStage
 from ..records import read_json, read_json_lines
 from ..runfolder import write_json, write_lines
@@ -235,8 +235,7 @@ def _round(plan: Plan, number: int, labels: list[PseudoLabel], start: Path) -> b
     target = task.attach(plan.rows.target, labels, plan.stage.target_weight)
     with plan.reading(model):
         methods = _methods(plan, model)
-        if not methods:
-            # Nothing looks at unlabelled rows.
+        if not _reads_unlabelled(plan):
             target = target.only([label.kept for label in labels])
         rows = replace(plan.rows, target=target)
         data, dev = rows.pairs(), None if plan.chosen_by == LAST_STEP else rows.dev
@@ -249,10 +248,19 @@ def _round(plan: Plan, number: int, labels: list[PseudoLabel], start: Path) -> b
     return base.finish(space, folder, fingerprint, model, facts | {"task": task.settings()})
 
 
+def _reads_unlabelled(plan: Plan) -> bool:
+    """Whether rows without a pseudo-label take part; otherwise they would only thin out those that have one."""
+    known, named = plan.space.methods, _named(plan)
+    return plan.stage.mean_teacher is not None or any(known[part.name].reads_target(part.settings) for part in named)
+
+
+def _named(plan: Plan) -> list[Part]:
+    return plan.space.recipe.methods if plan.stage.adapt else []
+
+
 def _methods(plan: Plan, model: Any) -> dict[str, Method]:
     space, teacher = plan.space, plan.stage.mean_teacher
-    named = space.recipe.methods if plan.stage.adapt else []
-    methods = parts.build_methods(named, unit_sizes(space, model), space.methods)
+    methods = parts.build_methods(_named(plan), unit_sizes(space, model), space.methods)
     if teacher is not None:
         methods["mean_teacher"] = MeanTeacher(model, decay=teacher.decay, ramp=teacher.ramp, weight=teacher.weight)
     return methods

@@ -183,22 +183,27 @@ class Ner(Task):
         return [min(found, key=lambda kind: (counts[kind], kind)) if found else "O" for found in types]
 
     def temperature(self, rows: datasets.Dataset, logits: list[np.ndarray]) -> float:
-        """Fit one temperature to all words."""
+        """Fit one temperature to all words that the model has read."""
         gold = [self._ids(tags[: len(row)]) for tags, row in zip(rows["tags"], logits, strict=True)]
-        return fit_temperature(np.concatenate(logits), np.concatenate(gold))
+        logits_UC = np.concatenate(logits)
+        read_U = self.was_read(logits_UC)
+        return fit_temperature(logits_UC[read_U], np.concatenate(gold)[read_U])
 
     def confidences(
         self, gold: Sequence[Any], answers: Sequence[Any], logits: list[np.ndarray], temperature: float = 1.0
     ) -> tuple[np.ndarray, np.ndarray]:
-        """The probability of each word's tag; words past the last token are left out."""
+        """The probability of each word's tag; words that the model has not read are left out."""
         soft = [softmax(row / temperature) for row in logits]
         sure = [row[np.arange(len(row)), self._ids(tags)] for row, tags in zip(soft, answers, strict=True)]
         words = zip(gold, answers, strict=True)
         right = [truth == tag for truths, tags in words for truth, tag in zip(truths, tags, strict=False)]
-        return np.concatenate(sure), np.array(right, dtype=bool)
+        read_U = self.was_read(np.concatenate(logits))
+        return np.concatenate(sure)[read_U], np.array(right, dtype=bool)[read_U]
 
     def guess(self, logits: list[np.ndarray], temperature: float, rule: Rule) -> list[PseudoLabel]:
         """The tags of each sentence; words below ``rule.threshold`` stay as context, but take no part in the loss.
+
+        Words that the model has not read have no part in anything.
 
         The confidence of a sentence is the mean probability of the tags of its entities' words (of all words where
         there is no entity): over all words, sentences full of ``O`` would win. Sentences are balanced by their rarest
@@ -209,14 +214,15 @@ class Ner(Task):
         soft = [softmax(row / temperature) for row in logits]
         sure = [row[np.arange(len(row)), self._ids(tags)] for row, tags in zip(soft, answers, strict=True)]
         entity = [np.asarray([tag != "O" for tag in tags], dtype=bool) for tags in answers]
-        telling = [words if words.any() else ~words for words in entity]
+        read = [self.was_read(row) for row in logits]
+        telling = [(words if words.any() else ~words) & seen for words, seen in zip(entity, read, strict=True)]
         pairs = zip(sure, telling, strict=True)
-        confidence_N = np.asarray([row[words].mean() if len(row) else 0.0 for row, words in pairs])
+        confidence_N = np.asarray([row[words].mean() if words.any() else 0.0 for row, words in pairs])
         groups = self.groups(answers)
         kept_N = keep(groups, confidence_N, rule)
         labels = []
         for row, tags in enumerate(answers):
-            known_U = sure[row] >= rule.threshold
+            known_U = (sure[row] >= rule.threshold) & read[row]
             kept = bool(kept_N[row] and known_U[telling[row]].any())
             probabilities = soft[row].round(6).tolist() if rule.probabilities else None
             confidence = round(float(confidence_N[row]), 6)
