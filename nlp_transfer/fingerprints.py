@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .exporting.record import is_export
 from .hashing import file_sha256
 from .recipe.schema import Recipe
 
@@ -32,14 +31,9 @@ def contents(source: ResolvedModel) -> str:
     return _hash_of([source.folder, *([] if source.adapter is None else [source.adapter])])
 
 
-def answering(model: str | Path) -> str:
-    """Hash all files of what :func:`~nlp_transfer.load_predictor` is given: exports, too, which are no base model."""
-    folder = Path(model).expanduser()
-    if is_export(folder):
-        return _hash_of([folder])
-    from .models import resolve
-
-    return contents(resolve(str(model)))
+def answering(found: Path | ResolvedModel) -> str:
+    """Hash all files of what :func:`~nlp_transfer.inference.find` has found: exports, too, which are no base model."""
+    return _hash_of([found]) if isinstance(found, Path) else contents(found)
 
 
 def _hash_of(folders: Sequence[Path]) -> str:

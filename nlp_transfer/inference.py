@@ -47,17 +47,43 @@ def load_predictor(
     Raises:
         ModelError: The model is not found or has no task head; or an export is damaged or asked for what it is not.
     """
-    if is_export(Path(model).expanduser()):
-        if precision == "bf16" or device not in (None, "cpu"):
-            raise ModelError(
-                f"'{model}' is an export: it runs on the CPU in the precision it was written in. For precision "
-                f"{precision} on {device or 'the default device'}, load the run that it was made of."
-            )
-        return load_export(Path(model).expanduser(), max_length, batch_tokens)
+    return load_found(find(model, revision), max_length, batch_tokens, precision, device)
+
+
+def find(model: str | Path, revision: str | None = None) -> Path | models.ResolvedModel:
+    """Find what :func:`load_predictor` is given: a hub id may stand for other weights a moment later.
+
+    Args:
+        model: As there.
+        revision: As there.
+
+    Returns:
+        The folder of an export, for which torch is not loaded; else the resolved model.
+    """
+    folder = Path(model).expanduser()
+    if is_export(folder):
+        return folder
     from . import models
 
-    source = models.resolve(str(model), revision)
-    return load_resolved(source, max_length, batch_tokens, precision, device)
+    return models.resolve(str(model), revision)
+
+
+def load_found(
+    found: Path | models.ResolvedModel,
+    max_length: int | None = None,
+    batch_tokens: int = 2048,
+    precision: str = "auto",
+    device: str | None = None,
+) -> Predictor:
+    """Load for prediction what :func:`find` has found; see :func:`load_predictor`."""
+    if isinstance(found, Path):
+        if precision == "bf16" or device not in (None, "cpu"):
+            raise ModelError(
+                f"'{found}' is an export: it runs on the CPU in the precision it was written in. For precision "
+                f"{precision} on {device or 'the default device'}, load the run that it was made of."
+            )
+        return load_export(found, max_length, batch_tokens)
+    return load_resolved(found, max_length, batch_tokens, precision, device)
 
 
 def load_resolved(

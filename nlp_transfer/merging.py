@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -41,5 +42,5 @@ def merge_into(source: models.ResolvedModel, folder: Path) -> models.ResolvedMod
             model.save_pretrained(part)
             models.load_tokenizer(source).save_pretrained(part)
         part.replace(folder)
-    note = f"{source.note}, merged"
-    return models.ResolvedModel(str(folder.resolve()), None, folder, note=note, commit=source.commit)
+    merged = models.ResolvedModel(str(folder.resolve()), None, folder, note=f"{source.note}, merged")
+    return replace(merged, adapter_id=source.adapter_id, adapter_commit=source.adapter_commit)

@@ -57,6 +57,8 @@ class ResolvedModel:
         adapter: Folder of a PEFT adapter on top of it, or None.
         note: One line that says where the files came from.
         commit: Hub commit of the files, where known.
+        adapter_id: What was asked for, where that is an adapter: its hub id, URL or folder.
+        adapter_commit: Hub commit of the adapter, where known.
     """
 
     id: str
@@ -65,6 +67,23 @@ class ResolvedModel:
     adapter: Path | None = None
     note: str = ""
     commit: str | None = None
+    adapter_id: str | None = None
+    adapter_commit: str | None = None
+
+    @property
+    def own_commit(self) -> str | None:
+        """Hub commit of what was asked for: of the adapter, where it is one."""
+        return self.commit if self.adapter is None else self.adapter_commit
+
+    @property
+    def local(self) -> bool:
+        """Whether the base has no name that others know it by."""
+        return is_local(self.id)
+
+
+def is_local(model_id: str) -> bool:
+    """Whether a model is a folder, here or at a URL, and not one of a hub."""
+    return is_url(model_id) or Path(model_id).expanduser().is_dir()
 
 
 def resolve(model_id: str, revision: str | None = None) -> ResolvedModel:
@@ -113,7 +132,7 @@ def _resolve_folder(model_id: str, path: Path) -> ResolvedModel:
             raise ModelError(f"model '{model_id}' is an adapter, and its base is missing: {error}") from error
         if base.adapter is not None:
             raise ModelError(f"model '{model_id}' is an adapter on an adapter ({base.adapter}); merge that one first.")
-        return replace(base, adapter=path, note=f"adapter {path} on {base.note or base.id}")
+        return replace(base, adapter=path, adapter_id=model_id, note=f"adapter {path} on {base.note or base.id}")
     if is_export(path):
         raise ModelError(f"model '{model_id}' is an export, which can predict but is no base. Name its run instead.")
     if not (path / "config.json").is_file():
@@ -174,7 +193,7 @@ def _resolve_hub(model_id: str, revision: str | None) -> ResolvedModel:
 
 def _downloaded(model_id: str, revision: str | None, folder: Path, note: str, commit: str | None) -> ResolvedModel:
     if (folder / "adapter_config.json").is_file():
-        return _resolve_folder(model_id, folder)
+        return replace(_resolve_folder(model_id, folder), adapter_commit=commit)
     return ResolvedModel(model_id, revision, folder, note=note, commit=commit)
 
 

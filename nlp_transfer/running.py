@@ -16,7 +16,6 @@ from .checkpoints import copy_folder
 from .data.windows import Limits
 from .errors import HubError, Problem, RecipeError, UserError
 from .evaluation import evaluate_models, with_settings
-from .fetching import is_url
 from .fingerprints import identity
 from .hardware import choose_precision, idle_gpus, is_main_process
 from .hub.push import check_token, push_as_told
@@ -178,16 +177,7 @@ def _run_claimed(
             f"--num_processes {spare + 1} -m nlp_transfer run {folder / 'recipe.yaml'}"
         )
     fingerprints = splits.fingerprints()
-    labels = models.label_names(space.base)
-    base = {
-        "id": space.base.id,
-        "revision": space.base.revision,
-        "commit": space.base.commit,
-        "files": space.base.note,
-        "local": is_url(space.base.id) or Path(space.base.id).expanduser().is_dir(),
-        "head": None if labels is None else len(labels),
-    }
-    record = runfolder.environment(recipe, fingerprints, base)
+    record = runfolder.environment(recipe, fingerprints, _named(space.base))
     record |= {"rows": {name: len(rows) for name, rows in splits.named().items()}, "notes": splits.notes}
     record["methods"] = told_of(methods, recipe.methods)
     outcome = train_stages(space, folder, fingerprints)
@@ -202,6 +192,23 @@ def _run_claimed(
         _complete(space, outcome, metrics, record, checked)
     wait_for_all()
     return RunResult(folder, read_json(folder / "metrics.json", rerun(folder)))
+
+
+def _named(base: models.ResolvedModel) -> dict[str, Any]:
+    """Return what tells which model a run began with."""
+    labels = models.label_names(base)
+    merged = None
+    if base.adapter_id is not None:
+        merged = {"id": base.adapter_id, "commit": base.adapter_commit, "local": models.is_local(base.adapter_id)}
+    return {
+        "id": base.id,
+        "revision": base.revision,
+        "commit": base.commit,
+        "files": base.note,
+        "local": base.local,
+        "head": None if labels is None else len(labels),
+        "merged": merged,
+    }
 
 
 def _complete(

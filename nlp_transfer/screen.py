@@ -236,7 +236,8 @@ def show_predicted(summary: Mapping[str, Any], output: str) -> None:
     where = "standard output" if output == "-" else output
     if summary["kept"]:
         print(f"rows that an earlier, unfinished prediction had done: {summary['kept']}", file=sys.stderr)
-    print(f"rows: {summary['rows']} in {summary['seconds']} s, written to {where}", file=sys.stderr)
+    commit = "" if summary["commit"] is None else f", by commit {summary['commit']}"
+    print(f"rows: {summary['rows']} in {summary['seconds']} s, written to {where}{commit}", file=sys.stderr)
     if summary["errors"]:
         print(f'rows that could not be read: {summary["errors"]}; their lines hold {{"error": …}}', file=sys.stderr)
 

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import timedelta
 from pathlib import Path
-from typing import Any, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 from . import __version__
 from .bulk.belongings import belongings
@@ -22,9 +22,12 @@ from .data.texts import Row
 from .errors import DataError, Problem
 from .fingerprints import answering
 from .hardware import is_main_process, world_size
-from .inference import load_predictor
+from .inference import find, load_found
 from .predictor import CHUNK
 from .processes import agree, join, place, wait_for_all
+
+if TYPE_CHECKING:
+    from .models import ResolvedModel
 
 Predict = Callable[[Sequence[str]], list[dict[str, Any]]]
 PATIENCE = timedelta(days=30)
@@ -64,8 +67,8 @@ def predict_file(
         chunk: Texts held in memory and sorted by length together; the rows of a part.
 
     Returns:
-        ``rows``, ``errors`` (rows that could not be read), ``kept`` (rows that an earlier call had done) and
-        ``seconds`` (without loading the model).
+        ``rows``, ``errors`` (rows that could not be read), ``kept`` (rows that an earlier call had done), ``seconds``
+        (without loading the model), and ``commit`` (of a model of the hub, else None).
 
     Raises:
         DataError: The input cannot be read, the output cannot be written, or an unfinished prediction for it has
@@ -78,18 +81,32 @@ def predict_file(
     if world_size() > 1 and (source.is_read_once or not to_file):
         raise DataError([Problem("several processes can read and write files only", f"{source.origin}, {output}")])
 
-    def load() -> Predict:
-        return load_predictor(model, batch_tokens=batch_tokens) if isinstance(model, str | Path) else model
-
     with source.rows() as rows:
+        found, load = _loading(model, batch_tokens)
         if not to_file:
-            return _stream(load(), rows, str(output), 1 if source.is_standard_input and sys.stdin.isatty() else chunk)
+            size = 1 if source.is_standard_input and sys.stdin.isatty() else chunk
+            return _stream(load(), rows, str(output), size) | _commit(found)
         join(PATIENCE)
         job = Job(Path(output))
-        facts = _facts(model, source, chunk)
+        facts = _facts(found, source, chunk)
         # One process claims the output, for all of them.
         with job.claimed(facts, overwrite) if is_main_process() else contextlib.nullcontext():
-            return _in_parts(load, rows, source, job, chunk)
+            return _in_parts(load, rows, source, job, chunk) | _commit(found)
+
+
+def _loading(
+    model: str | Path | Predict, batch_tokens: int
+) -> tuple[Path | ResolvedModel | None, Callable[[], Predict]]:
+    """Return what a model's name stands for, looked up once, and what loads it."""
+    if not isinstance(model, str | Path):
+        return None, lambda: model
+    found = find(model)
+    return found, lambda: load_found(found, batch_tokens=batch_tokens)
+
+
+def _commit(found: Path | ResolvedModel | None) -> dict[str, str | None]:
+    """Return the hub's commit of what answered."""
+    return {"commit": None if found is None or isinstance(found, Path) else found.own_commit}
 
 
 def _in_parts(
@@ -120,11 +137,11 @@ def _in_parts(
     }
 
 
-def _facts(model: str | Path | Predict, source: TextSource, chunk: int) -> Mapping[str, Any] | None:
+def _facts(found: Path | ResolvedModel | None, source: TextSource, chunk: int) -> Mapping[str, Any] | None:
     """Return everything that the answers follow from; None where that cannot be told."""
-    if not isinstance(model, str | Path) or source.is_read_once:
+    if found is None or source.is_read_once:
         return None
-    return {"version": __version__, "model": answering(model), "input": source.identity(), "rows_per_part": chunk}
+    return {"version": __version__, "model": answering(found), "input": source.identity(), "rows_per_part": chunk}
 
 
 def _compute(predict: Predict, rows: Iterator[Row], job: Job, done: set[int], chunk: int) -> int:

@@ -70,7 +70,8 @@ def predict(
 ) -> dict[str, Any]:
     """Predict by a model that a path stands for."""
     with (
-        mock.patch.object(streaming, "load_predictor", lambda model, batch_tokens: stub),
+        mock.patch.object(streaming, "find", lambda model: Path(model)),
+        mock.patch.object(streaming, "load_found", lambda model, batch_tokens: stub),
         mock.patch.object(streaming, "answering", lambda model: weights),
     ):
         if output is None:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import threading
+import time
 
 import datasets
 import pytest
 
+from nlp_transfer.data import hub
 from nlp_transfer.data.load import load_split
 from nlp_transfer.errors import DataError
 from nlp_transfer.recipe.schema import Columns
@@ -221,6 +224,29 @@ def test_hub_failures_say_what_was_tried(monkeypatch):
         load_split("hub:a/b", name="data.target.test", kind="text", hub_split="test", revision="v1")
     with pytest.raises(DataError, match=r"data\.target\.test\.split"):
         load_split("hub:a/b", name="data.target.test", kind="text")
+
+
+def test_a_mute_hub_is_given_up(monkeypatch, tmp_path):
+    never, cache = threading.Event(), tmp_path / "tables"
+
+    def load(*args, **settings):
+        cache.mkdir(exist_ok=True)
+        for number in range(12):  # slow, but something arrives
+            time.sleep(0.05)
+            (cache / str(number)).write_bytes(bytes(8192))
+        if settings["split"] == "mute":
+            never.wait(60)
+        return datasets.Dataset.from_dict({"text": ["a"]})
+
+    monkeypatch.setattr(datasets, "load_dataset", load)
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", str(cache))
+    monkeypatch.setattr(hub, "QUIET", 0.4)
+    assert len(load_split("hub:a/b", name="x", kind="text", hub_split="slow")) == 1
+    begun = time.monotonic()
+    with pytest.raises(DataError, match=r"TimeoutError: nothing has arrived for 0 s"):
+        load_split("hub:a/b", name="x", kind="text", hub_split="mute")
+    assert time.monotonic() - begun < 20
+    never.set()
 
 
 def test_hub_rows(monkeypatch):

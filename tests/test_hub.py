@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import hub_client
 import numpy as np
@@ -16,7 +17,7 @@ import pytest
 import torch
 from conftest import build_model
 from helpers import data_of, recipe_data, rows_of
-from stand_in_hub import TOKEN, Fault, Hub, serving
+from stand_in_hub import TOKEN, Fault, Hub, Repo, serving
 from typer.testing import CliRunner
 
 from nlp_transfer import load_predictor, push, recipe_from, run
@@ -131,6 +132,15 @@ def test_what_is_pushed_is_reloaded_first(name: str, form: Any, runs: dict[str, 
     assert (base is not None) == adapter and (base is None or (base / "config.json").is_file())
 
 
+def test_a_model_that_does_not_reload_is_not_pushed(
+    runs: dict[str, Path], hub: Hub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pushing, "check_reload", Mock(side_effect=RunError("other logits")))
+    with pytest.raises(RunError, match="other logits"):
+        send(runs["full"], "user/unsound")
+    assert "user/unsound" not in hub.repos
+
+
 def test_adapter_names_its_base_by_id_and_commit(runs: dict[str, Path], hub: Hub) -> None:
     send(runs["lora"], "user/named", form="adapter")
     config = json.loads(hub.repos["user/named"].files["adapter_config.json"])
@@ -160,15 +170,43 @@ def test_pulled_adapter_loads_with_plain_peft_and_in_a_pipeline(runs: dict[str, 
         transformers.pipeline("text-classification", model="user/plain")
 
 
-def test_pulled_model_is_the_model_of_a_recipe(runs: dict[str, Path], hub: Hub, tmp_path: Path) -> None:
-    send(runs["full"], "user/base")
-    recipe = recipe_from(recipe_data(tmp_path / "run", Path("user/base"), learning_rate=1e-12))
+@pytest.mark.parametrize("name", ["full", "lora"])
+def test_pulled_model_is_the_model_of_a_recipe(name: str, runs: dict[str, Path], hub: Hub, tmp_path: Path) -> None:
+    repo = f"user/base-{name}"
+    send(runs[name], repo)
+    recipe = recipe_from(recipe_data(tmp_path / "run", Path(repo), learning_rate=1e-12))
     result = run(recipe, data=data_of("classification"))
     record = json.loads((result.folder / "environment.json").read_text())["model"]
-    assert (record["id"], record["commit"]) == ("user/base", hub.repos["user/base"].head)
-    assert np.allclose(logits(result.folder, "classification"), logits(runs["full"], "classification"), atol=1e-4), (
+    found = record if name == "full" else record["merged"]
+    assert (found["id"], found["commit"]) == (repo, hub.repos[repo].head)
+    assert np.allclose(logits(result.folder, "classification"), logits(runs[name], "classification"), atol=1e-4), (
         "the head goes on as it was"
     )
+    card = send(result.folder, f"{repo}-again", dry_run=True).card
+    assert f"base_model: {repo}\n" in card and f"`{repo}` at revision `{hub.repos[repo].head}`" in card
+
+
+@pytest.mark.parametrize("name", ["full", "lora"])
+def test_commands_take_hub_ids(name: str, runs: dict[str, Path], hub: Hub, tmp_path: Path) -> None:
+    repo = f"user/asked-{name}"
+    send(runs[name], repo)
+    rows = [
+        json.dumps({"text": row["text"], "label": row["label"]}) for row in data_of("classification")["target.test"]
+    ]
+    (tmp_path / "rows.jsonl").write_text("\n".join(rows))
+    given = ["--input", str(tmp_path / "rows.jsonl"), "--output", str(tmp_path / "out.jsonl")]
+    begun = len(hub.log)
+    done = CliRunner().invoke(app, ["predict", repo, *given])
+    assert done.exit_code == 0, done.output
+    assert f"by commit {hub.repos[repo].head}" in done.stderr
+    asked = [line for line in hub.log[begun:] if line == f"GET /api/models/{repo}"]
+    assert len(asked) == 1, "asked twice, it may be two models"
+    answers = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text().splitlines()]
+    expected = load_predictor(runs[name])([json.loads(row)["text"] for row in rows])
+    assert [one["label"] for one in answers] == [one["label"] for one in expected]
+    scored = CliRunner().invoke(app, ["evaluate", repo, "--data", str(tmp_path / "rows.jsonl"), "--json"])
+    right = np.mean([one["label"] == json.loads(row)["label"] for one, row in zip(answers, rows, strict=True)])
+    assert json.loads(scored.stdout)["accuracy"] == pytest.approx(right)
 
 
 def test_without_network_the_cache_answers_and_an_unknown_id_is_told(
@@ -233,6 +271,18 @@ def test_a_file_with_the_token_stops_the_push(runs: dict[str, Path], hub: Hub, t
     assert "user/leak" not in hub.repos
 
 
+def test_a_token_that_is_set_but_not_used_is_looked_for_too(
+    runs: dict[str, Path], hub: Hub, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    folder, other = tmp_path / "run", "hf_anotherTokenOfTheTests"
+    shutil.copytree(runs["full"], folder)
+    metrics = folder / "metrics.json"
+    metrics.write_text(json.dumps(json.loads(metrics.read_text()) | {"note": other}))
+    monkeypatch.setenv("HF_TOKEN", other)
+    with pytest.raises(HubError, match=r"'metrics\.json' holds your hub token"):
+        send(folder, "user/leak", token=TOKEN)
+
+
 def test_a_file_with_a_path_of_this_machine_stops_the_push(runs: dict[str, Path], hub: Hub, tmp_path: Path) -> None:
     folder = tmp_path / "run"
     shutil.copytree(runs["full"], folder)
@@ -252,6 +302,8 @@ def test_the_command_prints_files_card_and_url(runs: dict[str, Path], hub: Hub) 
     done = CliRunner().invoke(app, [*told, "--no-report"])
     assert f"{hub.url}/user/by-command/commit/" in done.stdout
     assert TOKEN not in shown.output + done.output
+    both = CliRunner().invoke(app, [*told, "--adapter", "--merged"])
+    assert both.exit_code == 2 and "exclude each other" in both.output
 
 
 def test_a_recipe_pushes_at_the_end_and_the_same_again_changes_nothing(hub: Hub, tmp_path: Path) -> None:
@@ -296,6 +348,34 @@ def test_a_fault_at_any_step_is_survived(
     send(runs["full"], repo)
     assert not any(fault.times for fault in hub.faults), "the fault never happened"
     assert len(hub.repos[repo].commits) == 2, "pushed once, whatever was lost"
+
+
+@pytest.mark.parametrize(("status", "asked"), [("408", 2), ("429", 2), ("500", 2), ("400", 1), ("404", 1)])
+def test_only_what_may_pass_is_asked_again(
+    status: str, asked: int, runs: dict[str, Path], hub: Hub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(time, "sleep", lambda seconds: None)
+    repo, begun = f"user/status-{status}", len(hub.log)
+    hub.faults.append(Fault("/commit/main", status))
+    if asked == 1:
+        with pytest.raises(HubError, match=rf"refuses the push to '{repo}' \({status}"):
+            send(runs["full"], repo)
+    else:
+        send(runs["full"], repo)
+    assert sum("/commit/main" in line for line in hub.log[begun:]) == asked
+
+
+def test_other_bytes_than_were_sent_are_found(
+    store: str, runs: dict[str, Path], hub: Hub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    commit = Repo.commit
+
+    def damage(repo: Repo, files: dict[str, bytes]) -> str:
+        return commit(repo, {name: content[:-1] + b"?" for name, content in files.items()})
+
+    monkeypatch.setattr(Repo, "commit", damage)
+    with pytest.raises(HubError, match=r"was pushed to, but holds other bytes of .* than were sent\. Push again"):
+        send(runs["full"], f"user/damaged-{store}")
 
 
 def test_a_hub_that_stays_broken_is_told_and_the_push_can_be_repeated(
@@ -348,6 +428,11 @@ def test_an_existing_repository_is_refused(
     with pytest.raises(HubError, match=f"^'user/there' exists and {message}"):
         send(runs["full"], "user/there", **wish)
     assert hub.repos["user/there"].files == files
+
+
+def test_a_new_repository_may_be_public(runs: dict[str, Path], hub: Hub) -> None:
+    send(runs["full"], "user/for-all", public=True)
+    assert not hub.repos["user/for-all"].private
 
 
 def test_replacing_removes_the_old_model_and_nothing_else(runs: dict[str, Path], hub: Hub) -> None:

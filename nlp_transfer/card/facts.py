@@ -74,12 +74,16 @@ def facts_of(record: Record) -> Facts:
     # Two labels with the library's own names are left out of config.json.
     names = {"0": "LABEL_0", "1": "LABEL_1"} if names is None else names
     base = environment["model"]
+    adapter = (folder / "adapter_config.json").is_file()
+    if base.get("merged") is not None and not adapter:
+        # What it was fine-tuned from is that adapter; the folder it was merged in is this run's own.
+        base = base | base["merged"] | {"revision": None}
     local = base.get("local", Path(base["id"]).expanduser().is_dir())
     kind = "Token" if record.kind == "ner" else "Sequence"
     return Facts(
         labels=[names[key] for key in sorted(names, key=int)],
         auto_class=f"AutoModelFor{kind}Classification",
-        relation=ADAPTER if (folder / "adapter_config.json").is_file() else FINETUNE,
+        relation=ADAPTER if adapter else FINETUNE,
         base=None if local else base["id"],
         base_name=Path(base["id"]).name if local else base["id"],
         base_head=base.get("head"),

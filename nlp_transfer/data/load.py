@@ -11,14 +11,13 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
-import datasets
 from datasets import Dataset, Features, List, Value
 
 from nlp_transfer.data import formats
 from nlp_transfer.data.canonical import KINDS, Canonical, Kind, canonicalise, column_names
 from nlp_transfer.data.formats import Table
+from nlp_transfer.data.hub import load_hub_split
 from nlp_transfer.data.tags import Scheme
 from nlp_transfer.errors import DataError, Problem, nearest
 from nlp_transfer.recipe.schema import Columns
@@ -282,9 +281,9 @@ def from_hub(hub_id: str, name: str, split: str | None, config: str | None, revi
     """
     where = f"{HUB}{hub_id}"
     if split is None:
-        refuse([Problem(f"say which split to load: {name}.split", where)])
+        raise DataError([Problem(f"say which split to load: {name}.split", where)])
     try:
-        loaded: Any = datasets.load_dataset(hub_id, config, split=split, revision=revision)
+        loaded = load_hub_split(hub_id, config, split, revision)
     except Exception as error:  # the library, its HTTP client and its file readers share no base class
         asked = f"split '{split}', config {config or 'default'}, revision {revision or 'main'}"
         first = str(error).strip().splitlines()

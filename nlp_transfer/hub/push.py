@@ -96,7 +96,7 @@ def push(
     with tempfile.TemporaryDirectory(prefix="push-") as name:
         shown = without_user(repo)
         package = pack(record, Shape(shown, form, base, report, spec), Path(name))
-        files = list_files(package.folder, _secrets(secret, password_of(repo)), _private(record))
+        files = list_files(package.folder, _secrets(secret, _token(None), password_of(repo)), _private(record))
         url = None if dry_run else _send(repo, files, package, Wish(repo, public, replace), secret)
     return PushResult(shown, url, {file.name: file.size for file in files}, package.card, not public)
 

@@ -15,7 +15,6 @@ from typing import Any
 
 from .. import models
 from ..checkpoints import copy_folder, discard_others
-from ..fetching import is_url
 from ..hardware import is_main_process
 from ..processes import wait_for_all
 from ..records import read_json
@@ -138,8 +137,7 @@ def _some_texts(space: Workspace) -> list[list[int]]:
 
 def _base_name(base: models.ResolvedModel) -> str:
     """Return the hub id of the base, or its folder so that it is found from everywhere on this machine."""
-    local = is_url(base.id) or Path(base.id).expanduser().is_dir()
-    return str(base.folder.resolve()) if local else base.id
+    return str(base.folder.resolve()) if base.local else base.id
 
 
 def save_model(model: Any, space: Workspace, folder: Path) -> None:
