@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
 from .arguments import check_batches
+from .comparison.compare import planned_runs
+from .conclusions import UNJUDGED
 from .data.inspect import describe
 from .prepare import Splits, load_splits
 from .recipe.defaults import resolve
 from .recipe.schema import Recipe
+from .recipe.shipped import HUB, resolve_path
 from .reporter import Reporter
 from .running import workspace
+from .verdict import JUDGES
 from .workspace import Workspace
 
 
@@ -27,7 +32,8 @@ def check(recipe: Recipe, data: bool = False, given: dict[str, Any] | None = Non
             (of several sources ``source.0.train``), ``target.test``, ….
 
     Returns:
-        Plain values for JSON: ``recipe``, with every default filled in; ``data``, None or a description as
+        Plain values for JSON: ``recipe``, with every default filled in; ``runs``, how many a ``compare`` section asks
+        for of each strategy; ``notes`` on what will be missed; ``data``, None or a description as
         :func:`nlp_transfer.data.inspect.describe` returns it, with the ``notes`` of the reading and the ``model``.
 
     Raises:
@@ -35,11 +41,25 @@ def check(recipe: Recipe, data: bool = False, given: dict[str, Any] | None = Non
     """
     recipe = resolve(recipe)
     check_batches(recipe)
-    result: dict[str, Any] = {"recipe": recipe.model_dump(), "data": None}
+    result: dict[str, Any] = {
+        "recipe": recipe.model_dump(),
+        "runs": dict(Counter(member.strategy for member in planned_runs(recipe))),
+        "notes": _notes(recipe, {} if given is None else given),
+        "data": None,
+    }
     if data:
         splits = load_splits(recipe, given)
         result["data"] = _described(recipe, splits)
     return result
+
+
+def _notes(recipe: Recipe, given: dict[str, Any]) -> list[str]:
+    """Say which files are not there, and that nobody will know where there are no labelled target rows."""
+    files = {role: file.path for role, file in recipe.data.files.items() if role not in given}
+    places = {role: resolve_path(recipe.data, path) for role, path in files.items() if not path.startswith(HUB)}
+    missing = [f"data.{role}: '{place}' is not there." for role, place in places.items() if not Path(place).is_file()]
+    judged = any(role in recipe.data.files for role in JUDGES)
+    return [*missing, *([] if judged or not recipe.adapts else [f"No verdict: {UNJUDGED}"])]
 
 
 def _described(recipe: Recipe, splits: Splits) -> dict[str, Any]:

@@ -177,6 +177,8 @@ def show_check(found: Mapping[str, Any]) -> None:
         f"  selection {recipe['selection']['name']}, guard {'on' if recipe['guard'] else 'off'}",
         *(f"  stage {_stage(stage)}: {_training(stage['train'])}" for stage in recipe["stages"]),
         f"  run folder {recipe['output']}" + (" (exists)" if Path(recipe["output"]).exists() else ""),
+        *([f"  compare: {_planned(found['runs'])}"] if found["runs"] else []),
+        *(f"Note: {note}" for note in found["notes"]),
     )
     if data is None:
         return
@@ -207,6 +209,11 @@ def show_diagnosis(found: Diagnosis, as_json: bool = False, output: Path | None 
     from .diagnosis.report import render
 
     show(*render(found))
+
+
+def _planned(runs: Mapping[str, int]) -> str:
+    each = next(iter(runs.values()))
+    return f"{', '.join(runs)}; {each} seed{'' if each == 1 else 's'}, {sum(runs.values())} runs"
 
 
 def _stage(stage: Mapping[str, Any]) -> str:

@@ -236,3 +236,28 @@ def test_run_ends_with_scores_folder_and_next_commands(recipe: Path, monkeypatch
     assert "+0.010 [-0.020, +0.040]" in result.stdout
     assert "Run folder: runs/with space" in result.stdout
     assert "nlp-transfer evaluate 'runs/with space' --data test.jsonl" in result.stdout
+
+
+# check
+
+
+def test_check_tells_what_is_compared_and_what_will_be_missed(recipe: Path, tmp_path: Path) -> None:
+    section = "compare:\n  strategies: [dann, lora+mcc]\n  seeds: [1, 2]\n"
+    target = f"  target:\n    unlabelled: other.txt\n  folder: {tmp_path}\n"
+    recipe.write_text(RECIPE + target + section, encoding="utf-8")
+    (tmp_path / "train.jsonl").write_text("")
+    shown = " ".join(call("check", recipe).output.split())
+    assert "compare: source_only, dann, lora+mcc; 2 seeds, 6 runs" in shown
+    assert f"Note: data.target.unlabelled: '{tmp_path}/other.txt' is not there." in shown
+    assert "data.source.train" not in shown
+    assert "No verdict" not in shown, "the recipe itself adapts nothing"
+    recipe.write_text(RECIPE + target + "methods: [dann]\n", encoding="utf-8")
+    assert "Note: No verdict: without labelled target rows" in " ".join(call("check", recipe).output.split())
+
+
+def test_check_refuses_what_compare_would(recipe: Path) -> None:
+    target = "  target:\n    unlabelled: other.txt\n"
+    for names, message in (("[dan]", "Did you mean 'dann'?"), ("[frozen+mmd]", "never changes them")):
+        recipe.write_text(RECIPE + target + f"compare: {{strategies: {names}}}\n", encoding="utf-8")
+        found = call("check", recipe)
+        assert found.exit_code == 2 and message in " ".join(found.output.split())

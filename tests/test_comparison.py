@@ -14,7 +14,7 @@ from pages import read_page
 
 from nlp_transfer import jobs, parts
 from nlp_transfer.comparison import runs
-from nlp_transfer.comparison.compare import Comparison, _spec, compare
+from nlp_transfer.comparison.compare import Comparison, compare, spec_of
 from nlp_transfer.comparison.results import Result
 from nlp_transfer.comparison.statistics import mean_ranks, simultaneous_gains
 from nlp_transfer.comparison.summary import _best_run, _judges, _means, _sets_training
@@ -276,7 +276,9 @@ def test_what_picks_where_nothing_is_said(tmp_path: Path, tiny_bert: Path) -> No
     """Source dev tells of taggers that learn labels of the target what they forget, not what they learn."""
     taught = recipe_data(tmp_path, tiny_bert, "ner", stages=[{"name": "finetune", "on": "target"}], target_labels=True)
     recipes = [recipe_for(tmp_path, tiny_bert, kind) for kind in ("classification", "ner")] + [recipe_from(taught)]
-    found = [[_spec(recipe, ["dann"], seeds, parts.METHODS).picks_by for seeds in ([1], [1, 2])] for recipe in recipes]
+    found = [
+        [spec_of(recipe, ["dann"], seeds, parts.METHODS).picks_by for seeds in ([1], [1, 2])] for recipe in recipes
+    ]
     assert found == [
         [["class_ami"], ["ensemble"]],
         [["source_dev"], ["source_dev"]],
@@ -564,9 +566,9 @@ def test_strategies_of_the_section_are_asked_for_by_title(tmp_path: Path, tiny_b
     gentle = {"name": "dann", "title": "gentle", "set": ["dann.max_lambda=0.03"]}
     recipe = recipe_for(tmp_path, tiny_bert, compare={"strategies": [gentle, "mcc"], "seeds": [1]})
     fixed = recipe_for(tmp_path, tiny_bert, compare={"strategies": [{"name": "dann", "set": gentle["set"]}]})
-    assert _spec(fixed, ["dann"], None, parts.METHODS).strategies[-1].set == gentle["set"]
+    assert spec_of(fixed, ["dann"], None, parts.METHODS).strategies[-1].set == gentle["set"]
     found = {
-        one.label: (one.name, one.set) for one in _spec(recipe, ["gentle", "coral"], None, parts.METHODS).strategies
+        one.label: (one.name, one.set) for one in spec_of(recipe, ["gentle", "coral"], None, parts.METHODS).strategies
     }
     assert found == {
         "source_only": ("source_only", []),
@@ -574,7 +576,7 @@ def test_strategies_of_the_section_are_asked_for_by_title(tmp_path: Path, tiny_b
         "coral": ("coral", []),
     }
     with pytest.raises(RecipeError, match="brisk"):
-        _spec(recipe, ["brisk"], None, parts.METHODS)
+        spec_of(recipe, ["brisk"], None, parts.METHODS)
 
 
 def test_an_oracle_compares_nothing(tmp_path: Path, tiny_bert: Path) -> None:

@@ -23,7 +23,7 @@ from ..whole import write_text
 from .claims import check_claims, check_rows
 from .ensemble import FEWEST
 from .results import read_result
-from .runs import members, run_all
+from .runs import Member, members, run_all
 from .search import check_searched, studied, tuned
 from .summary import lone_judge, summarise
 
@@ -90,8 +90,8 @@ def compare(
         text = "a comparison runs in one process; several may work on one, each started by itself, without a launcher."
         raise RecipeError([Problem(text, "compare")])
     reporter = Reporter() if reporter is None else reporter
-    spec = _spec(recipe, strategies, seeds, methods)
-    place = Path(folder) if folder is not None else Path(f"{recipe.output or f'runs/{recipe.name}'}-comparison")
+    spec = spec_of(recipe, strategies, seeds, methods)
+    place = folder_of(recipe) if folder is None else Path(folder)
     asked, recipe = recipe, _judged(recipe)
     chosen = list(spec.strategies)
     if spec.tune is not None:
@@ -126,7 +126,35 @@ def _judged(recipe: Recipe) -> Recipe:
     return recipe.model_copy(update=judged)
 
 
-def _spec(recipe: Recipe, strategies: Sequence[str] | None, seeds: Sequence[int] | None, methods: Known) -> CompareSpec:
+def planned_runs(recipe: Recipe, methods: Known = METHODS) -> list[Member]:
+    """Return the runs of a recipe's ``compare`` section, none without one; nothing is trained.
+
+    Args:
+        recipe: The recipe.
+        methods: The methods that may be named.
+
+    Raises:
+        RecipeError: A strategy is unknown, or does not go with the recipe.
+    """
+    if recipe.compare is None:
+        return []
+    spec = spec_of(recipe, None, None, methods)
+    return members(_judged(recipe), spec.strategies, spec.seeds, folder_of(recipe), methods)
+
+
+def folder_of(recipe: Recipe) -> Path:
+    """Return where the runs and results of a recipe's comparison go, unless told otherwise."""
+    return Path(f"{recipe.output or f'runs/{recipe.name}'}-comparison")
+
+
+def spec_of(
+    recipe: Recipe, strategies: Sequence[str] | None, seeds: Sequence[int] | None, methods: Known
+) -> CompareSpec:
+    """Return what is compared: the recipe's section, under what is given instead, with its defaults filled in.
+
+    Raises:
+        RecipeError: A strategy is unknown, or does not go with the recipe or the others.
+    """
     given = recipe.compare
     if given is None and strategies is None:
         text = "nothing says what to compare. Add a compare section, or give --strategies, such as source_only,dann."
