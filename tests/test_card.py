@@ -42,7 +42,7 @@ def whole_card(kept: str = "adapted", splits: tuple[str, ...] = ("source.dev", "
     more, answers = changes.pop("facts", {}), changes.pop("answers", {})
     scores = INTERVAL | changes.pop("scores", {})
     model, base = changes.pop("model", "some/model"), changes.pop("base", "some/model")
-    dev = changes.pop("dev", "memory")
+    dev, domains, prints = changes.pop("dev", "memory"), changes.pop("domains", None), changes.pop("prints", {})
     values = recipe_data(Path("run"), Path("x"), source_only=True, **changes) | {"model": model}
     values["data"]["target"]["train"] = "memory"
     values["data"]["source"]["dev"] = dev
@@ -54,7 +54,8 @@ def whole_card(kept: str = "adapted", splits: tuple[str, ...] = ("source.dev", "
         "kept": kept,
         "scores": {role: dict.fromkeys(splits, scores) for role in ("adapted", "source-only")},
     }
-    record = Record(Path("run"), recipe, metrics, ENVIRONMENT, [], [], None)
+    environment = ENVIRONMENT | {"data": prints}
+    record = Record(Path("run"), recipe, metrics, environment, [], [], domains)
     # What it would read from the run's folder.
     vars(record)["answers"] = dict.fromkeys(metrics["scores"], ROWS) | answers
     local = Path(base).is_dir()
@@ -194,6 +195,39 @@ def test_weak_classes_and_limits_are_told() -> None:
     assert text.index("| good | 0.000") < text.index("| bad | 0.500"), "weakest first"
     assert "Fewer than 30 examples of good were scored on target.test" in text
     assert "nobody has measured" in card(splits=("source.dev",), methods=("dann",))
+
+
+def test_what_adaptation_broke_and_how_far_the_words_are_is_told() -> None:
+    def answers(labels: list[str]) -> list[dict[str, str]]:
+        return [{"text": "some text", "gold": "good", "label": label} for label in labels]
+
+    rows = {"source-only": answers(["good", "good", "bad", "bad"]), "adapted": answers(["bad", "good", "good", "good"])}
+    words = {"views": [], "words": {"source.dev": 0.1, "target.test": 0.25}}
+    text = card(methods=("dann",), answers=rows, domains=words)
+    assert "It errs more than the source-only model on 1 of 4 rows of target.test (and less on 2)." in text
+    assert "25.0% of the running words of target.test do not occur in the source's training text" in text
+    assert "It errs more" not in card("source-only", methods=("dann",), answers=rows)
+
+
+@pytest.mark.parametrize(
+    ("changes", "paper"),
+    [
+        ({"tuning": {"name": "lora"}}, "Hu et al. 2022"),
+        ({"tuning": {"name": "lora", "variant": "dora"}}, "Liu et al. 2024"),
+        ({"average": "ema"}, "Polyak and Juditsky 1992"),
+        ({"average": {"name": "swa"}}, "Izmailov et al. 2018"),
+        ({"stages": pretrain(), "model": MODEL}, "up to 5 new tokens"),
+    ],
+)
+def test_every_part_is_told_with_its_paper(changes: dict[str, Any], paper: str) -> None:
+    assert paper in card(methods=("dann",), **changes)
+    assert paper not in card(methods=("dann",))
+
+
+def test_data_are_named_without_their_folders() -> None:
+    assert "- source.dev: `dev.jsonl`, sha256" in card(dev="/home/me/secret/dev.jsonl", prints={"source.dev": "0" * 64})
+    hub = {"path": "hub:me/reviews", "split": "dev"}
+    assert "- source.dev: `hub:me/reviews`, sha256" in card(dev=hub, prints={"source.dev": "0" * 64})
 
 
 def test_scores_by_length_are_those_of_the_kept_model() -> None:

@@ -67,6 +67,30 @@ def test_the_report_of_an_adapted_model(adapted: tuple[RunResult, Page]) -> None
     assert environment["data"]["source.train"][:16] in page.text
 
 
+def test_the_card_tells_what_the_record_holds(adapted: tuple[RunResult, Page]) -> None:
+    folder, metrics = adapted[0].folder, adapted[0].metrics
+    record = json.loads((folder / "environment.json").read_text())
+    stages = [json.loads(line) for line in (folder / "stages.jsonl").read_text().splitlines()]
+    domains = json.loads((folder / "domains.json").read_text())
+    card = (folder / "README.md").read_text(encoding="utf8")
+    for split, sides in metrics["calibration"][metrics["kept"]]["splits"].items():
+        assert f"| {split} | {sides['plain']['error']:.3f} | {sides['scaled']['error']:.3f} |" in card
+    for role, value in record["data"].items():
+        assert f"- {role}: `memory`, {record['rows'][role]} rows, sha256 of the rows {value[:16]}…" in card
+    for stage in stages:
+        assert f"- {stage['stage']}: {stage['steps']} steps, {stage['seconds']} s" in card
+    assert f"- in all: {record['seconds']['total']} s" in card
+    for name, version in record["versions"].items():
+        assert f"{name} {version}" in card
+    for paper in ("Ganin et al. 2016", "Zou et al. 2018", "Gururangan et al. 2020"):
+        assert paper in card
+    assert "To reproduce: `nlp-transfer run recipe.yaml`" in card
+    words = domains["words"]
+    assert set(words) == {"source.dev", "target.unlabelled"}
+    told = f"{words['target.unlabelled']:.1%} of the running words of target.unlabelled do not occur"
+    assert (told in card) == (words["target.unlabelled"] > words["source.dev"])
+
+
 def test_the_same_folder_gives_the_same_report(adapted: tuple[RunResult, Page]) -> None:
     folder = adapted[0].folder
     first = adapted[0].report.read_bytes()

@@ -6,27 +6,18 @@ from typing import Any
 
 from huggingface_hub import ModelCard
 
-from .. import parts
 from ..chosen import LAST_STEP, SOURCE_DEV, is_oracle, told
 from ..conclusions import conclusions, interval_text
 from ..guard import ADAPTED, TWIN, called
-from ..methods.mean_teacher import MeanTeacher
 from ..recipe.schema import Recipe
-from ..recipe.stages import AnyStage, FinetuneStage, PretrainStage, SelfTrainStage, SoupStage
-from ..report.facts import made_with
+from ..recipe.stages import PretrainStage, SelfTrainStage, SoupStage
 from ..report.record import Record
 from .facts import ADAPTER, FINETUNE, MERGE, Facts
+from .making import making
 from .metadata import metadata
 from .trust import trust
 from .use import use
 
-SOUP = (
-    "mean of the weights of {} models (Wortsman et al. 2022, Model soups, arXiv 2203.05482; Rame et al. 2022, Diverse "
-    "Weight Averaging, arXiv 2205.09739)"
-)
-SELF_TRAINING = (
-    "Zou et al. 2018, Domain Adaptation for Semantic Segmentation via Class-Balanced Self-Training, arXiv 1810.07911"
-)
 RELATIONS = {
     FINETUNE: "fine-tuned from it",
     ADAPTER: "an adapter on top of it",
@@ -42,7 +33,7 @@ def card_text(record: Record, facts: Facts) -> str:
         facts: What else is known.
     """
     body = "\n".join(
-        [*_head(record, facts), *use(record, facts), *_scores(record), *trust(record), *_making(record, facts)]
+        [*_head(record, facts), *use(record, facts), *_scores(record), *trust(record), *making(record, facts)]
     )
     return str(ModelCard(f"---\n{metadata(record, facts).to_yaml()}\n---\n\n{body}\n"))
 
@@ -71,39 +62,6 @@ def _scores(record: Record) -> list[str]:
         *(line for told in conclusions(metrics) for line in ("", told)),
         "",
     ]
-
-
-def _making(record: Record, facts: Facts) -> list[str]:
-    recipe, environment = record.recipe, record.environment
-    rows = environment.get("rows", {})
-    made = made_with(environment)
-    return [
-        "## How it was made",
-        "",
-        *_not_kept(recipe, record.metrics),
-        f"- tuning: {_part(recipe.tuning)}",
-        *_source_lines(record),
-        *_map_lines(recipe),
-        f"- stages: {', '.join(map(_stage, recipe.stages))}",
-        *[f"- method: {_part(part)}{_citation(facts, part.name)}" for part in recipe.methods],
-        *[f"- pretraining ({name}): {parts.PRETRAININGS[name].citation}" for name in _objectives(recipe)],
-        *[f"- self-training: {_self_training(s)}" for s in recipe.stages if isinstance(s, SelfTrainStage)],
-        *[f"- soup: {SOUP.format(1 + len(s.models))}" for s in recipe.stages if isinstance(s, SoupStage)],
-        *([f"- mean teacher: {MeanTeacher.citation}"] if any(_teaches(stage) for stage in recipe.stages) else []),
-        *[f"- {one['stage']}: {one.get('steps')} steps, {one.get('seconds')} s" for one in record.stages],
-        *[
-            f"- {role}: {f'{rows[role]} rows, ' if role in rows else ''}sha256 of the rows {value[:16]}…"
-            for role, value in environment["data"].items()
-        ],
-        *[f"- {name[0].lower()}{name[1:]}: {value}" for name, value in made.items()],
-        "",
-        f"To reproduce: `nlp-transfer run recipe.yaml` (seed {recipe.seed}) with these data and versions.",
-    ]
-
-
-def _citation(facts: Facts, method: str) -> str:
-    citation = facts.methods.get(method, {}).get("citation")
-    return f" — {citation}" if citation else ""
 
 
 def score_rows(metrics: dict[str, Any]) -> list[str]:
@@ -161,39 +119,6 @@ def _what(record: Record, facts: Facts) -> str:
     return f"{kind}, trained on {rows.get(named.pop(), both) if len(named) == 1 else both}{rejected}."
 
 
-def _stage(stage: AnyStage) -> str:
-    if not isinstance(stage, FinetuneStage) or stage.on == "source":
-        return stage.name
-    share = "" if stage.target_share is None else f", the target drawn with a share of {stage.target_share:g}"
-    return f"{stage.name} on {stage.on}{share}"
-
-
-def _map_lines(recipe: Recipe) -> list[str]:
-    """Say which labels were renamed: the scores are those of the new names."""
-    maps = {role: source.label_map for role, source in recipe.data.sources.items()}
-    maps["target"] = recipe.data.target.label_map
-    return [
-        f"- labels of {role} renamed: "
-        + ", ".join(f"{old} → {'dropped' if new is None else new}" for old, new in names.items())
-        for role, names in maps.items()
-        if names
-    ]
-
-
-def _source_lines(record: Record) -> list[str]:
-    """Name the source domains, where there are several."""
-    sources, rows = record.recipe.data.sources, record.environment.get("rows", {})
-    if len(sources) == 1:
-        return []
-    equal = record.recipe.data.source_shares is None
-    each = [
-        f"{source.name} ({rows.get(f'{role}.train')} rows{'' if equal else f', share {source.share:g}'})"
-        for role, source in sources.items()
-    ]
-    how = "each with the same share of every batch" if equal else "with their shares of the source rows of every batch"
-    return [f"- source domains, {how}: {', '.join(each)}"]
-
-
 def _reads_target(recipe: Recipe, facts: Facts) -> bool:
     """Whether anything in the training or selection of the adapted model looked at text of the target."""
     return (
@@ -209,30 +134,3 @@ def _reads_target(recipe: Recipe, facts: Facts) -> bool:
 def _pretrains_on_target(stage: PretrainStage) -> bool:
     choice = None if stage.corpus is None else stage.corpus.choose
     return stage.text in ("target", "both") or (choice is not None and choice.like == "target")
-
-
-def _not_kept(recipe: Recipe, metrics: dict[str, Any]) -> list[str]:
-    """Say whose making is told, where it is not that of the model that comes with the card."""
-    if not recipe.adapts or metrics["kept"] == ADAPTED:
-        return []
-    return [
-        "`model/` was fine-tuned on labelled rows alone. The methods and other stages are those of the other one.",
-        "",
-    ]
-
-
-def _self_training(stage: SelfTrainStage) -> str:
-    return SELF_TRAINING if stage.class_balanced else f"without class balance; after {SELF_TRAINING}"
-
-
-def _teaches(stage: Any) -> bool:
-    return isinstance(stage, SelfTrainStage) and stage.mean_teacher is not None
-
-
-def _objectives(recipe: Recipe) -> list[str]:
-    return list(dict.fromkeys(stage.objective for stage in recipe.stages if isinstance(stage, PretrainStage)))
-
-
-def _part(part: Any) -> str:
-    settings = ", ".join(f"{key}={value}" for key, value in part.settings.items())
-    return f"{part.name} ({settings})" if settings else part.name

@@ -6,6 +6,8 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from ..conclusions import interval_text
+from ..guard import ADAPTED, TWIN, called
+from ..report.examples import changes
 from ..report.record import Record
 from ..report.slices import Level, by_length
 
@@ -105,6 +107,7 @@ def _known_limits(record: Record) -> Iterator[str]:
     if rare:
         told = ", ".join(rare[:8])
         yield f"Fewer than {FEW} examples of {told} were scored on {record.looked_at}: little is known of them."
+    yield from _broken(record)
     yield from _domain_limits(record)
     long = "is cut off there" if data.long_texts == "truncate" else "is read in overlapping windows"
     yield f"A text longer than {_window(record)} {long}. Texts of other domains or languages were not looked at."
@@ -121,8 +124,30 @@ def _window(record: Record) -> str:
     return "the model's window" if longest is None else f"{longest} tokens"
 
 
+def _broken(record: Record) -> Iterator[str]:
+    """Tell what adaptation cost, row by row."""
+    if record.metrics["kept"] != ADAPTED or not record.has_twin or record.judge is None:
+        return
+    before, after = (record.answers[role] for role in record.roles)
+    counts = changes(before, after, record.kind, record.roles).counts
+    if counts["broken"]:
+        twin = called(TWIN, record.metrics.get("target_labels"))
+        yield (
+            f"It errs more than the {twin} model on {counts['broken']} of {sum(counts.values())} rows of {record.judge} "
+            f"(and less on {counts['fixed']})."
+        )
+
+
 def _domain_limits(record: Record) -> Iterator[str]:
-    """Tell how far apart the model still sees the domains."""
+    """Tell how far apart the domains are: in words, and as the model still sees them."""
+    words = (record.domains or {}).get("words", {})
+    if len(words) == 2:
+        (_, home), (target, away) = words.items()
+        if away > home:
+            yield (
+                f"{away:.1%} of the running words of {target} do not occur in the source's training text (of "
+                f"source.dev {home:.1%})."
+            )
     for view in (record.domains or {}).get("views", [])[-1:]:
         if view["distance"] is not None:
             yield (

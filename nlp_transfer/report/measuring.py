@@ -12,6 +12,8 @@ import numpy as np
 from .. import models, parts
 from ..data.split import normalise
 from ..data.windows import Limits
+from ..diagnosis.texts import words_of
+from ..diagnosis.vocabulary import overlap
 from ..guard import ADAPTED, TWIN
 from ..hardware import default_device
 from ..inference import load_resolved
@@ -62,7 +64,14 @@ def write_domains(space: Workspace, outcome: Outcome, folder: Path) -> None:
     texts = {side: [normalise(text) for text in own["text"]] for side, own in rows.items()}
     names = {side: name for side, (name, _) in splits.items()}
     found = compare_domains(vectors, texts, names, space.recipe.seed)
-    write_text(folder / DOMAINS, json.dumps(found.to_dict()) + "\n")
+    write_text(folder / DOMAINS, json.dumps(found.to_dict() | {"words": _unseen(space.splits)}) + "\n")
+
+
+def _unseen(splits: Splits) -> dict[str, float]:
+    """Return which share of the running words of source dev and of the target the source's training text lacks."""
+    target = splits.unlabelled or next(splits.scored[name] for name in JUDGES if name in splits.scored)
+    found = overlap(words_of(splits.train), words_of(splits.dev), words_of(target))
+    return {"source.dev": found.unseen_at_home, target.name: found.unseen}
 
 
 def _splits(splits: Splits) -> dict[str, tuple[str, datasets.Dataset]] | None:
