@@ -14,6 +14,7 @@ import pytest
 import torch
 from conftest import build_model, wordpiece_tokenizer
 from samples import plain_classifier, recipe_values, write_data
+from target_labels import THEN, given, renamed, values
 from test_multiprocess import TORCHRUN, launch
 
 from nlp_transfer import distill, load_predictor, recipe_from, run
@@ -90,7 +91,9 @@ def test_settings_of_the_teachers_stage_are_the_students(
     recipe = read_record(teacher.folder).recipe
     own = recipe.finetunes[0].model_copy(update={"train": {"epochs": 7.0, "batch_size": 4}})
     other = own.model_copy(update={"on": "target", "train": {"epochs": 9.0}})
-    changed = recipe.model_copy(update={"stages": [other, own]})
+    target = recipe.data.target.model_copy(update={"train": recipe.data.target.test})
+    data = recipe.data.model_copy(update={"target": target})
+    changed = recipe.model_copy(update={"stages": [other, own], "data": data})
     record = replace(read_record(teacher.folder), recipe=changed)
     found = distilling._recipe(record, "start", tmp_path / "student", [])
     assert (found.train.epochs, found.train.batch_size, found.train.max_steps) == (7.0, 4, 3)
@@ -100,6 +103,16 @@ def test_settings_of_the_teachers_stage_are_the_students(
     monkeypatch.setattr(distilling, "run", lambda recipe, **settings: pytest.fail(f"trains in {recipe.output}"))
     with pytest.raises(pytest.fail.Exception, match=f"trains in {teacher.folder}-layers-0"):
         distill(".", 1)
+
+
+def test_a_teacher_with_labels_of_the_target_is_distilled(tiny_bert: Path, tmp_path: Path) -> None:
+    rows = given() | {"target.train": renamed("classification", "poor", "odd")}
+    recipe = recipe_from(values(tmp_path / "teacher", tiny_bert, stages=THEN))
+    folder = run(recipe, data=rows).folder
+    found = distill(folder, 1, output=tmp_path / "student", overrides=SHORT, data=rows)
+    assert load_predictor(found.run.folder).task.labels == load_predictor(folder).task.labels
+    assert "odd" in load_predictor(folder).task.labels
+    assert found.run.metrics["target_labels"] == {"rows": 9, "stages": ["both"]}
 
 
 def test_only_the_first_process_writes_and_weighs(

@@ -133,8 +133,8 @@ def _broken(record: Record) -> Iterator[str]:
     if counts["broken"]:
         twin = called(TWIN, record.metrics.get("target_labels"))
         yield (
-            f"It errs more than the {twin} model on {counts['broken']} of {sum(counts.values())} rows of {record.judge} "
-            f"(and less on {counts['fixed']})."
+            f"It errs more than the {twin} model on {counts['broken']} of {sum(counts.values())} rows of "
+            f"{record.judge} (and less on {counts['fixed']})."
         )
 
 

@@ -34,8 +34,8 @@ def distill(
     """Train a smaller model on the answers of a finished run, and compare the two.
 
     The student is a run with the teacher's data and settings, fully tuned: it learns from the teacher's logits on
-    source and target text (Hinton et al. 2015, arXiv 1503.02531) and from the source labels. Target labels are not
-    read. The same call again resumes it.
+    source and target text (Hinton et al. 2015, arXiv 1503.02531) and from the source labels. Target labels are read
+    only where the teacher was trained on them, too. The same call again resumes it.
 
     Args:
         teacher: Folder of a finished run.
@@ -77,7 +77,7 @@ def _recipe(record: Record, start: str, output: Path, overrides: Sequence[str]) 
     """Return the teacher's recipe for a student: full tuning, its answers in place of adaptation."""
     left_out = {"compare", "guard", "selection", "tuning", "source_only", "hub"}
     values = record.recipe.model_dump(exclude=left_out)
-    # What a stage says for itself goes before the recipe's section; the student's stage is on source rows.
+    # What a stage says for itself goes before the recipe's section; the student's stage has source rows.
     stages = record.recipe.finetunes
     train = values["train"] | next((stage for stage in stages if stage.on != "target"), stages[0]).train
     if record.recipe.tuning.name != "full":
@@ -87,7 +87,8 @@ def _recipe(record: Record, start: str, output: Path, overrides: Sequence[str]) 
         "output": str(output),
         "model": {"id": start},
         "methods": [{"name": "anchor", "teacher": str(record.folder.resolve())}],
-        "stages": ["finetune"],
+        # A teacher that learned labels of the target may have some that the source lacks.
+        "stages": [{"name": "finetune", "on": "both" if record.recipe.uses_target_labels else "source"}],
         "source_only": False,
         "train": train,
     }
