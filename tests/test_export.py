@@ -8,12 +8,16 @@ import subprocess
 import sys
 import warnings
 
+import httpx
 import numpy as np
 import pytest
 import torch
 from conftest import byte_level_tokenizer, wordpiece_tokenizer
 from datasets import Dataset
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from samples import ner_rows, plain_classifier, recipe_values, write_data
+from services import running
 from test_inference import ODD, TAGS, TEXT_HEAD, TOKEN_HEAD, random_texts
 
 from nlp_transfer import evaluate, export, load_predictor, recipe_from, run, streaming
@@ -23,6 +27,9 @@ from nlp_transfer.exporting.parity import compare
 from nlp_transfer.exporting.record import GRAPH, RECORD
 from nlp_transfer.fingerprints import answering
 from nlp_transfer.models import resolve
+from nlp_transfer.serving.app import build_app
+from nlp_transfer.serving.server import prepare
+from nlp_transfer.serving.settings import ServiceLimits
 from nlp_transfer.settings import read_settings
 
 LABELS = ["bad", "good", "so-so"]
@@ -78,12 +85,34 @@ def test_export_answers_as_the_model(exports, name):
         assert flat(ours)[0] == flat(theirs)[0]
         assert flat(ours)[1] == pytest.approx(flat(theirs)[1], abs=1e-4)
     assert exported.fp32.largest <= 1e-4 and exported.fp32.agreement == 1.0
-    settings = read_settings(exported.folder)
-    assert settings["limits"]["max_length"] == model.limits.max_length
+    kept = read_settings(exported.folder)
+    assert kept["limits"]["max_length"] == model.limits.max_length
     if name == "several":
-        assert list(settings["thresholds"].values()) == model.task.thresholds_C.tolist()
+        assert list(kept["thresholds"].values()) == model.task.thresholds_C.tolist()
         assert exported.folder == model_folder(exports) / "onnx"
         assert exported.fp32.rows == 10  # source dev as the run has scored it
+
+
+@pytest.mark.parametrize("name", ["text", "tags", "several"])
+def test_an_export_is_served(exports, name):
+    exported = exports[name][1].folder
+    texts = [text for text in TEXTS if text.encode("utf8", "ignore").decode() == text]  # JSON holds no lone surrogates
+    expected = load_predictor(exported)(texts)
+    with running(build_app(prepare(exported), ServiceLimits())) as service:
+        reply = httpx.post(f"{service.url}/predict", json={"texts": texts}, timeout=60)
+        assert httpx.post(f"{service.url}/explain", json={"text": "a"}).status_code == 404  # gradients need torch
+    assert reply.status_code == 200, reply.text
+    for ours, theirs in zip(reply.json()["answers"], expected, strict=True):
+        assert flat(ours)[0] == flat(theirs)[0]
+        assert flat(ours)[1] == pytest.approx(flat(theirs)[1], abs=1e-4)
+
+
+@settings(max_examples=25, derandomize=True, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(texts=st.lists(st.text(st.characters(exclude_categories=["Cs"]), max_size=80), min_size=1, max_size=5))
+def test_exports_answer_any_text(exports, texts):
+    for name in ("text", "tags", "several"):
+        answers = load_predictor(exports[name][1].folder)(texts)
+        assert [answer["text"] for answer in answers] == texts
 
 
 def model_folder(exports):

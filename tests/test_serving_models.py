@@ -16,11 +16,13 @@ from typing import Any
 import httpx
 import numpy as np
 import pytest
+import schemathesis
 import torch
 from conftest import build_model, byte_level_tokenizer, sentencepiece_tokenizer, wordpiece_tokenizer
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from samples import PLAIN, plain_classifier
+from schemathesis.specs.openapi.checks import positive_data_acceptance
 from services import Running, running, wait_until
 
 from nlp_transfer import load_predictor
@@ -29,7 +31,7 @@ from nlp_transfer.data.windows import Limits
 from nlp_transfer.errors import ModelError
 from nlp_transfer.exporting.predictor import OnnxPredictor
 from nlp_transfer.predictor import Predictor
-from nlp_transfer.serving.app import build_app
+from nlp_transfer.serving.app import Service, build_app
 from nlp_transfer.serving.attribution import Target, attribute, word_weights
 from nlp_transfer.serving.explaining import Explainer, NotExplained, Question, explainable
 from nlp_transfer.serving.server import prepare
@@ -110,6 +112,44 @@ def test_any_text_is_answered(service: tuple[Running, httpx.Client], texts: list
     reply = service[1].post("/predict", json={"texts": texts})
     assert reply.status_code == 200
     assert [answer["text"] for answer in reply.json()["answers"]] == texts
+
+
+@pytest.fixture(scope="module")
+def services(models: dict[str, Path]) -> dict[str, Service]:
+    return {kind: prepare(models[kind]) for kind in ("labels", "entities")}
+
+
+@pytest.mark.parametrize("kind", ["labels", "entities"])
+@settings(max_examples=25, derandomize=True, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(texts=st.lists(TEXT, min_size=1, max_size=5))
+def test_any_text_is_answered_by_the_other_kinds(kind: str, services: dict[str, Service], texts: list[str]) -> None:
+    answers = services[kind].predict(texts)
+    assert [answer["text"] for answer in answers] == texts
+    for text, answer in zip(texts, answers, strict=True):
+        services[kind].kind.model_validate(answer)
+        for found in answer.get("words", []):
+            assert text[found["start"] : found["end"]] == found["word"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("mode", list(schemathesis.GenerationMode))
+@pytest.mark.parametrize("path", ["/predict", "/explain"])
+@pytest.mark.parametrize("kind", ["label", "labels", "entities"])
+def test_models_answer_as_the_service_is_described(
+    kind: str, path: str, mode: schemathesis.GenerationMode, models: dict[str, Path]
+) -> None:
+    # That a text has no entity, or that a label is no label of this model, no description can tell.
+    untold = [positive_data_acceptance] if path == "/explain" else []
+    limits = ServiceLimits(max_texts=3, max_characters=60, explain_characters=40)
+    with running(build_app(prepare(models[kind]), limits)) as found:
+        described = schemathesis.openapi.from_url(f"{found.url}/openapi.json")
+
+        @settings(max_examples=40, derandomize=True, deadline=None, suppress_health_check=list(HealthCheck))
+        @given(case=described[path]["POST"].as_strategy(mode))
+        def ask(case: schemathesis.Case) -> None:
+            case.call_and_validate(timeout=30, excluded_checks=untold)
+
+        ask()
 
 
 @pytest.mark.parametrize("kind", ["labels", "entities"])
