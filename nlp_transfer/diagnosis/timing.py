@@ -33,11 +33,11 @@ from ..stages.pretrain import DEFAULT_BLOCK, FRESH_HEAD_STEPS
 from ..strategies import SOURCE_ONLY, strategy_recipe
 from ..tasks.base import Encoded
 from ..workspace import Workspace
-from .advice import ALIGNING
 from .result import Estimate
 
 MEASURED = (50, 20, 50, 80)
 """Percentiles of the padded size of the batches that are measured; the first one warms up."""
+JOINT_MLM = "joint_mlm"
 MASK_RATE = 0.15
 """Share of masked words; it hardly changes the time."""
 
@@ -118,10 +118,7 @@ def estimate_times(
         (SOURCE_ONLY, twin, False, f"training step, tuning {tuning}"),
     ]
     if away is not None and speed.joint is not None:
-        beside = (speed.joint - speed.alone) * speed.steps
-        method = _aligning_method(recipe, names)
-        if method is not None:
-            found.append((method, twin + beside, True, "training step on source and target rows together"))
+        found += _with_methods(space, source, away, twin, speed, names)
         found += _with_masked_lm(space, away, target, twin, speed, names)
         if "self_train" in names:
             stage, changed = _settings(space, "self_train")
@@ -138,10 +135,25 @@ def estimate_times(
     return sorted(both, key=lambda estimate: estimate.run_seconds)
 
 
-def _aligning_method(recipe: Recipe, names: Collection[str]) -> str | None:
-    """Return the method to name: the recipe's, else dann, else any other that makes features alike."""
-    wanted = [*(part.name for part in recipe.methods), "dann", *ALIGNING]
-    return next((name for name in wanted if name in names and name in ALIGNING), None)
+def _with_methods(
+    space: Workspace, source: Side, away: Side, twin: float, speed: Speed, names: Collection[str]
+) -> list[tuple[str, float, float, str]]:
+    """Estimate fine-tuning with each method that reads labelled and unlabelled rows as they are."""
+    assert speed.joint is not None
+    beside = (speed.joint - speed.alone) * speed.steps
+    found: list[tuple[str, float, float, str]] = []
+    for name, method in space.methods.items():
+        if name not in names or name == JOINT_MLM:
+            continue
+        seconds, told = twin + beside, "training step on source and target rows together"
+        if method.needs_teacher:
+            # The twin answers for all rows once, before the training.
+            seconds += speed.forward * (source.tokens + away.tokens)
+            told += ", and the twin's answers for them"
+        elif not method.needs_target:
+            seconds, told = twin, f"training step, tuning {space.recipe.tuning.name}"
+        found.append((name, seconds, True, told))
+    return found
 
 
 def _side(space: Workspace, sample: Split, total: int, labelled: bool) -> Side:
@@ -301,9 +313,9 @@ def _with_masked_lm(
             f"masked-LM step, {steps} of them" + (f" and {head} for the head" * bool(head)),
         )
     ]
-    if "joint_mlm" in names:
+    if JOINT_MLM in names:
         _, finetune = _settings(space, SOURCE_ONLY)
         beside = rate * int(finetune.batch_size or 1) * float(np.mean(away.encoded.lengths)) * speed.steps
         beside += full * (FRESH_HEAD_STEPS if fresh else 0) / 3
-        found.append(("joint_mlm", twin + beside, True, "training step and a masked-LM step beside it"))
+        found.append((JOINT_MLM, twin + beside, True, "training step and a masked-LM step beside it"))
     return found
