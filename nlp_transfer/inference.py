@@ -11,7 +11,7 @@ from .data.load import Split, load_split
 from .errors import DataError, ModelError, Problem
 from .exporting.predictor import load_export
 from .exporting.record import is_export
-from .model_files import read_object
+from .model_files import label_config, labels_in, read_object
 from .predictor import Predictor as Predictor
 from .recipe.schema import Columns
 from .settings import limits_of, read_settings, task_of
@@ -99,14 +99,11 @@ def load_resolved(
 
     folder = source.folder if source.adapter is None else source.adapter
     head = read_object(folder / "config.json") if (folder / "config.json").is_file() else {}
-    # Two labels with the library's own names are left out of config.json.
-    names = head.get("id2label", {"0": "LABEL_0", "1": "LABEL_1"})
-    labels = [names[key] for key in sorted(names, key=int)]
+    labels = labels_in(head)
     settings = read_settings(folder)
     settings = _guess(source, head) if settings is None else settings
     task = task_of(settings, labels, source.id)
-    changes = {"num_labels": len(labels), "id2label": dict(enumerate(labels)), "label2id": task.index}
-    config = models.read_config(source, **changes)
+    config = models.read_config(source, **label_config(labels))
     task.mean_pooling = models.pools_by_mean(config)
     loaded = models.load_model(task.auto_class, source, config)
     if source.adapter is None and loaded.fresh:

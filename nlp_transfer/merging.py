@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from . import models
 from .errors import ModelError
-from .model_files import read_object
+from .model_files import label_config, read_object
 
 
 def merge_into(source: models.ResolvedModel, folder: Path) -> models.ResolvedModel:
@@ -28,15 +27,9 @@ def merge_into(source: models.ResolvedModel, folder: Path) -> models.ResolvedMod
         labels = models.label_names(source)
         if kind not in heads or labels is None:
             raise ModelError(f"model '{source.id}': an adapter for {kind} cannot be built upon.")
-        names: dict[str, Any] = {
-            "id2label": dict(enumerate(labels)),
-            "label2id": {label: at for at, label in enumerate(labels)},
-        }
-        own = read_object(source.adapter / "config.json")
+        own, names = read_object(source.adapter / "config.json"), label_config(labels)
         names |= {key: own[key] for key in ("problem_type",) if own.get(key) is not None}
-        model = models.load_model(
-            heads[kind], source, models.read_config(source, num_labels=len(labels), **names)
-        ).model
+        model = models.load_model(heads[kind], source, models.read_config(source, **names)).model
         part = folder.with_name(f"{folder.name}.part")
         with models.quiet():
             model.save_pretrained(part)

@@ -25,7 +25,7 @@ from .errors import ModelError
 from .exporting.record import is_export
 from .fetching import fetch, is_url
 from .hashing import file_sha256
-from .model_files import read_object
+from .model_files import labels_in, read_object
 from .pulling import StalledError, Wanted, pull
 
 DEADLINE = 5.0
@@ -292,6 +292,11 @@ class Loaded:
     fresh: frozenset[str]
     new_rows: tuple[int, ...] = ()
 
+    @property
+    def fresh_head(self) -> bool:
+        """Whether the checkpoint held not all of the head, or nothing of it."""
+        return any(not name.startswith(encoder_prefix(self.model)) for name in self.fresh)
+
 
 def load_model(auto_class: str, source: ResolvedModel, config: Any) -> Loaded:
     """Load weights for one kind of head.
@@ -347,9 +352,8 @@ def label_names(source: ResolvedModel) -> list[str] | None:
     path = (source.folder if source.adapter is None else source.adapter) / "config.json"
     values = read_object(path) if path.is_file() else {}
     heads = any("Classification" in name for name in values.get("architectures") or [])
-    # Two labels with the library's own names are left out of config.json.
-    names = values.get("id2label", {"0": "LABEL_0", "1": "LABEL_1"} if heads else None)
-    return [names[key] for key in sorted(names, key=int)] if names and (heads or source.adapter is not None) else None
+    named = heads or (source.adapter is not None and bool(values.get("id2label")))
+    return labels_in(values) if named else None
 
 
 def has_head(source: ResolvedModel, auto_class: str) -> bool:

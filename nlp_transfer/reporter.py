@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator
-from typing import Any
 
 Advance = Callable[[int], None]
 
@@ -22,9 +21,6 @@ class Reporter:
     def bar(self, title: str, total: int) -> Iterator[Advance]:
         """Show a progress bar inside the block; call the yielded function with the number of steps done."""
         yield lambda done: None
-
-    def show(self, item: Any) -> None:
-        """Show a ``rich`` renderable, such as a table."""
 
 
 class ConsoleReporter(Reporter):
@@ -66,7 +62,3 @@ class ConsoleReporter(Reporter):
         with Progress(*columns, console=self.console) as progress:
             task = progress.add_task(title, total=total)
             yield lambda done: progress.update(task, advance=done)
-
-    def show(self, item: Any) -> None:
-        """Print a renderable."""
-        self.console.print(item)

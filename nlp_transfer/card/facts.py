@@ -11,6 +11,7 @@ from typing import Any
 from ..errors import RunError
 from ..fetching import is_url
 from ..methods.base import Method
+from ..model_files import labels_in
 from ..parts import METHODS
 from ..recipe.publishing import CardSpec
 from ..recipe.schema import Part
@@ -68,11 +69,9 @@ def facts_of(record: Record) -> Facts:
     """
     environment, folder = record.environment, record.folder / "model"
     try:
-        names = json.loads((folder / "config.json").read_text(encoding="utf8")).get("id2label")
+        config = json.loads((folder / "config.json").read_text(encoding="utf8"))
     except (OSError, ValueError) as error:
         raise RunError(f"'{record.folder}' has lost its model ({error}). Run its recipe again.") from error
-    # Two labels with the library's own names are left out of config.json.
-    names = {"0": "LABEL_0", "1": "LABEL_1"} if names is None else names
     base = environment["model"]
     adapter = (folder / "adapter_config.json").is_file()
     if base.get("merged") is not None and not adapter:
@@ -81,7 +80,7 @@ def facts_of(record: Record) -> Facts:
     local = base.get("local", Path(base["id"]).expanduser().is_dir())
     kind = "Token" if record.kind == "ner" else "Sequence"
     return Facts(
-        labels=[names[key] for key in sorted(names, key=int)],
+        labels=labels_in(config),
         auto_class=f"AutoModelFor{kind}Classification",
         relation=ADAPTER if adapter else FINETUNE,
         base=None if local else base["id"],

@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 
 from ..guard import ADAPTED, TWIN, has_collapsed
+from ..model_files import labels_in
 from ..parts import build_task
 from ..predictions import answer_of, file_of, read_answers, read_target
-from ..recipe.schema import Recipe
 from ..records import damaged, read_json, rerun
-from ..tasks.base import Score, Task
+from ..tasks.base import Score
 from ..verdict import JUDGES
 from .runs import COST, Member
 
@@ -119,16 +119,11 @@ def _cost(member: Member) -> dict[str, Any]:
 def _score(member: Member, role: str) -> Score:
     """Score the answers that a run has written, as the run itself did."""
     folder = member.folder
-    task = _task(member.recipe, read_json(folder / "model" / "config.json", rerun(folder)))
+    config = read_json(folder / "model" / "config.json", rerun(folder))
+    task = build_task(member.recipe.task, labels_in(config))
     rows = read_answers(folder, role, JUDGE)
     scored = read_json(folder / "environment.json", rerun(folder)).get("rows", {}).get(JUDGE, len(rows))
     if len(rows) != scored:
         place = f"'{file_of(folder, role, JUDGE)}'"
         raise damaged(place, f"it holds {len(rows)} rows, but {scored} were scored", rerun(folder))
     return task.score([row["gold"] for row in rows], [answer_of(row) for row in rows], 0.95, 100)
-
-
-def _task(recipe: Recipe, config: dict[str, Any]) -> Task:
-    # Two labels with the library's own names are left out of config.json.
-    names = config.get("id2label", {"0": "LABEL_0", "1": "LABEL_1"})
-    return build_task(recipe.task, [names[key] for key in sorted(names, key=int)])

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-from .mixture import Mixture, draw_without_replacement, sort_by_length
+from .mixture import Mixture, copy_numbers, draw_without_replacement, sort_by_length
 
 NO_TARGET = NO_TEXT = -1
 POOL_BATCHES = 50
@@ -145,7 +145,7 @@ class EpochSampler(torch.utils.data.Sampler[Pick]):
         target, text = self._beside(self.target_lengths, 7919), self._beside(self.text_lengths, 6007)
         if self.group_by_length:
             source, target, text = self._group(source, target, text)
-        picks = zip(source.tolist(), target.tolist(), text.tolist(), _turns(target).tolist(), strict=True)
+        picks = zip(source.tolist(), target.tolist(), text.tolist(), copy_numbers(target).tolist(), strict=True)
         return (Pick(row, other, self.epoch, beside, turn) for row, other, beside, turn in picks)
 
     def _beside(self, lengths: np.ndarray | None, series: int) -> np.ndarray:
@@ -175,12 +175,3 @@ class EpochSampler(torch.utils.data.Sampler[Pick]):
             ]
         shuffled = [batches[index] for index in order.permutation(len(batches))]
         return tuple(np.concatenate(slot) for slot in zip(*shuffled, strict=True))
-
-
-def _turns(rows: np.ndarray) -> np.ndarray:
-    """Return how often each row has come before: [4, 7, 4, 4] gives [0, 0, 1, 2]."""
-    order = np.argsort(rows, kind="stable")
-    _, first, counts = np.unique(rows[order], return_index=True, return_counts=True)
-    turns = np.empty(len(rows), dtype=np.int64)
-    turns[order] = np.arange(len(rows)) - np.repeat(first, counts)
-    return turns

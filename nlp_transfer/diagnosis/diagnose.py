@@ -14,7 +14,7 @@ from ..data.load import Split
 from ..errors import RecipeError
 from ..hardware import default_device
 from ..intervals import Interval
-from ..models import encoder_prefix, load_model, quiet, read_config
+from ..models import load_model, quiet, read_config
 from ..prepare import Splits, load_splits
 from ..recipe.defaults import resolve
 from ..recipe.schema import ModelSpec, Recipe, TargetData
@@ -217,7 +217,7 @@ def _perplexity(space: Workspace, probe: Probe) -> dict[str, Interval] | Skipped
     if mask_id is None:
         return Skipped("the tokenizer has no mask token")
     loaded = load_model("AutoModelForMaskedLM", space.base, read_config(space.base))
-    if any(not name.startswith(encoder_prefix(loaded.model)) for name in loaded.fresh):
+    if loaded.fresh_head:
         return Skipped("the checkpoint has no masked-LM head (it was trained for something else)")
     model = loaded.model.to(default_device())
     found = {}

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from ..calibration import softmax
 from ..intervals import Interval
 
 RIDGE = 0.01
@@ -79,9 +80,7 @@ def calibrate(
 
 def posterior(log_probabilities_UC: np.ndarray, factor: float, bias_C: np.ndarray) -> np.ndarray:
     """Return the calibrated probabilities softmax(a · log p + b), (U, C)."""
-    logits_UC = factor * log_probabilities_UC + bias_C
-    exponents_UC = np.exp(logits_UC - logits_UC.max(-1, keepdims=True))
-    return np.asarray(exponents_UC / exponents_UC.sum(-1, keepdims=True))
+    return softmax(factor * log_probabilities_UC + bias_C)
 
 
 def shares_by_em(

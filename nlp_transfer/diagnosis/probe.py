@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from .. import models
+from ..calibration import softmax
 from ..data.load import Split
 from ..forward import window_logits
 from ..hardware import default_device
@@ -181,6 +182,5 @@ def _leep(space: Workspace, probe: Probe) -> float | Skipped:
     else:
         units = [values_TZ[window.positions] for values_TZ, window in zip(logits, encoded.windows, strict=True)]
         logits_UZ = np.concatenate(units)[: len(features.rows_U)]
-    exponents_UZ = np.exp(logits_UZ - logits_UZ.max(-1, keepdims=True).astype(np.float64))
-    theta_UZ = exponents_UZ / exponents_UZ.sum(-1, keepdims=True)
+    theta_UZ = softmax(logits_UZ.astype(np.float64))
     return float(np.mean([leep(theta_UZ, answers_U) for answers_U in probe.train_UQ.T]))

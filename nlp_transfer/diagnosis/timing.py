@@ -288,7 +288,7 @@ def _with_masked_lm(
     assert isinstance(stage, PretrainStage)
     config = models.read_config(space.base, **dropouts(train, models.read_config(space.base)))
     loaded = models.load_model("AutoModelForMaskedLM", space.base, config)
-    fresh = any(not name.startswith(models.encoder_prefix(loaded.model)) for name in loaded.fresh)
+    fresh = loaded.fresh_head
     model = parts.build_tuning(space.recipe.tuning).apply(loaded, None).to(default_device())
     block = min(DEFAULT_BLOCK, space.limits.max_length) if stage.block_length is None else stage.block_length
     blocks = list(pack(space.tokenizer, list(target.rows["text"]), block))

@@ -14,6 +14,7 @@ from safetensors.torch import load_file
 from .. import models, parts
 from ..errors import ModelError
 from ..heads import head_change, renew_head, with_labels
+from ..model_files import label_config
 from ..recipe.schema import TrainSpec
 from ..units import Sizes
 from ..vocabulary.extend import grow
@@ -74,8 +75,7 @@ def finished_model(space: Workspace, train: TrainSpec, folder: Path) -> Any:
 def other_model(space: Workspace, place: str) -> Any:
     """Return a task model that another run has left, with its adapter merged if it has one; see :func:`alike`."""
     source, task = alike(space, place), space.task
-    names = {"num_labels": len(task.labels), "id2label": dict(enumerate(task.labels)), "label2id": task.index}
-    return models.load_model(task.auto_class, source, models.read_config(source, **names)).model
+    return models.load_model(task.auto_class, source, models.read_config(source, **label_config(task.labels))).model
 
 
 def alike(space: Workspace, place: str) -> models.ResolvedModel:
@@ -111,11 +111,7 @@ def load_base(space: Workspace, auto_class: str, config: Any) -> models.Loaded:
 def task_config(space: Workspace, train: TrainSpec, labels: Sequence[str]) -> Any:
     """Return the model configuration for the task: label names, problem type, dropout."""
     task = space.task
-    changes: dict[str, Any] = {
-        "num_labels": len(labels),
-        "id2label": dict(enumerate(labels)),
-        "label2id": {label: number for number, label in enumerate(labels)},
-    }
+    changes = label_config(labels)
     if task.problem_type is not None:
         changes["problem_type"] = task.problem_type
     return models.read_config(space.base, **changes, **dropouts(train, models.read_config(space.base)))

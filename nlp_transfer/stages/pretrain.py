@@ -111,7 +111,7 @@ def masked_lm(space: Workspace, train: TrainSpec, encoder: Path | None) -> tuple
     if encoder is not None:
         continue_from(tuned, encoder)
         return tuned, bool(base.recorded(encoder)["untrained_head"])
-    return tuned, any(not name.startswith(models.encoder_prefix(loaded.model)) for name in loaded.fresh)
+    return tuned, loaded.fresh_head
 
 
 def _blocks(
