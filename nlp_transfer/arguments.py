@@ -14,7 +14,7 @@ from .recipe.schema import Recipe, TrainSpec
 
 
 def training_arguments(
-    train: TrainSpec, folder: Path, recipe: Recipe, precision: Precision, metric: str | None, scored: bool = False
+    train: TrainSpec, folder: Path, recipe: Recipe, precision: Precision, metric: str | None
 ) -> transformers.TrainingArguments:
     """Translate settings; what is not optional for correct numbers is fixed here.
 
@@ -23,8 +23,8 @@ def training_arguments(
         folder: Where checkpoints go.
         recipe: The recipe, for seed and loggers.
         precision: Number format.
-        metric: Score that selects the checkpoint, higher is better; None where the last step's weights are kept.
-        scored: There is something to score on the way. A metric needs it.
+        metric: Score that selects the checkpoint, higher is better; None where the last step's weights are kept, and
+            nothing is scored on the way.
 
     Raises:
         RecipeError: The global batch cannot be divided over processes and accumulation steps.
@@ -47,7 +47,7 @@ def training_arguments(
         max_grad_norm=train.max_grad_norm,
         bf16=precision.bf16,
         use_cpu=not torch.cuda.is_available(),
-        eval_strategy="epoch" if scored and steps is None else "steps" if scored else "no",
+        eval_strategy="no" if metric is None else "epoch" if steps is None else "steps",
         eval_steps=steps,
         save_strategy="epoch" if steps is None else "steps",
         save_steps=500 if steps is None else steps,

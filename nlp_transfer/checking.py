@@ -10,17 +10,21 @@ from .arguments import check_batches
 from .comparison.compare import planned_runs
 from .conclusions import UNJUDGED
 from .data.inspect import describe
-from .prepare import Splits, load_splits
+from .parts import METHODS, Known
+from .prepare import Splits, corpus_role, load_splits
 from .recipe.defaults import resolve
 from .recipe.schema import Recipe
 from .recipe.shipped import HUB, resolve_path
+from .recipe.stages import PretrainStage
 from .reporter import Reporter
 from .running import workspace
 from .verdict import JUDGES
 from .workspace import Workspace
 
 
-def check(recipe: Recipe, data: bool = False, given: dict[str, Any] | None = None) -> dict[str, Any]:
+def check(
+    recipe: Recipe, data: bool = False, given: dict[str, Any] | None = None, methods: Known = METHODS
+) -> dict[str, Any]:
     """Say what a recipe will do; with ``data``, read the data as a run would and describe what is there.
 
     Names, settings and combinations were checked when the recipe was loaded. No weights are loaded here.
@@ -30,20 +34,22 @@ def check(recipe: Recipe, data: bool = False, given: dict[str, Any] | None = Non
         data: Read the data, and the model's configuration and tokenizer, too.
         given: ``datasets.Dataset`` objects that stand in for files, by key path below ``data``: ``source.train``
             (of several sources ``source.0.train``), ``target.test``, ….
+        methods: The methods that strategies may name.
 
     Returns:
         Plain values for JSON: ``recipe``, with every default filled in; ``runs``, how many a ``compare`` section asks
-        for of each strategy; ``notes`` on what will be missed; ``data``, None or a description as
+        for of each strategy (its trials not counted); ``notes`` on what will be missed; ``data``, None or a description as
         :func:`nlp_transfer.data.inspect.describe` returns it, with the ``notes`` of the reading and the ``model``.
 
     Raises:
-        UserError: What a run would stop at before training.
+        UserError: What a run, or the comparison, would stop at before training.
     """
+    planned = planned_runs(recipe, methods)
     recipe = resolve(recipe)
     check_batches(recipe)
     result: dict[str, Any] = {
         "recipe": recipe.model_dump(),
-        "runs": dict(Counter(member.strategy for member in planned_runs(recipe))),
+        "runs": dict(Counter(member.strategy for member in planned)),
         "notes": _notes(recipe, {} if given is None else given),
         "data": None,
     }
@@ -56,8 +62,13 @@ def check(recipe: Recipe, data: bool = False, given: dict[str, Any] | None = Non
 def _notes(recipe: Recipe, given: dict[str, Any]) -> list[str]:
     """Say which files are not there, and that nobody will know where there are no labelled target rows."""
     files = {role: file.path for role, file in recipe.data.files.items() if role not in given}
+    files |= {
+        f"stages.{number}.corpus": stage.corpus.path
+        for number, stage in enumerate(recipe.stages)
+        if isinstance(stage, PretrainStage) and stage.corpus is not None and corpus_role(number) not in given
+    }
     places = {role: resolve_path(recipe.data, path) for role, path in files.items() if not path.startswith(HUB)}
-    missing = [f"data.{role}: '{place}' is not there." for role, place in places.items() if not Path(place).is_file()]
+    missing = [f"{role}: '{place}' is not there." for role, place in places.items() if not Path(place).is_file()]
     judged = any(role in recipe.data.files for role in JUDGES)
     return [*missing, *([] if judged or not recipe.adapts else [f"No verdict: {UNJUDGED}"])]
 

@@ -16,6 +16,7 @@ from .averaging import WeightAverage
 from .callbacks import Bar, LogFile, Stopwatch
 from .checkpoints import ManifestCallback, any_complete, newest_complete
 from .data.pairs import EpochSampler, RowOrder
+from .errors import RunError
 from .forward import window_logits
 from .hardware import choose_precision, is_main_process
 from .objectives import Objective
@@ -118,7 +119,7 @@ def fit_head(job: Job, model: Any, steps: int) -> None:
     for parameter in moving:
         parameter.requires_grad = False
     rates = {"max_steps": steps, "learning_rate": HEAD_RATE, "head_learning_rate": HEAD_RATE}
-    own = rates | {"average": None, "early_stopping": 0}
+    own = rates | {"average": None}
     folder = job.folder / "head"
     train(replace(job, train=job.train.model_copy(update=own), folder=folder, title=f"{job.title} head"), model)
     for parameter in moving:
@@ -145,16 +146,14 @@ def dev_logits(space: Workspace, model: Any, encoded: Encoded) -> list[Any]:
 def _trainer(job: Job, model: Any) -> tuple[TransferTrainer, Bar]:
     space, settings = job.space, job.train
     precision = choose_precision(settings.precision)
-    args = training_arguments(settings, job.folder, space.recipe, precision, job.metric, scored=job.dev is not None)
+    args = training_arguments(settings, job.folder, space.recipe, precision, job.metric)
     order = job.order
     batch = args.per_device_train_batch_size * args.gradient_accumulation_steps * args.world_size
     bar = Bar(job.title, space.reporter)
     callbacks: list[Any] = [ManifestCallback(settings.keep_checkpoints), bar, Stopwatch()]
     if is_main_process():
         callbacks.append(LogFile(space.log, job.title))
-    if settings.early_stopping and job.dev is None:
-        space.reporter.warn(f"{job.title}: train.early_stopping has no effect, as no score selects the checkpoint.")
-    elif settings.early_stopping:
+    if settings.early_stopping and job.dev is not None:
         callbacks.append(transformers.EarlyStoppingCallback(settings.early_stopping))
     head = settings.learning_rate if settings.head_learning_rate is None else settings.head_learning_rate
     trainer = TransferTrainer(
@@ -208,6 +207,9 @@ def _restore(trainer: TransferTrainer, checkpoint: Path) -> None:
     kept: Any = trainer.state.stateful_callbacks
     _stopwatch(trainer).before = kept[Stopwatch.__name__]["attributes"]["before"]
     # By its step: the folder may have been moved since the state noted where its best checkpoint was.
-    best = trainer.state.best_global_step
-    trainer._load_from_checkpoint(str(checkpoint if best is None else checkpoint.with_name(f"checkpoint-{best}")))
+    step = trainer.state.best_global_step
+    best = checkpoint if step is None else checkpoint.with_name(f"checkpoint-{step}")
+    if not best.is_dir():
+        raise RunError(f"'{best}' is lost, the checkpoint that was selected. Run the recipe again with --fresh.")
+    trainer._load_from_checkpoint(str(best))
     trainer.take_average()

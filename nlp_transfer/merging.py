@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 from . import models
@@ -35,5 +34,11 @@ def merge_into(source: models.ResolvedModel, folder: Path) -> models.ResolvedMod
             model.save_pretrained(part)
             models.load_tokenizer(source).save_pretrained(part)
         part.replace(folder)
-    merged = models.ResolvedModel(str(folder.resolve()), None, folder, note=f"{source.note}, merged")
-    return replace(merged, adapter_id=source.adapter_id, adapter_commit=source.adapter_commit)
+    return models.ResolvedModel(
+        str(folder.resolve()),
+        None,
+        folder,
+        note=f"{source.note}, merged",
+        adapter_id=source.adapter_id,
+        adapter_commit=source.adapter_commit,
+    )

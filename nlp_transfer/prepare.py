@@ -201,7 +201,7 @@ def _unscored_labels(scored: Mapping[str, Split], found: Sequence[str], kind: Ki
     """Say which labels are learned, but will be scored on nothing."""
     missing = {name: sorted(set(found) - set(distinct_labels(split, kind))) for name, split in scored.items()}
     return [
-        f"{name}: no row has the {_noun(kind)} {labels}: how well they are found in the target, no score will tell."
+        f"{name}: no row has the {_noun(kind)} {labels}: no score of this split tells how well they are found."
         for name, labels in missing.items()
         if labels
     ]

@@ -177,7 +177,7 @@ def show_check(found: Mapping[str, Any]) -> None:
         f"  selection {recipe['selection']['name']}, guard {'on' if recipe['guard'] else 'off'}",
         *(f"  stage {_stage(stage)}: {_training(stage['train'])}" for stage in recipe["stages"]),
         f"  run folder {recipe['output']}" + (" (exists)" if Path(recipe["output"]).exists() else ""),
-        *([f"  compare: {_planned(found['runs'])}"] if found["runs"] else []),
+        *([f"  compare: {_planned(found['runs'], recipe['compare']['tune'])}"] if found["runs"] else []),
         *(f"Note: {note}" for note in found["notes"]),
     )
     if data is None:
@@ -211,9 +211,10 @@ def show_diagnosis(found: Diagnosis, as_json: bool = False, output: Path | None 
     show(*render(found))
 
 
-def _planned(runs: Mapping[str, int]) -> str:
+def _planned(runs: Mapping[str, int], tune: Mapping[str, Any] | None) -> str:
     each = next(iter(runs.values()))
-    return f"{', '.join(runs)}; {each} seed{'' if each == 1 else 's'}, {sum(runs.values())} runs"
+    before = "" if tune is None else "; before, a search of settings for each"
+    return f"{', '.join(runs)}; {each} seed{'' if each == 1 else 's'}, {sum(runs.values())} runs{before}"
 
 
 def _stage(stage: Mapping[str, Any]) -> str:
@@ -243,8 +244,9 @@ def show_predicted(summary: Mapping[str, Any], output: str) -> None:
     where = "standard output" if output == "-" else output
     if summary["kept"]:
         print(f"rows that an earlier, unfinished prediction had done: {summary['kept']}", file=sys.stderr)
-    commit = "" if summary["commit"] is None else f", by commit {summary['commit']}"
-    print(f"rows: {summary['rows']} in {summary['seconds']} s, written to {where}{commit}", file=sys.stderr)
+    if summary["commit"] is not None:
+        print(f"answered by commit {summary['commit']}", file=sys.stderr)
+    print(f"rows: {summary['rows']} in {summary['seconds']} s, written to {where}", file=sys.stderr)
     if summary["errors"]:
         print(f'rows that could not be read: {summary["errors"]}; their lines hold {{"error": …}}', file=sys.stderr)
 

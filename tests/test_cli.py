@@ -248,8 +248,8 @@ def test_check_tells_what_is_compared_and_what_will_be_missed(recipe: Path, tmp_
     (tmp_path / "train.jsonl").write_text("")
     shown = " ".join(call("check", recipe).output.split())
     assert "compare: source_only, dann, lora+mcc; 2 seeds, 6 runs" in shown
-    assert f"Note: data.target.unlabelled: '{tmp_path}/other.txt' is not there." in shown
-    assert "data.source.train" not in shown
+    assert f"Note: target.unlabelled: '{tmp_path}/other.txt' is not there." in shown
+    assert "source.train" not in shown
     assert "No verdict" not in shown, "the recipe itself adapts nothing"
     recipe.write_text(RECIPE + target + "methods: [dann]\n", encoding="utf-8")
     assert "Note: No verdict: without labelled target rows" in " ".join(call("check", recipe).output.split())

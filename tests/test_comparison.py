@@ -297,6 +297,9 @@ def test_what_picks_where_nothing_is_said(tmp_path: Path, tiny_bert: Path) -> No
         ("dann.max_lambda=0.1", False),
         ("data.source.train=other.jsonl", False),
         ("stages=[finetune]", False),
+        ("stages=[{name: pretrain, train: {epochs: 1}}, finetune]", False),
+        ("stages.0.corpus.path=train.jsonl", False),
+        ("anchor.teacher=runs/train/model", False),
     ],
 )
 def test_which_overrides_change_the_training_of_the_twin(override: str, expected: bool) -> None:

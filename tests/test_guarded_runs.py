@@ -190,9 +190,11 @@ def test_a_stopped_run_resumes_with_the_same_selection(tiny_bert: Path, tmp_path
     assert done[0]["best_target_bnm"] == done[1]["best_target_bnm"]
 
 
-def test_an_oracle_is_loud(tiny_bert: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("guard", [False, {"min_gain": 0.99}], ids=["adapted", "twin"])
+def test_an_oracle_is_loud(guard: Any, tiny_bert: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     plain = recipe_data(tmp_path, tiny_bert, methods=("dann",), selection="oracle", source_only=True)
     plain["data"]["target"]["dev"] = "memory"
+    plain["guard"] = guard
     data = data_of("classification")
     listener = Listener()
     recipe = recipe_from(plain)
@@ -205,7 +207,9 @@ def test_an_oracle_is_loud(tiny_bert: Path, tmp_path: Path, capsys: pytest.Captu
         assert "ORACLE: the adapted model's checkpoint is selected with the labels of target.dev" in text
     assert "target labels were used for the final scores only" not in card
     named = ModelCard(card).data.eval_results
-    assert named and all("(checkpoint selected with target labels)" in str(one.metric_name) for one in named)
+    marked = ["(checkpoint selected with target labels)" in str(one.metric_name) for one in named]
+    assert marked and marked == [guard is False] * len(marked), "the twin's checkpoint is source dev's"
+    assert (result.metrics["kept"] == "adapted") == (guard is False)
     assert result.metrics["selection"] == "ORACLE: labels of target.dev"
     done = read_json(result.folder / "stages/1-finetune/done.json")
     assert done["best_oracle_target_dev"] == result.metrics["scores"]["adapted"]["target.dev"]["accuracy"]

@@ -198,7 +198,7 @@ def test_commands_take_hub_ids(name: str, runs: dict[str, Path], hub: Hub, tmp_p
     begun = len(hub.log)
     done = CliRunner().invoke(app, ["predict", repo, *given])
     assert done.exit_code == 0, done.output
-    assert f"by commit {hub.repos[repo].head}" in done.stderr
+    assert f"answered by commit {hub.repos[repo].head}" in done.stderr
     asked = [line for line in hub.log[begun:] if line == f"GET /api/models/{repo}"]
     assert len(asked) == 1, "asked twice, it may be two models"
     answers = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text().splitlines()]

@@ -82,7 +82,8 @@ def _variant(recipe: Recipe) -> str:
 
 def _average_lines(recipe: Recipe) -> list[str]:
     """Say which average of the weights a training ended with, where it is one."""
-    named = {stage.train["average"]["name"] for stage in recipe.finetunes if stage.train.get("average")}
+    trained = [stage for stage in recipe.stages if isinstance(stage, FinetuneStage | SelfTrainStage)]
+    named = {stage.train["average"]["name"] for stage in trained if stage.train.get("average")}
     return [f"- weights: {AVERAGES[name]}" for name in sorted(named)]
 
 

@@ -7,6 +7,7 @@ from typing import Any
 from huggingface_hub import EvalResult, ModelCardData
 
 from ..chosen import is_oracle
+from ..guard import ADAPTED
 from ..recipe.shipped import HUB
 from ..report.record import Record
 from .facts import Facts
@@ -61,7 +62,9 @@ def hub_datasets(record: Record, facts: Facts) -> list[str]:
 def _results(record: Record, pipeline: str) -> list[EvalResult]:
     """Return the scores of the model that is kept: one result a split and metric."""
     files = record.recipe.data.files
-    chosen = " (checkpoint selected with target labels)" if is_oracle(record.metrics["selection"]) else ""
+    # The twin's checkpoint is source dev's.
+    by_oracle = record.metrics["kept"] == ADAPTED and is_oracle(record.metrics["selection"])
+    chosen = " (checkpoint selected with target labels)" if by_oracle else ""
     found = []
     for split, scores in record.metrics["scores"][record.metrics["kept"]].items():
         file = files.get(split)

@@ -164,7 +164,10 @@ def _add_gains(
 
 def _sets_training(override: str) -> bool:
     """Whether an override changes how the task is trained: ``train.…``, ``finetune.train.…``, ``stages=…``."""
-    first, *others = re.findall(r"\w+", override)
+    key, _, value = override.partition("=")
+    if key == "stages":
+        return re.search(r"finetune[^{}]*\btrain\b\s*:", value) is not None
+    first, *others = key.split(".")
     return first not in ("data", "pretrain", "self_train") and "train" in (first, *others)
 
 

@@ -138,7 +138,7 @@ def estimate_times(
 def _with_methods(
     space: Workspace, source: Side, away: Side, twin: float, speed: Speed, names: Collection[str]
 ) -> list[tuple[str, float, float, str]]:
-    """Estimate fine-tuning with each method that reads labelled and unlabelled rows as they are."""
+    """Estimate fine-tuning with each method but those that read masked text."""
     assert speed.joint is not None
     beside = (speed.joint - speed.alone) * speed.steps
     found: list[tuple[str, float, float, str]] = []

@@ -34,8 +34,8 @@ def distill(
     """Train a smaller model on the answers of a finished run, and compare the two.
 
     The student is a run with the teacher's data and settings, fully tuned: it learns from the teacher's logits on
-    source and target text (Hinton et al. 2015, arXiv 1503.02531) and from the source labels. Target labels are read
-    only where the teacher was trained on them, too. The same call again resumes it.
+    source and target text (Hinton et al. 2015, arXiv 1503.02531) and from the labels that the teacher learned: those
+    of the target only where it was trained on them. The same call again resumes it.
 
     Args:
         teacher: Folder of a finished run.

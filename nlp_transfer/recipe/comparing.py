@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from .section import Section
 
@@ -105,6 +105,14 @@ class CompareSpec(Section):
     seeds: Annotated[list[Seed], Field(min_length=1)] = Field(default_factory=lambda: [1, 2, 3])
     tune: SearchSpec | None = None
     picks_by: Annotated[list[Judge], Field(min_length=1)] | None = None
+
+    @field_validator("seeds", mode="before")
+    @classmethod
+    def _seeds_listed(cls, value: Any) -> Any:
+        if isinstance(value, int) and not isinstance(value, bool):
+            listed = list(range(1, value + 1)) if 0 < value <= 10 else [value]
+            raise ValueError(f"seeds is a list. Write {listed}")
+        return value
 
     @model_validator(mode="after")
     def _named_apart(self) -> CompareSpec:

@@ -170,8 +170,6 @@ def _keys(node: Node) -> set[str]:
 def _hint(value: Any, node: Node) -> str:
     kinds = {option.get("type") for option in choices(node) if "enum" not in option and "const" not in option}
     numeric = bool(kinds & {"integer", "number"})
-    if "array" in kinds and isinstance(value, int | float | str):
-        return f" Put it in brackets: [{_spelled(value)}]."
     if isinstance(value, bool | int | float) and "string" in kinds and not numeric:
         return f" Put it in quotes: '{_spelled(value)}'."
     if isinstance(value, str):

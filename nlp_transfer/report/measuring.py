@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import datasets
@@ -32,6 +33,8 @@ from .record import DOMAINS
 PRETRAINED, FROZEN = "pretrained", "frozen"
 MOST_ROWS = 300
 """Texts of a domain that are looked at."""
+WORD_ROWS = 1000
+"""Texts of a split whose words are looked at."""
 MAX_LENGTH = 128
 """Tokens of a text that are read: its first ones. Enough to know a domain by."""
 FEWEST_ROWS = 2
@@ -43,7 +46,7 @@ def write_domains(space: Workspace, outcome: Outcome, folder: Path) -> None:
 
     Before is the source-only twin, else the pretrained encoder. The texts are drawn, by the recipe's seed, from rows
     that nothing was trained on where there are any: source dev, and the target's test (or dev) split, whose labels are
-    not read. Nothing is written without target text, or where a model's outputs are not finite numbers. For the first
+    not read; the words of the domains also from rows that were trained on. Nothing is written without target text, or where a model's outputs are not finite numbers. For the first
     process only.
 
     Args:
@@ -64,13 +67,21 @@ def write_domains(space: Workspace, outcome: Outcome, folder: Path) -> None:
     texts = {side: [normalise(text) for text in own["text"]] for side, own in rows.items()}
     names = {side: name for side, (name, _) in splits.items()}
     found = compare_domains(vectors, texts, names, space.recipe.seed)
-    write_text(folder / DOMAINS, json.dumps(found.to_dict() | {"words": _unseen(space.splits)}) + "\n")
+    unseen = _unseen(space.splits, space.recipe.seed)
+    write_text(folder / DOMAINS, json.dumps(found.to_dict() | {"words": unseen}) + "\n")
 
 
-def _unseen(splits: Splits) -> dict[str, float]:
-    """Return which share of the running words of source dev and of the target the source's training text lacks."""
+def _unseen(splits: Splits, seed: int) -> dict[str, float]:
+    """Return which share of the running words of source dev and of the target is not in the source's training text.
+
+    Of samples, as ``diagnose`` measures it.
+    """
     target = splits.unlabelled or next(splits.scored[name] for name in JUDGES if name in splits.scored)
-    found = overlap(words_of(splits.train), words_of(splits.dev), words_of(target))
+    train, dev, away = (
+        words_of(replace(split, rows=_sample(split.rows, seed, WORD_ROWS)))
+        for split in (splits.train, splits.dev, target)
+    )
+    found = overlap(train, dev, away)
     return {"source.dev": found.unseen_at_home, target.name: found.unseen}
 
 
@@ -111,8 +122,8 @@ def _pretrained(space: Workspace) -> Predictor:
     return Predictor(model, space.tokenizer, space.task, space.limits, tokens, space.precision.bf16)
 
 
-def _sample(rows: datasets.Dataset, seed: int) -> datasets.Dataset:
-    order = np.random.default_rng((seed, 2007)).permutation(len(rows))[:MOST_ROWS]
+def _sample(rows: datasets.Dataset, seed: int, most: int = MOST_ROWS) -> datasets.Dataset:
+    order = np.random.default_rng((seed, 2007)).permutation(len(rows))[:most]
     return rows.select(np.sort(order).tolist())
 
 

@@ -15,10 +15,13 @@ from typing import Any
 
 from .. import models
 from ..checkpoints import copy_folder, discard_others
+from ..chosen import LAST_STEP
 from ..hardware import is_main_process
 from ..processes import wait_for_all
+from ..recipe.schema import TrainSpec
 from ..records import read_json
 from ..reloading.examples import MOST, examples_of, write_examples
+from ..tasks.base import Encoded
 from ..whole import write_text
 from ..workspace import Workspace
 
@@ -155,3 +158,20 @@ def save_model(model: Any, space: Workspace, folder: Path) -> None:
         else:
             model.save_pretrained(folder)
         space.tokenizer.save_pretrained(folder)
+
+
+def judged(space: Workspace, title: str, train: TrainSpec, chosen_by: str, dev: Encoded) -> Encoded | None:
+    """Return the rows of source dev that are scored on the way; none where the weights of the last step are kept.
+
+    Args:
+        space: The run's workspace.
+        title: Name of the training, for warnings.
+        train: Its settings.
+        chosen_by: What selects its checkpoint, from :func:`~nlp_transfer.selecting.selection_of`.
+        dev: Encoded rows of source dev.
+    """
+    if chosen_by != LAST_STEP:
+        return dev
+    if train.early_stopping:
+        space.reporter.warn(f"{title}: train.early_stopping has no effect, as no score selects the checkpoint.")
+    return None

@@ -11,7 +11,7 @@ from transformers.trainer_utils import set_seed
 
 from .. import jobs, models, parts
 from ..caching import cached_encoder
-from ..chosen import LAST_STEP, told
+from ..chosen import told
 from ..jobs import Job
 from ..objectives import TaskObjective
 from ..recipe.schema import TrainSpec
@@ -78,7 +78,7 @@ def finetune(
             space.methods[part.name].reads_target(part.settings) and methods[part.name].masking is None
             for part in named
         )
-        data, dev = rows.pairs(masked, reads_target), None if chosen_by == LAST_STEP else rows.dev
+        data, dev = rows.pairs(masked, reads_target), base.judged(space, title, train, chosen_by, rows.dev)
         objective = TaskObjective(task, methods)
         job = Job(space, train, folder, title, objective, data, rows.order, dev, rows.selector)
         facts = jobs.train(job, model)

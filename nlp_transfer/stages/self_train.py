@@ -20,7 +20,7 @@ from transformers.trainer_utils import set_seed
 
 from .. import jobs, models, parts
 from ..caching import cached_encoder
-from ..chosen import LAST_STEP, told
+from ..chosen import told
 from ..hardware import default_device, is_main_process
 from ..jobs import Job
 from ..methods.base import Method
@@ -238,8 +238,8 @@ def _round(plan: Plan, number: int, labels: list[PseudoLabel], start: Path) -> b
         if not _reads_unlabelled(plan):
             target = target.only([label.kept for label in labels])
         rows = replace(plan.rows, target=target)
-        data, dev = rows.pairs(), None if plan.chosen_by == LAST_STEP else rows.dev
         title, objective = f"self_train {number}", TaskObjective(task, methods)
+        data, dev = rows.pairs(), base.judged(space, title, plan.train, plan.chosen_by, rows.dev)
         job = Job(space, plan.train, folder, title, objective, data, rows.order, dev, rows.selector)
         facts = jobs.train(job, model)
         plan.tuned_on_dev(model)

@@ -96,7 +96,9 @@ def main() -> None:
                     results[name]["gain"] = gain
                 shown = {"shots": sorted({int(name.split()[0]) for name in results})}
                 shown["seeds"] = sorted({run["seed"] for entry in results.values() for run in entry["runs"]})
-                write_results(options.output, command_line("intent", data="DATA", **shown), results)
+                write_results(
+                    options.output, command_line("intent", data="DATA", **shown, output=options.output), results
+                )
                 print(name, seed, runs[-1]["scores"]["target.test"], flush=True)
 
 

@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
+DOMAINS = ("sentiment", "ner", "intent")
+"""Folders of the benchmarks' data."""
 
 
 def command_line(script: str, *words: str, **options: Any) -> str:
@@ -33,7 +35,11 @@ def _shown(value: Any) -> str:
     if not isinstance(value, Path):
         return str(value)
     path = value.resolve()
-    return (path.relative_to(ROOT) if path.is_relative_to(ROOT) else Path(path.name)).as_posix()
+    if path.is_relative_to(ROOT):
+        return path.relative_to(ROOT).as_posix()
+    # Below the folder of the data, as the other benchmarks are given it.
+    at = next((number for number, part in enumerate(path.parts) if part in DOMAINS), -1)
+    return "/".join(["DATA", *path.parts[at:]]) if at > 0 else path.name
 
 
 def read_results(path: Path | None) -> dict[str, Any]:

@@ -172,7 +172,7 @@ def main() -> None:
     results = {name: compare(kind, run, options) for name, (kind, run) in runs.items()}
     if options.output:
         named: dict[str, Any] = {kind: ["RUN"] * len(some) for kind, some in given.items()}
-        counts = {key: getattr(options, key) for key in ("rows", "single", "rounds")}
+        counts = {key: getattr(options, key) for key in ("rows", "single", "rounds", "batch_tokens")}
         write_results(
             options.output, command_line("serving", data="DATA", **named, **counts, output=options.output), results
         )

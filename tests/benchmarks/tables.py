@@ -91,9 +91,8 @@ def transfer_table(record: dict[str, Any]) -> list[str]:
         ]
         lines.append(f"| *trained on the target's labels* | {' | '.join(cells)} | {over_cases(gaps)} | |")
         gains = [picked_gain(case) for case in cases.values()]
-        shares = [f"{gain / gap:.2f}" if gap > 0 else "" for gain, gap in zip(gains, gaps, strict=True)]
-        share = statistics.fmean(gains) / statistics.fmean(gaps)
-        lines.append(f"| *share of that gap that the pick closes* | {' | '.join(shares)} | {share:.2f} | |")
+        if sum(gaps) > 0:
+            lines += ["", f"Share of the mean gap that the pick closes: {sum(gains) / sum(gaps):.2f}."]
     return lines
 
 

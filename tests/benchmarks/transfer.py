@@ -170,6 +170,8 @@ def main() -> None:
     )
     parser.add_argument("--output", type=Path)
     options = parser.parse_args()
+    if options.plain_soup and len(options.seeds) < 2:
+        parser.error("--plain-soup needs at least two seeds")
     output = options.output or ROOT / "recipes" / "benchmarks" / "results" / f"{options.benchmark}.json"
     for name in options.cases or BENCHMARKS[options.benchmark]:
         summary = measure(options, name)
