@@ -38,8 +38,8 @@ def check(
 
     Returns:
         Plain values for JSON: ``recipe``, with every default filled in; ``runs``, how many a ``compare`` section asks
-        for of each strategy (its trials not counted); ``notes`` on what will be missed; ``data``, None or a description as
-        :func:`nlp_transfer.data.inspect.describe` returns it, with the ``notes`` of the reading and the ``model``.
+        for of each strategy (its trials not counted); ``notes`` on what will be missed; ``data``, None or a description
+        as :func:`nlp_transfer.data.inspect.describe` returns it, with the ``notes`` of the reading and the ``model``.
 
     Raises:
         UserError: What a run, or the comparison, would stop at before training.

@@ -46,8 +46,8 @@ def write_domains(space: Workspace, outcome: Outcome, folder: Path) -> None:
 
     Before is the source-only twin, else the pretrained encoder. The texts are drawn, by the recipe's seed, from rows
     that nothing was trained on where there are any: source dev, and the target's test (or dev) split, whose labels are
-    not read; the words of the domains also from rows that were trained on. Nothing is written without target text, or where a model's outputs are not finite numbers. For the first
-    process only.
+    not read. The words of the domains are compared, too, those of the source by rows that were trained on. Nothing is
+    written without target text, or where a model's outputs are not finite numbers. For the first process only.
 
     Args:
         space: The run's workspace.
