@@ -107,7 +107,7 @@ def test_an_export_is_served(exports, name):
         assert flat(ours)[1] == pytest.approx(flat(theirs)[1], abs=1e-4)
 
 
-@settings(max_examples=25, derandomize=True, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=15, derandomize=True, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(texts=st.lists(st.text(st.characters(exclude_categories=["Cs"]), max_size=80), min_size=1, max_size=5))
 def test_exports_answer_any_text(exports, texts):
     for name in ("text", "tags", "several"):

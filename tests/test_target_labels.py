@@ -39,7 +39,13 @@ def cases() -> list[tuple[str, str, str, str]]:
     return found
 
 
-@pytest.mark.parametrize(("plan", "kind", "tuning", "method"), cases(), ids=map("-".join, cases()))
+def marked(case: tuple[str, str, str, str]) -> Any:
+    """Every tuning with both sides' rows; with the target's after the source's where the encoder's weights move."""
+    slow = case[0] == "then" and case[2] in ("frozen", "top_layers")
+    return pytest.param(*case, id="-".join(case), marks=[pytest.mark.slow] if slow else [])
+
+
+@pytest.mark.parametrize(("plan", "kind", "tuning", "method"), map(marked, cases()))
 def test_run(plan: str, kind: str, tuning: str, method: str, tiny_bert: Path, tmp_path: Path) -> None:
     tuned = {"name": tuning, **({"n": 1} if tuning == "top_layers" else {})}
     stages = [BOTH] if plan == "both" else THEN
