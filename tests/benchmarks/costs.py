@@ -19,9 +19,6 @@ from typing import Any
 from record import command_line, write_results
 from transfer import Case, review_files, rows
 
-ROUNDS = 2
-"""Times that each strategy is measured; the shortest counts."""
-
 
 def strategies() -> list[str]:
     """Return the names of the recipe's strategies, source-only first."""
@@ -77,6 +74,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--rows", type=int, default=340, help="source rows; in proportion those of the others")
+    parser.add_argument("--rounds", type=int, default=2, help="times that each is measured; the shortest counts")
     parser.add_argument("--output", type=Path)
     parser.add_argument("--one", help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -84,7 +82,7 @@ def main() -> None:
         print(json.dumps(measure(options.one, options.data, options.rows)))
         return
     found: dict[str, list[dict[str, Any]]] = {name: [] for name in strategies()}
-    for _ in range(ROUNDS):
+    for _ in range(options.rounds):
         for name, figures in found.items():
             figures.append(in_process(name, options))
             print(name, figures[-1], flush=True)
@@ -94,7 +92,7 @@ def main() -> None:
         for key in ("steps", "seconds", "peak_mib"):
             figures[f"times_{key}"] = round(figures[key] / base[key], 2)
     if options.output:
-        command = command_line("costs", data="DATA", rows=options.rows, output=options.output)
+        command = command_line("costs", data="DATA", rows=options.rows, rounds=options.rounds, output=options.output)
         write_results(options.output, command, results)
 
 
