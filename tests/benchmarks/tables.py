@@ -158,7 +158,7 @@ def costs_table(record: dict[str, Any]) -> list[str]:
     lines = ["| strategy | steps | time | peak memory |", "|---|---|---|---|"]
     for name, one in record["results"].items():
         memory = f"{one['times_peak_mib']:.2f}× ({one['peak_mib']:,} MiB)"
-        lines.append(f"| {name} | {one['times_steps']:.1f}× | {one['times_seconds']:.1f}× | {memory} |")
+        lines.append(f"| {name} | {one['times_steps']:.1f}× | {one['times_seconds']:.2f}× | {memory} |")
     return lines
 
 
