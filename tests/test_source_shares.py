@@ -10,7 +10,7 @@ import pytest
 from helpers import recipe_data, rows_of, text_rows
 from target_labels import BOTH, space_of
 
-from nlp_transfer.card.text import _source_lines
+from nlp_transfer.card.making import source_lines
 from nlp_transfer.comparison.claims import check_claims, text_of
 from nlp_transfer.data.mixture import Mixture
 from nlp_transfer.data.pairs import EpochSampler
@@ -131,7 +131,7 @@ def test_what_is_estimated_and_told(tiny_bert: Path) -> None:
         space = space_of(recipe_from(values(shares, tiny_bert)), given())
         assert _repeats(space.splits.train, space.recipe.data.source_shares) == pytest.approx(times)
         rows = {"source.0.train": 24, "source.1.train": 12}
-        (line,) = _source_lines(Record(Path("x"), space.recipe, {}, {"rows": rows}, [], [], None))
+        (line,) = source_lines(Record(Path("x"), space.recipe, {}, {"rows": rows}, [], [], None))
         assert told in line
 
 

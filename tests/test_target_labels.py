@@ -45,7 +45,7 @@ def marked(case: tuple[str, str, str, str]) -> Any:
     return pytest.param(*case, id="-".join(case), marks=[pytest.mark.slow] if slow else [])
 
 
-@pytest.mark.parametrize(("plan", "kind", "tuning", "method"), map(marked, cases()))
+@pytest.mark.parametrize(("plan", "kind", "tuning", "method"), [marked(case) for case in cases()])
 def test_run(plan: str, kind: str, tuning: str, method: str, tiny_bert: Path, tmp_path: Path) -> None:
     tuned = {"name": tuning, **({"n": 1} if tuning == "top_layers" else {})}
     stages = [BOTH] if plan == "both" else THEN

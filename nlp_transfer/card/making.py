@@ -51,7 +51,7 @@ def making(record: Record, facts: Facts) -> list[str]:
         f"- tuning: {_part(recipe.tuning)}{_cited(TUNING_PAPERS.get(_variant(recipe)))}",
         *_average_lines(recipe),
         *_vocabulary_lines(recipe),
-        *_source_lines(record),
+        *source_lines(record),
         *_map_lines(recipe),
         f"- stages: {', '.join(map(_stage, recipe.stages))}",
         *[f"- method: {_part(part)}{_cited(cited.get(part.name))}" for part in recipe.methods],
@@ -119,7 +119,7 @@ def _map_lines(recipe: Recipe) -> list[str]:
     ]
 
 
-def _source_lines(record: Record) -> list[str]:
+def source_lines(record: Record) -> list[str]:
     """Name the source domains, where there are several."""
     sources, rows = record.recipe.data.sources, record.environment.get("rows", {})
     if len(sources) == 1:
