@@ -118,10 +118,9 @@ def fit_head(job: Job, model: Any, steps: int) -> None:
     moving = [parameter for parameter in models.encoder_of(model).parameters() if parameter.requires_grad]
     for parameter in moving:
         parameter.requires_grad = False
-    rates = {"max_steps": steps, "learning_rate": HEAD_RATE, "head_learning_rate": HEAD_RATE}
-    own = rates | {"average": None}
+    rates = {"max_steps": steps, "learning_rate": HEAD_RATE, "head_learning_rate": HEAD_RATE, "average": None}
     folder = job.folder / "head"
-    train(replace(job, train=job.train.model_copy(update=own), folder=folder, title=f"{job.title} head"), model)
+    train(replace(job, train=job.train.model_copy(update=rates), folder=folder, title=f"{job.title} head"), model)
     for parameter in moving:
         parameter.requires_grad = True
     if is_main_process():

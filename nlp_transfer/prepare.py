@@ -72,9 +72,7 @@ class Splits:
     @property
     def new_labels(self) -> list[str]:
         """Labels that ``target_train`` has and no source row has, sorted."""
-        if self.target_train is None:
-            return []
-        return sorted({*distinct_labels(self.target_train)} - {*distinct_labels(self.train)})
+        return [] if self.target_train is None else new_labels(self.train, self.target_train)
 
     def named(self) -> dict[str, Split | Corpus]:
         """Return each split and corpus by its role."""
