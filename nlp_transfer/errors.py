@@ -88,3 +88,8 @@ def nearest(word: str, allowed: Iterable[str]) -> str:
     """
     matches = difflib.get_close_matches(word, [str(item) for item in allowed], n=1, cutoff=0.6)
     return f" Did you mean '{matches[0]}'?" if matches else ""
+
+
+def first_line(error: Exception) -> str:
+    """Return what an exception says first, or its name where it says nothing: at most 200 characters."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0][:200]

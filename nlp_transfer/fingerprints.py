@@ -6,13 +6,11 @@ import hashlib
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from .finding import ResolvedModel
 from .hashing import file_sha256
 from .recipe.schema import Recipe
-
-if TYPE_CHECKING:
-    from .models import ResolvedModel  # loads torch, without which exports predict
 
 _MODEL_FILES = {".safetensors", ".onnx", ".data", ".json", ".txt", ".model"}
 """Suffixes; the weights of an ONNX graph lie in ``model.onnx.data`` where they are large."""

@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from . import finding
 from .data.label_map import map_labels
 from .data.load import Split, load_split
 from .errors import DataError, ModelError, Problem
@@ -20,7 +21,6 @@ from .tasks.ner import Ner
 from .tasks.sentiment import polarised
 
 if TYPE_CHECKING:
-    from . import models
     from .tasks.base import Task
 
 
@@ -50,7 +50,7 @@ def load_predictor(
     return load_found(find(model, revision), max_length, batch_tokens, precision, device)
 
 
-def find(model: str | Path, revision: str | None = None) -> Path | models.ResolvedModel:
+def find(model: str | Path, revision: str | None = None) -> Path | finding.ResolvedModel:
     """Find what :func:`load_predictor` is given: a hub id may stand for other weights a moment later.
 
     Args:
@@ -63,13 +63,11 @@ def find(model: str | Path, revision: str | None = None) -> Path | models.Resolv
     folder = Path(model).expanduser()
     if is_export(folder):
         return folder
-    from . import models
-
-    return models.resolve(str(model), revision)
+    return finding.resolve(str(model), revision)
 
 
 def load_found(
-    found: Path | models.ResolvedModel,
+    found: Path | finding.ResolvedModel,
     max_length: int | None = None,
     batch_tokens: int = 2048,
     precision: str = "auto",
@@ -87,7 +85,7 @@ def load_found(
 
 
 def load_resolved(
-    source: models.ResolvedModel,
+    source: finding.ResolvedModel,
     max_length: int | None = None,
     batch_tokens: int = 2048,
     precision: str = "auto",
@@ -120,7 +118,7 @@ def load_resolved(
     return Predictor(loaded.model.to(place).eval(), tokenizer, task, limits, batch_tokens, bf16, **maps)
 
 
-def _guess(source: models.ResolvedModel, head: dict[str, Any]) -> dict[str, Any]:
+def _guess(source: finding.ResolvedModel, head: dict[str, Any]) -> dict[str, Any]:
     """Settings of a model that was not trained here, from its architecture."""
     architecture = " ".join(head.get("architectures") or [])
     if "ForTokenClassification" in architecture:

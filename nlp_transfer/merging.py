@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from . import models
+from . import finding, models
 from .errors import ModelError
 from .model_files import label_config, read_object
 
 
-def merge_into(source: models.ResolvedModel, folder: Path) -> models.ResolvedModel:
+def merge_into(source: finding.ResolvedModel, folder: Path) -> finding.ResolvedModel:
     """Write a base with its adapter merged as a model of its own, so that another adapter can go on top of it.
 
     Args:
@@ -34,7 +34,7 @@ def merge_into(source: models.ResolvedModel, folder: Path) -> models.ResolvedMod
             model.save_pretrained(part)
             models.load_tokenizer(source).save_pretrained(part)
         part.replace(folder)
-    return models.ResolvedModel(
+    return finding.ResolvedModel(
         str(folder.resolve()),
         None,
         folder,

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from . import models, runfolder
+from . import finding, models, runfolder
 from .arguments import check_batches
 from .card.facts import facts_of, told_of
 from .card.text import card_text
@@ -105,7 +105,7 @@ def run(
     if fresh:
         # What cannot be run again must not cost the results that are there.
         load_splits(recipe, data)
-        models.resolve(recipe.model.id, recipe.model.revision)
+        finding.resolve(recipe.model.id, recipe.model.revision)
     with first_process_first():
         folder = _claimed(recipe, fresh)
     done = folder / "metrics.json"
@@ -194,12 +194,12 @@ def _run_claimed(
     return RunResult(folder, read_json(folder / "metrics.json", rerun(folder)))
 
 
-def _named(base: models.ResolvedModel) -> dict[str, Any]:
+def _named(base: finding.ResolvedModel) -> dict[str, Any]:
     """Return what tells which model a run began with."""
     labels = models.label_names(base)
     merged = None
     if base.adapter_id is not None:
-        merged = {"id": base.adapter_id, "commit": base.adapter_commit, "local": models.is_local(base.adapter_id)}
+        merged = {"id": base.adapter_id, "commit": base.adapter_commit, "local": finding.is_local(base.adapter_id)}
     return {
         "id": base.id,
         "revision": base.revision,
@@ -245,7 +245,7 @@ def workspace(recipe: Recipe, splits: Splits, folder: Path, reporter: Reporter) 
         ModelError: The model is not found, or is not an encoder.
         RecipeError: ``data.max_length`` is more than the model can read.
     """
-    base = models.resolve(recipe.model.id, recipe.model.revision)
+    base = finding.resolve(recipe.model.id, recipe.model.revision)
     config = models.read_config(base)
     tokenizer = models.load_tokenizer(base)
     longest = models.longest_input(config, tokenizer)

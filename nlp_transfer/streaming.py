@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import Any, TextIO
 
 from . import __version__
 from .bulk.belongings import belongings
@@ -20,14 +20,12 @@ from .bulk.source import TextSource
 from .bulk.writing import PARQUET, join_parts
 from .data.texts import Row
 from .errors import DataError, Problem
+from .finding import ResolvedModel
 from .fingerprints import answering
 from .hardware import is_main_process, world_size
 from .inference import find, load_found
 from .predictor import CHUNK
 from .processes import agree, join, place, wait_for_all
-
-if TYPE_CHECKING:
-    from .models import ResolvedModel
 
 Predict = Callable[[Sequence[str]], list[dict[str, Any]]]
 PATIENCE = timedelta(days=30)

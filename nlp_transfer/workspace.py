@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from . import models, parts
+from . import finding, parts
 from .data.windows import Limits
 from .hardware import Precision
 from .prepare import Splits
@@ -38,7 +38,7 @@ class Workspace:
     recipe: Recipe
     splits: Splits
     task: Task
-    base: models.ResolvedModel
+    base: finding.ResolvedModel
     tokenizer: Any
     limits: Limits
     precision: Precision

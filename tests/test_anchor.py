@@ -12,7 +12,7 @@ import torch
 from helpers import Listener, data_of, make_recipe, recipe_data, rows_of, same_weights
 from training import build
 
-from nlp_transfer import jobs, models, parts
+from nlp_transfer import finding, jobs, models, parts
 from nlp_transfer.data.batching import PairCollator
 from nlp_transfer.forward import window_logits
 from nlp_transfer.functional import distillation_divergence
@@ -129,7 +129,7 @@ def test_teacher_is_the_twin_and_runs_once(
     data = taught[1]
     assert len(windows) == len(data.source) + len(data.target)
     assert "teacher" not in taught[0].source[0]
-    resolved = models.resolve(str(twin := tmp_path / "run/stages/source-only/model"))
+    resolved = finding.resolve(str(twin := tmp_path / "run/stages/source-only/model"))
     kind_of = {"ner": "AutoModelForTokenClassification"}.get(kind, "AutoModelForSequenceClassification")
     labels = json.loads((twin / "config.json").read_text())["id2label"]
     model = models.load_model(kind_of, resolved, models.read_config(resolved, num_labels=len(labels))).model

@@ -10,7 +10,7 @@ import pytest
 import torch
 from conftest import build_model
 
-from nlp_transfer import attention, models
+from nlp_transfer import attention, finding, models
 
 FAST = ["bert", "distilbert", "roberta", "electra", "albert", "modernbert"]
 """Architectures that let their attention be chosen."""
@@ -88,7 +88,7 @@ def test_every_architecture_computes_the_same_and_saves_no_trace(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
 ) -> None:
     folder = build_model(tmp_path / "tiny", kind)
-    source = models.resolve(str(folder))
+    source = finding.resolve(str(folder))
     config = models.read_config(source, num_labels=3)
     found = {}
     for native in (False, True):

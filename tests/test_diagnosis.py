@@ -18,7 +18,7 @@ from helpers import data_of, make_recipe, recipe_data, rows_of
 from samples import plain_classifier, recipe_values, write_data
 from typer.testing import CliRunner
 
-from nlp_transfer import cli, diagnose, errors, models, recipe_from
+from nlp_transfer import cli, diagnose, errors, finding, models, recipe_from
 from nlp_transfer.data.windows import Limits, windows_of_texts
 from nlp_transfer.diagnosis.advice import Evidence, advise
 from nlp_transfer.diagnosis.diagnose import usable
@@ -212,7 +212,7 @@ def masked(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_pseudo_perplexity_masks_one_token_at_a_time(masked: Path) -> None:
     """Against plain forward passes of one text at a time, with the head on every position."""
-    base = models.resolve(str(masked))
+    base = finding.resolve(str(masked))
     tokenizer = models.load_tokenizer(base)
     model = models.load_model("AutoModelForMaskedLM", base, models.read_config(base)).model.eval()
     windows = windows_of_texts(tokenizer, ["the film was good", "crash", "a great plot and cast"], Limits(32, 4))

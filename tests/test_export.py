@@ -25,8 +25,8 @@ from nlp_transfer.errors import ModelError
 from nlp_transfer.exporting import graph, processor
 from nlp_transfer.exporting.parity import compare
 from nlp_transfer.exporting.record import GRAPH, RECORD
+from nlp_transfer.finding import resolve
 from nlp_transfer.fingerprints import answering
-from nlp_transfer.models import resolve
 from nlp_transfer.serving.app import build_app
 from nlp_transfer.serving.server import prepare
 from nlp_transfer.serving.settings import ServiceLimits

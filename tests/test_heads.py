@@ -11,7 +11,7 @@ import torch
 from conftest import build_model
 from helpers import Listener, data_of, make_recipe, saved_weights
 
-from nlp_transfer import load_predictor, models, parts
+from nlp_transfer import finding, load_predictor, models, parts
 from nlp_transfer.data.windows import Limits
 from nlp_transfer.hardware import Precision
 from nlp_transfer.heads import head_change
@@ -48,7 +48,7 @@ def trained(folder: Path, kind: str, head: str, labels: list[str]) -> Path:
 
 def built(folder: Path, tmp_path: Path, task: Any, tuning: str = "full", seed: int = 1) -> tuple[Any, list[str]]:
     """Build the model that a stage would train; return it with what the run says."""
-    base = models.resolve(str(folder))
+    base = finding.resolve(str(folder))
     listener = Listener()
     recipe = make_recipe(tmp_path, folder, "ner" if isinstance(task, Ner) else "classification", tuning)
     none: Any = Splits.__new__(Splits)

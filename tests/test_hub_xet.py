@@ -17,7 +17,7 @@ from huggingface_hub import HfApi
 from stand_in_hub import TOKEN, Fault, Hub, serving
 from stand_in_xet import XetStore
 
-from nlp_transfer import models, pulling
+from nlp_transfer import finding, pulling
 from nlp_transfer.errors import HubError, ModelError
 from nlp_transfer.hub import calls, xet
 from nlp_transfer.hub.files import PushFile, list_files
@@ -187,25 +187,25 @@ def test_a_stalled_pull_is_told_with_the_model(
         raise pulling.StalledError(f"nothing of {', '.join(sorted(wanted.files))} has arrived")
 
     send(files)
-    monkeypatch.setattr(models, "pull", stalled)
+    monkeypatch.setattr(finding, "pull", stalled)
     told = (
         r"^model 'user/x' cannot be fetched from http\S+: nothing of config.json, model.safetensors has arrived\. Try"
     )
     with pytest.raises(ModelError, match=told):
-        models.resolve("user/x")
+        finding.resolve("user/x")
 
 
 @pytest.mark.parametrize("revision", [None, "main"])
 def test_what_is_pulled_is_what_was_pushed(revision: str | None, hub: Hub, files: list[PushFile]) -> None:
     send(files)
-    found = models.resolve("user/x", revision)
+    found = finding.resolve("user/x", revision)
     assert found.commit == hub.repos["user/x"].head == found.folder.name
     assert all((found.folder / file.name).read_bytes() == file.path.read_bytes() for file in files)
     begun = len(hub.log)
-    assert models.resolve("user/x", revision).folder == found.folder
+    assert finding.resolve("user/x", revision).folder == found.folder
     assert not [line for line in hub.log[begun:] if "/resolve/" in line], "nothing is fetched twice"
     hub.faults.append(Fault("", "503", times=99))
-    offline = models.resolve("user/x", revision)
+    offline = finding.resolve("user/x", revision)
     assert (offline.folder, offline.commit) == (found.folder, found.commit), "the cache answers"
 
 

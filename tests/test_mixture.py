@@ -13,7 +13,7 @@ from accelerate.data_loader import BatchSamplerShard
 from helpers import rows_of
 from torch.utils.data import BatchSampler
 
-from nlp_transfer import models, parts
+from nlp_transfer import finding, models, parts
 from nlp_transfer.data.batching import PairCollator, some_rows
 from nlp_transfer.data.load import load_split
 from nlp_transfer.data.mixture import Mixture
@@ -160,7 +160,7 @@ def encoded(kind: str, count: int, seed: int, tokenizer: Any, labelled: bool = T
 
 @pytest.mark.parametrize("kind", ["classification", "ner"])
 def test_units_say_which_domain_they_come_from(kind: str, tiny_bert: Path) -> None:
-    tokenizer = models.load_tokenizer(models.resolve(str(tiny_bert)))
+    tokenizer = models.load_tokenizer(finding.resolve(str(tiny_bert)))
     one, task = encoded(kind, 6, 1, tokenizer)
     two, _ = encoded(kind, 5, 2, tokenizer)
     known, _ = encoded(kind, 4, 3, tokenizer)

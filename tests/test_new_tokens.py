@@ -14,7 +14,8 @@ from helpers import Listener, data_of, recipe_data, saved_weights
 
 from nlp_transfer import load_predictor
 from nlp_transfer.errors import RecipeError
-from nlp_transfer.models import Loaded, encoder_of, load_model, read_config, resolve
+from nlp_transfer.finding import resolve
+from nlp_transfer.models import Loaded, encoder_of, load_model, read_config
 from nlp_transfer.parts import recipe_from
 from nlp_transfer.running import run
 from nlp_transfer.tasks.masked_lm import MaskedLMHead

@@ -12,7 +12,7 @@ import torch
 import transformers
 from datasets import Dataset
 
-from nlp_transfer import diagnose, evaluate, load_predictor, models, recipe_from, run
+from nlp_transfer import diagnose, evaluate, finding, load_predictor, models, recipe_from, run
 from nlp_transfer.hashing import file_sha256
 from nlp_transfer.recipe.shipped import demo_folder
 
@@ -31,7 +31,7 @@ def result(tmp_path_factory):
     values = {
         "name": "real",
         "output": str(tmp_path_factory.mktemp("real") / "run"),
-        "model": models.BUNDLED_ID,
+        "model": finding.BUNDLED_ID,
         "task": "sentiment",
         "data": {
             "folder": "demo:sentiment",
@@ -47,23 +47,25 @@ def result(tmp_path_factory):
 
 
 def test_the_package_is_found_by_the_hub_id_and_checked():
-    found = models.resolve(models.BUNDLED_ID)
-    assert found.id == models.BUNDLED_ID
-    assert file_sha256(found.folder / "model.safetensors") == models.BUNDLED_SHA256
-    assert "sha256" in found.note and models.BUNDLED_PACKAGE in found.note
+    found = finding.resolve(finding.BUNDLED_ID)
+    assert found.id == finding.BUNDLED_ID
+    assert file_sha256(found.folder / "model.safetensors") == finding.BUNDLED_SHA256
+    assert "sha256" in found.note and finding.BUNDLED_PACKAGE in found.note
     config = models.read_config(found)
     loaded = models.load_model("AutoModelForMaskedLM", found, config)
     assert loaded.fresh and all(name.startswith("cls.") for name in loaded.fresh)  # it has no masked-LM head
 
 
 def test_the_hub_id_stays_the_base_model(result):
-    assert models.BUNDLED_ID in (result.folder / "README.md").read_text(encoding="utf8")
-    assert str(models.resolve(models.BUNDLED_ID).folder) not in (result.folder / "README.md").read_text(encoding="utf8")
+    assert finding.BUNDLED_ID in (result.folder / "README.md").read_text(encoding="utf8")
+    assert str(finding.resolve(finding.BUNDLED_ID).folder) not in (result.folder / "README.md").read_text(
+        encoding="utf8"
+    )
     for file, key in (("model/adapter_config.json", "base_model_name_or_path"), ("recipe.yaml", None)):
         text = (result.folder / file).read_text(encoding="utf8")
-        assert json.loads(text)[key] == models.BUNDLED_ID if key else models.BUNDLED_ID in text
+        assert json.loads(text)[key] == finding.BUNDLED_ID if key else finding.BUNDLED_ID in text
     assert (
-        json.loads((result.folder / "environment.json").read_text(encoding="utf8"))["model"]["id"] == models.BUNDLED_ID
+        json.loads((result.folder / "environment.json").read_text(encoding="utf8"))["model"]["id"] == finding.BUNDLED_ID
     )
 
 
@@ -81,7 +83,7 @@ def test_a_few_steps_reload_as_stock_peft(result, tmp_path):
     # Stock PEFT would look the base up on the hub; here it lies in the package.
     folder = shutil.copytree(result.model, tmp_path / "model")
     settings = json.loads((folder / "adapter_config.json").read_text(encoding="utf8"))
-    settings["base_model_name_or_path"] = str(models.resolve(models.BUNDLED_ID).folder)
+    settings["base_model_name_or_path"] = str(finding.resolve(finding.BUNDLED_ID).folder)
     (folder / "adapter_config.json").write_text(json.dumps(settings), encoding="utf8")
     torch.manual_seed(99)  # a head that was not saved would come out otherwise
     model = AutoPeftModelForSequenceClassification.from_pretrained(folder, num_labels=2).eval()
@@ -97,7 +99,7 @@ def test_a_diagnosis_of_the_demonstration_data(tmp_path):
     values = {
         "name": "real",
         "output": str(tmp_path / "run"),
-        "model": models.BUNDLED_ID,
+        "model": finding.BUNDLED_ID,
         "task": "sentiment",
         "data": {
             "folder": "demo:sentiment",

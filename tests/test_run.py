@@ -14,7 +14,7 @@ from helpers import Listener
 from safetensors.torch import load_file, save_file
 from samples import multi_label_rows, ner_rows, recipe_values, sentiment_rows, write_data
 
-from nlp_transfer import evaluate, load_predictor, load_recipe, models, recipe_from, resolve, run
+from nlp_transfer import evaluate, finding, load_predictor, load_recipe, recipe_from, resolve, run
 from nlp_transfer import inference as inference_module
 from nlp_transfer.errors import RunError
 from nlp_transfer.recipe import dump
@@ -349,9 +349,9 @@ def test_saving_an_adapter_never_asks_the_hub(tmp_path, tiny_bert, monkeypatch):
     )
     data = {role: Dataset.from_list(sentiment_rows(8, 0)) for role in ("source.train", "source.dev")}
     values = recipe_values(tmp_path, tiny_bert, tuning="lora")
-    monkeypatch.setattr(models, "_resolve_bundled", lambda: models.ResolvedModel(models.BUNDLED_ID, None, tiny_bert))
+    monkeypatch.setattr(finding, "_resolve_bundled", lambda: finding.ResolvedModel(finding.BUNDLED_ID, None, tiny_bert))
     values["data"]["target"] = {}
-    run(recipe_from(values | {"model": models.BUNDLED_ID}), data=data)
+    run(recipe_from(values | {"model": finding.BUNDLED_ID}), data=data)
 
 
 def test_other_weights_under_the_same_name_begin_anew(tmp_path, tiny_bert):

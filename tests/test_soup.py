@@ -14,7 +14,7 @@ from helpers import Listener, data_of, recipe_data
 from safetensors.torch import load_file
 from transformers import BertConfig, BertForSequenceClassification
 
-from nlp_transfer import jobs, load_predictor, models, parts
+from nlp_transfer import finding, jobs, load_predictor, models, parts
 from nlp_transfer.comparison.compare import compare
 from nlp_transfer.comparison.runs import members
 from nlp_transfer.errors import ModelError, RecipeError
@@ -66,7 +66,7 @@ def test_models_without_a_mean_are_refused() -> None:
 
 def merged(folder: Path) -> dict[str, torch.Tensor]:
     """Weights of a run's model, with its adapter merged."""
-    resolved = models.resolve(str(folder))
+    resolved = finding.resolve(str(folder))
     labels = models.label_names(resolved) or []
     token = "TokenClassification" in (models.read_config(resolved).architectures or [""])[0]
     kind = "AutoModelForTokenClassification" if token else "AutoModelForSequenceClassification"

@@ -12,7 +12,7 @@ import pytest
 from helpers import Listener, data_of, recipe_data
 from scipy.special import expit, logit, softmax
 
-from nlp_transfer import jobs, models, parts
+from nlp_transfer import finding, jobs, models, parts
 from nlp_transfer.comparison import runs
 from nlp_transfer.comparison.compare import compare
 from nlp_transfer.comparison.runs import members
@@ -66,7 +66,7 @@ def test_target_rows_carry_the_mean_of_the_teachers(
     (data,) = taught
     each = []
     for place in teachers:
-        resolved = models.resolve(str(place))
+        resolved = finding.resolve(str(place))
         labels = models.label_names(resolved) or []
         task = parts.build_task(recipe_from(values).task, labels)
         model = models.load_model(task.auto_class, resolved, models.read_config(resolved, num_labels=len(labels))).model

@@ -18,7 +18,8 @@ from nlp_transfer.data.batching import PairCollator
 from nlp_transfer.data.blocks import Block, pack
 from nlp_transfer.data.pairs import NO_TARGET, Pick
 from nlp_transfer.errors import ModelError, RecipeError
-from nlp_transfer.models import encoder_of, load_model, read_config, resolve
+from nlp_transfer.finding import resolve
+from nlp_transfer.models import encoder_of, load_model, read_config
 from nlp_transfer.parts import PRETRAININGS, TUNINGS, recipe_from
 from nlp_transfer.pretraining.decoder import TIED, Decoder
 from nlp_transfer.pretraining.pooling import default_pooling

@@ -18,7 +18,7 @@ from safetensors.torch import load_file
 from torch.nn import functional as F
 from training import Bench, StopAfter, build, largest_difference
 
-from nlp_transfer import models, parts
+from nlp_transfer import finding, models, parts
 from nlp_transfer.data.batching import PairCollator
 from nlp_transfer.data.pairs import EpochSampler, Pick
 from nlp_transfer.errors import TrainingError
@@ -121,7 +121,7 @@ def test_windows_and_class_weights_weigh_as_documented(tiny_bert: Path, tmp_path
 
 
 def tuned(kind: str, tuning: Any, folder: Path, head: str = "AutoModelForSequenceClassification") -> Any:
-    base = models.resolve(str(build_model(folder, kind)))
+    base = finding.resolve(str(build_model(folder, kind)))
     loaded = models.load_model(head, base, models.read_config(base, num_labels=3))
     return tuning.apply(loaded, "SEQ_CLS")
 

@@ -10,7 +10,7 @@ import torch
 import transformers
 from helpers import TASKS, rows_of
 
-from nlp_transfer import models, parts
+from nlp_transfer import finding, models, parts
 from nlp_transfer.arguments import training_arguments
 from nlp_transfer.checkpoints import ManifestCallback
 from nlp_transfer.data.load import load_split
@@ -111,7 +111,7 @@ def build(
     split = load_split(rows_of(kind, count), name="source.train", kind=rows_kind)
     made = parts.build_task(spec, parts.label_names(spec, distinct_labels(split, rows_kind)))
     made.fit(split.rows)
-    base = models.resolve(str(folder))
+    base = finding.resolve(str(folder))
     tokenizer = models.load_tokenizer(base)
     torch.manual_seed(5)
     dropless = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}

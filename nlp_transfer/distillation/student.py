@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from .. import models
+from .. import finding, models
 from ..errors import ModelError
 from ..predictor import Predictor
 
@@ -69,7 +69,7 @@ def write_student(teacher: Predictor, count: int | None, parent: Path) -> Path:
 @torch.inference_mode()
 def _check(model: Any, teacher: Predictor, folder: Path) -> None:
     """Refuse architectures whose layers do their work by their number, such as ModernBERT's local attention."""
-    source = models.ResolvedModel(str(folder), None, folder)
+    source = finding.ResolvedModel(str(folder), None, folder)
     again = models.load_model(teacher.task.auto_class, source, models.read_config(source)).model.eval()
     batch = {"input_ids": torch.arange(8).unsqueeze(0), "attention_mask": torch.ones((1, 8), dtype=torch.int64)}
     if not torch.allclose(model.eval()(**batch).logits, again(**batch).logits, atol=1e-4):

@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from ..errors import ModelError
+from ..errors import ModelError, first_line
 
 LARGEST_FILE = 2**31
 """Bytes that one protobuf file can hold; weights of larger models go beside the graph."""
@@ -79,8 +79,7 @@ def write_graph(model: Any, pad_id: int, path: Path) -> None:
             program.save(path, external_data=size > LARGEST_FILE)
     except Exception as error:
         # Tracers fail in many ways; what they share is that this model cannot be exported.
-        first = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
-        raise ModelError(f"a '{model.config.model_type}' cannot be exported to ONNX: {first}") from error
+        raise ModelError(f"a '{model.config.model_type}' cannot be exported to ONNX: {first_line(error)}") from error
 
 
 def quantise(graph: Path, path: Path, reduced: bool) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from ..data.windows import Window
-from ..errors import ModelError
+from ..errors import ModelError, first_line
 from ..predictor import Predictor
 from ..reading import read_batches
 from ..settings import SETTINGS, limits_of, read_settings, task_of
@@ -97,5 +97,6 @@ def open_session(graph: Path) -> Any:
         return onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
     except Exception as error:
         # Its errors share no base class but Exception.
-        first = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise ModelError(f"the export '{graph.parent}' cannot be opened: {first}. Export the run again.") from error
+        raise ModelError(
+            f"the export '{graph.parent}' cannot be opened: {first_line(error)}. Export the run again."
+        ) from error

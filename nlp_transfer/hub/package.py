@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from .. import models
+from .. import finding
 from ..card.facts import ADAPTER, MERGE, Facts, facts_of
 from ..card.text import card_text
 from ..errors import HubError
@@ -90,7 +90,7 @@ def pack(record: Record, shape: Shape, folder: Path) -> Package:
             "--adapter and --merged."
         )
     facts = replace(facts, place=shape.place, folder=shape.place, spec=shape.card)
-    source = models.resolve(str(record.folder))
+    source = finding.resolve(str(record.folder))
     if shape.form == MERGED:
         _merge(source, folder)
         facts = replace(facts, relation=MERGE)
@@ -131,7 +131,7 @@ def _copy_model(model: Path, folder: Path) -> None:
         shutil.copyfile(path, folder / path.name)
 
 
-def _merge(source: models.ResolvedModel, folder: Path) -> None:
+def _merge(source: finding.ResolvedModel, folder: Path) -> None:
     assert source.adapter is not None
     merged = folder / "merged"
     merge_into(source, merged)
@@ -141,8 +141,8 @@ def _merge(source: models.ResolvedModel, folder: Path) -> None:
 
 
 def _named_base(
-    record: Record, facts: Facts, shape: Shape, folder: Path, source: models.ResolvedModel
-) -> tuple[Facts, models.ResolvedModel]:
+    record: Record, facts: Facts, shape: Shape, folder: Path, source: finding.ResolvedModel
+) -> tuple[Facts, finding.ResolvedModel]:
     """Let an adapter name its base by hub id and revision, which others can find, never by a folder.
 
     Returns:
@@ -155,7 +155,7 @@ def _named_base(
                 f"the adapter of '{record.folder}' stands on the local folder '{facts.base_name}', which nobody else "
                 "has. Push it merged (--merged), or name the hub id of that very base (--base owner/name)."
             )
-        source = models.resolve(shape.base)
+        source = finding.resolve(shape.base)
         base, revision = shape.base, source.commit
     path = folder / "adapter_config.json"
     config = json.loads(path.read_text(encoding="utf8"))

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from .. import models
+from .. import finding, models
 from ..checkpoints import copy_folder, discard_others
 from ..chosen import LAST_STEP
 from ..hardware import is_main_process
@@ -138,7 +138,7 @@ def _some_texts(space: Workspace) -> list[list[int]]:
     return [window.input_ids for window in space.task.encode(few, space.tokenizer, space.limits, False).windows]
 
 
-def _base_name(base: models.ResolvedModel) -> str:
+def _base_name(base: finding.ResolvedModel) -> str:
     """Return the hub id of the base, or its folder so that it is found from everywhere on this machine."""
     return str(base.folder.resolve()) if base.local else base.id
 

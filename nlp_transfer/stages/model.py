@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from safetensors.torch import load_file
 
-from .. import models, parts
+from .. import finding, models, parts
 from ..errors import ModelError
 from ..heads import head_change, renew_head, with_labels
 from ..model_files import label_config
@@ -53,10 +53,10 @@ def _with_head(space: Workspace, train: TrainSpec, title: str | None) -> models.
     return with_labels(load_base(space, task.auto_class, task_config(space, train, old)), old, task.labels)
 
 
-def output_of(space: Workspace, folder: Path) -> models.ResolvedModel:
+def output_of(space: Workspace, folder: Path) -> finding.ResolvedModel:
     """Return where the weights of a finished stage are: its own folder, or its adapter on the run's base."""
     adapter = (folder / "adapter_config.json").is_file()
-    return replace(space.base, adapter=folder) if adapter else models.ResolvedModel(str(folder), None, folder)
+    return replace(space.base, adapter=folder) if adapter else finding.ResolvedModel(str(folder), None, folder)
 
 
 def finished_model(space: Workspace, train: TrainSpec, folder: Path) -> Any:
@@ -78,7 +78,7 @@ def other_model(space: Workspace, place: str) -> Any:
     return models.load_model(task.auto_class, source, models.read_config(source, **label_config(task.labels))).model
 
 
-def alike(space: Workspace, place: str) -> models.ResolvedModel:
+def alike(space: Workspace, place: str) -> finding.ResolvedModel:
     """Find a task model that another run has left, and make sure that the run's own goes with it.
 
     Args:
@@ -88,7 +88,7 @@ def alike(space: Workspace, place: str) -> models.ResolvedModel:
     Raises:
         ModelError: It is not found, has other labels, or cuts texts into other tokens.
     """
-    source, task = models.resolve(place), space.task
+    source, task = finding.resolve(place), space.task
     labels = models.label_names(source)
     if labels != task.labels:
         raise ModelError(f"'{place}' has the labels {labels}, but those of this run are {task.labels}.")

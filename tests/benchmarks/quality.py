@@ -74,7 +74,7 @@ def plain_ner(recipe_path: Path, data: Path, seed: int) -> dict[str, Any]:
     import torch
     import transformers
 
-    from nlp_transfer import load_recipe, models, resolve
+    from nlp_transfer import finding, load_recipe, resolve
     from nlp_transfer.metrics import bootstrap_interval, entity_counts, f1_from_counts
     from nlp_transfer.prepare import load_splits
 
@@ -82,7 +82,7 @@ def plain_ner(recipe_path: Path, data: Path, seed: int) -> dict[str, Any]:
     splits = load_splits(recipe)
     settings = recipe.stages[-1].train
     transformers.set_seed(seed)
-    folder = models.resolve(recipe.model.id).folder
+    folder = finding.resolve(recipe.model.id).folder
     tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
     index = {tag: number for number, tag in enumerate(splits.labels)}
     names = {"id2label": dict(enumerate(splits.labels)), "label2id": index}

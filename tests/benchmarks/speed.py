@@ -37,9 +37,9 @@ class Job:
     """Rows, tokenizer and model folder that both ways share."""
 
     def __init__(self, data: Path, rows: int):
-        from nlp_transfer import models
+        from nlp_transfer import finding, models
 
-        self.source = models.resolve(MODEL)
+        self.source = finding.resolve(MODEL)
         self.tokenizer = models.load_tokenizer(self.source)
         self.tokenizer.model_max_length = MAX_LENGTH
         self.labelled = read_rows(data / "sentiment/books/source_train.jsonl", rows)
