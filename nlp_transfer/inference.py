@@ -93,6 +93,7 @@ def load_resolved(
 ) -> Predictor:
     """Load a resolved model for prediction; see :func:`load_predictor`."""
     from . import models
+    from .first_token import read_first_token
     from .hardware import choose_precision, default_device
 
     folder = source.folder if source.adapter is None else source.adapter
@@ -108,6 +109,7 @@ def load_resolved(
         raise ModelError(
             f"model '{source.id}' has no trained task head: {sorted(loaded.fresh)[:3]} are missing. Train it first."
         )
+    read_first_token(loaded.model)
     tokenizer = models.load_tokenizer(source)
     longest = models.longest_input(config, tokenizer)
     limits = limits_of(settings, longest, max_length, source.id)

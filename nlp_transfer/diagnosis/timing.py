@@ -22,6 +22,7 @@ from ..data.load import ORIGIN, Split
 from ..data.masking import MaskedBlocks
 from ..data.mixture import Mixture
 from ..data.pairs import EpochSampler, PairedDomains, Pick
+from ..first_token import read_first_token
 from ..hardware import default_device
 from ..objectives import MaskedLMObjective, Objective, TaskObjective
 from ..recipe.comparing import StrategySpec
@@ -192,6 +193,7 @@ def _task_speed(space: Workspace, source: Side, away: Side | None) -> Speed:
     _, train = _settings(space, SOURCE_ONLY)
     set_seed(space.recipe.seed)
     model = task_model(space, train, None, "diagnose").to(default_device())
+    read_first_token(model)
     space.task.mean_pooling = models.pools_by_mean(model.config)
     objective = TaskObjective(space.task)
     share = max(1, int(train.batch_size or 1) // train.accumulation)

@@ -12,6 +12,7 @@ from transformers.trainer_utils import set_seed
 from .. import jobs, models, parts
 from ..caching import cached_encoder
 from ..chosen import told
+from ..first_token import read_first_token
 from ..jobs import Job
 from ..objectives import TaskObjective
 from ..recipe.schema import TrainSpec
@@ -67,6 +68,8 @@ def finetune(
     _say_long_rows(space, title, rows)
     continued = before.model is not None
     masked = masked_copies(space, train, folder, before.encoder, methods, model, rows.target, continued)
+    if masked is None:
+        read_first_token(model)
     for method in methods.values():
         if method.needs_teacher:
             rows = taught(space, train, method, before.twin, rows)

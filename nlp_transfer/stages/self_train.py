@@ -21,6 +21,7 @@ from transformers.trainer_utils import set_seed
 from .. import jobs, models, parts
 from ..caching import cached_encoder
 from ..chosen import told
+from ..first_token import read_first_token
 from ..hardware import default_device, is_main_process
 from ..jobs import Job
 from ..methods.base import Method
@@ -78,6 +79,7 @@ class Plan:
         model = task_model(self.space, self.train, self.before.encoder if folder is None else None, None)
         if folder is not None:
             adopt_model(model, folder)
+        read_first_token(model)
         return model.to(default_device())
 
     @contextlib.contextmanager

@@ -3,7 +3,8 @@
     python tests/benchmarks/round_trip.py --runs RUN … --texts FILE --output FILE.json
 
 Each run is pushed by the real hub client to a stand-in server on loopback, as it is and, of an adapter, merged;
-then it is pulled into an empty cache by its hub id, and answers for the texts in fp32.
+then it is pulled into an empty cache by its hub id, and answers for the texts in fp32. Beside what the run itself
+answers, which merges an adapter as it is loaded, stands what plain PEFT answers with the adapter unmerged.
 """
 
 from __future__ import annotations
@@ -27,13 +28,27 @@ from stand_in_hub import Hub, serving
 CARD = {"license": "other", "language": "en"}
 
 
-def logits(model: str | Path, texts: list[str]) -> np.ndarray:
-    """Return the logits of all units of some texts: (U, C)."""
+def logits(model: str | Path, texts: list[str], unmerged: Path | None = None) -> np.ndarray:
+    """Return the logits of all units of some texts: (U, C).
+
+    Args:
+        model: What a predictor is loaded from.
+        texts: The texts.
+        unmerged: Adapter folder that plain PEFT loads in the place of the predictor's model.
+    """
+    import peft
+    import transformers
+
     from nlp_transfer import load_predictor
     from nlp_transfer.data.memory import Columns
     from nlp_transfer.data.spans import words as split_words
+    from nlp_transfer.finding import resolve
 
     predictor = load_predictor(model, precision="fp32", device="cpu")
+    if unmerged is not None:
+        loader = getattr(transformers, predictor.task.auto_class)
+        base = loader.from_pretrained(resolve(str(unmerged)).folder, num_labels=predictor.model.config.num_labels)
+        predictor.model = peft.PeftModel.from_pretrained(base, unmerged).eval()
     columns: dict[str, Any] = {"text": texts}
     if predictor.task.row_kind == "ner":
         spans = [split_words(text) for text in texts]
@@ -53,11 +68,14 @@ def round_trip(run: Path, form: Any, repo: str, texts: list[str], hub: Hub, fold
         pushed = time.perf_counter() - begun
         hub_client.use(hub.url, patch, folder / "pulling")
         expected, found = logits(run / "model", texts), logits(repo, texts)
+    adapter = run / "model" if (run / "model" / "adapter_config.json").is_file() else None
+    plain = expected if adapter is None else logits(run / "model", texts, unmerged=adapter)
     size = sum(len(content) for content in hub.repos[repo].files.values())
     return {
         "units": len(expected),
         "largest_logit": round(float(np.abs(expected).max()), 3),
         "largest_difference": float(np.abs(found - expected).max()),
+        "largest_difference_unmerged": None if adapter is None else float(np.abs(found - plain).max()),
         "same_bits": bool(np.array_equal(found, expected)),
         "megabytes": round(size / 1e6, 1),
         "push_seconds": round(pushed, 1),

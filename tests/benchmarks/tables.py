@@ -194,10 +194,15 @@ def service_table(record: dict[str, Any]) -> list[str]:
 
 def round_trip_table(record: dict[str, Any]) -> list[str]:
     """One line a run and form."""
-    lines = ["| run | largest logit | largest difference | same bits | size |", "|---|---|---|---|---|"]
+    lines = [
+        "| run | largest logit | largest difference | same bits | from the adapter unmerged | size |",
+        "|---|---|---|---|---|---|",
+    ]
     for name, one in record["results"].items():
         same = "yes" if one["same_bits"] else "no"
-        figures = f"{one['largest_logit']} | {one['largest_difference']:.1g} | {same} | {one['megabytes']:.1f} MB"
+        unmerged = one["largest_difference_unmerged"]
+        apart = f"{one['largest_difference']:.2g} | {same} | {'' if unmerged is None else f'{unmerged:.2g}'}"
+        figures = f"{one['largest_logit']} | {apart} | {one['megabytes']:.1f} MB"
         lines.append(f"| {name} | {figures} |")
     return lines
 

@@ -1,0 +1,49 @@
+"""Text heads read one vector, the first token's: what the last layer does for the others need not be done.
+
+The last layer's attention looks at all tokens; what comes after it (its output projection and the feed-forward block,
+three quarters of a layer's weights) goes token by token. Handing on the first token alone changes no logit and no
+gradient, and saves about 3 / (4 L) of the work of L layers in training, prediction and exported graphs: an eighth of
+MiniLM's six layers.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from .models import encoder_layers, encoder_of
+
+AFTER_ATTENTION = {
+    "bert": "attention.output",
+    "camembert": "attention.output",
+    "deberta-v2": "attention.output",
+    "distilbert": "sa_layer_norm",
+    "electra": "attention.output",
+    "mpnet": "attention.LayerNorm",
+    "roberta": "attention.output",
+    "xlm-roberta": "attention.output",
+}
+"""Where in a layer tokens part, by type of model: all that follows takes them one by one. ALBERT's layers are shared,
+and ModernBERT adds what its attention was given after the feed-forward block."""
+
+
+def read_first_token(model: Any) -> None:
+    """Let the last layer of a text classifier end with the first token; others stay as they are.
+
+    Its last hidden states are (N, 1, H) from then on. Nothing of it is saved with the model.
+
+    Args:
+        model: A ``transformers`` model, plain or under PEFT.
+    """
+    inner = model.get_base_model() if hasattr(model, "get_base_model") else model
+    place = AFTER_ATTENTION.get(inner.config.model_type)
+    if place is None or not type(inner).__name__.endswith("ForSequenceClassification"):
+        return
+    if getattr(getattr(encoder_of(inner), "encoder", None), "conv", None) is not None:
+        return  # DeBERTa's convolution follows a layer: the last one, where there is but one.
+    encoder_layers(inner)[-1].get_submodule(place).register_forward_pre_hook(_first)
+
+
+def _first(module: torch.nn.Module, states: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
+    return tuple(state_NTH[:, :1] for state_NTH in states)
