@@ -93,8 +93,8 @@ def load_resolved(
 ) -> Predictor:
     """Load a resolved model for prediction; see :func:`load_predictor`."""
     from . import models
-    from .first_token import read_first_token
     from .hardware import choose_precision, default_device
+    from .last_layer import read_first_token
 
     folder = source.folder if source.adapter is None else source.adapter
     head = read_object(folder / "config.json") if (folder / "config.json").is_file() else {}

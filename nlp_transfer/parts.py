@@ -269,14 +269,16 @@ def settings_model(part: type) -> type[BaseModel]:
         part: A tuning or a method.
 
     Returns:
-        A model that refuses unknown keys and wrong types.
+        A model that refuses unknown keys and wrong types; its docstring describes all of them.
     """
     fields: dict[str, Any] = {}
+    told: list[str] = []
     for owner in part.__mro__:
         # A constructor that takes `**shared` hands them on: those of the base class are settings too.
         constructor = owner.__dict__.get("__init__")
         if constructor is None:
             continue
+        told.append((inspect.getdoc(owner) or "").partition("\n\nAttributes:")[0])
         hints = get_type_hints(constructor, include_extras=True)
         parameters = inspect.signature(constructor).parameters.values()
         own = {p.name: (hints[p.name], p.default) for p in parameters if p.kind is inspect.Parameter.KEYWORD_ONLY}
@@ -284,7 +286,7 @@ def settings_model(part: type) -> type[BaseModel]:
         if not any(p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters):
             break
     config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
-    return create_model(part.__name__, __config__=config, __doc__=inspect.getdoc(part), **fields)
+    return create_model(part.__name__, __config__=config, __doc__="\n\n".join(told), **fields)
 
 
 def build_tuning(part: Part) -> Tuning:

@@ -37,7 +37,8 @@ class Predictor:
     """A model with everything that turns text into answers.
 
     Args:
-        model: The model, adapters merged, in evaluation mode.
+        model: The model, adapters merged, in evaluation mode. The last hidden states of text classifiers are those of
+            the first token alone, see :mod:`~nlp_transfer.last_layer`.
         tokenizer: Its tokenizer.
         task: The task with its labels and thresholds.
         limits: How texts are cut into windows.

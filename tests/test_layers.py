@@ -44,7 +44,7 @@ LAYERS = {
     2: [
         *["data", "tasks", "tuning", "methods", "models", "heads", "processes", "checkpoints"],
         *["objectives", "pretraining", "caching", "forward", "reading", "vocabulary", "averaging"],
-        *["fetching", "finding", "first_token", "merging", "pulling"],
+        *["fetching", "finding", "last_layer", "merging", "pulling"],
         *["diagnosis.classifier", "diagnosis.features", "diagnosis.fluency", "diagnosis.texts"],
         *["report.curves", "report.slices", "report.examples", "report.confusion"],
     ],

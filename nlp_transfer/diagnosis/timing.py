@@ -22,8 +22,8 @@ from ..data.load import ORIGIN, Split
 from ..data.masking import MaskedBlocks
 from ..data.mixture import Mixture
 from ..data.pairs import EpochSampler, PairedDomains, Pick
-from ..first_token import read_first_token
 from ..hardware import default_device
+from ..last_layer import read_first_token
 from ..objectives import MaskedLMObjective, Objective, TaskObjective
 from ..recipe.comparing import StrategySpec
 from ..recipe.defaults import resolve

@@ -12,8 +12,8 @@ from transformers.trainer_utils import set_seed
 from .. import jobs, models, parts
 from ..caching import cached_encoder
 from ..chosen import told
-from ..first_token import read_first_token
 from ..jobs import Job
+from ..last_layer import read_first_token
 from ..objectives import TaskObjective
 from ..recipe.schema import TrainSpec
 from ..recipe.stages import FinetuneStage
@@ -68,7 +68,7 @@ def finetune(
     _say_long_rows(space, title, rows)
     continued = before.model is not None
     masked = masked_copies(space, train, folder, before.encoder, methods, model, rows.target, continued)
-    if masked is None:
+    if masked is None:  # Masked copies are predicted from the states of all tokens.
         read_first_token(model)
     for method in methods.values():
         if method.needs_teacher:

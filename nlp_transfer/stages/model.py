@@ -14,6 +14,7 @@ from safetensors.torch import load_file
 from .. import finding, models, parts
 from ..errors import ModelError
 from ..heads import head_change, renew_head, with_labels
+from ..last_layer import read_first_token
 from ..model_files import label_config
 from ..recipe.schema import TrainSpec
 from ..units import Sizes
@@ -69,13 +70,17 @@ def finished_model(space: Workspace, train: TrainSpec, folder: Path) -> Any:
     """
     base = output_of(space, folder)
     config = task_config(replace(space, base=base), train, space.task.labels)
-    return models.load_model(space.task.auto_class, base, config).model
+    model = models.load_model(space.task.auto_class, base, config).model
+    read_first_token(model)
+    return model
 
 
 def other_model(space: Workspace, place: str) -> Any:
     """Return a task model that another run has left, with its adapter merged if it has one; see :func:`alike`."""
     source, task = alike(space, place), space.task
-    return models.load_model(task.auto_class, source, models.read_config(source, **label_config(task.labels))).model
+    model = models.load_model(task.auto_class, source, models.read_config(source, **label_config(task.labels))).model
+    read_first_token(model)
+    return model
 
 
 def alike(space: Workspace, place: str) -> finding.ResolvedModel:

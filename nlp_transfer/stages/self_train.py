@@ -21,9 +21,9 @@ from transformers.trainer_utils import set_seed
 from .. import jobs, models, parts
 from ..caching import cached_encoder
 from ..chosen import told
-from ..first_token import read_first_token
 from ..hardware import default_device, is_main_process
 from ..jobs import Job
+from ..last_layer import read_first_token
 from ..methods.base import Method
 from ..methods.mean_teacher import MeanTeacher
 from ..objectives import TaskObjective

@@ -28,15 +28,16 @@ from stand_in_hub import Hub, serving
 CARD = {"license": "other", "language": "en"}
 
 
-def logits(model: str | Path, texts: list[str], unmerged: Path | None = None) -> np.ndarray:
+def logits(model: str | Path, texts: list[str], unmerged: bool = False) -> np.ndarray:
     """Return the logits of all units of some texts: (U, C).
 
     Args:
         model: What a predictor is loaded from.
         texts: The texts.
-        unmerged: Adapter folder that plain PEFT loads in the place of the predictor's model.
+        unmerged: That is an adapter folder, which plain PEFT loads in the place of the predictor's model.
     """
     import peft
+    import torch
     import transformers
 
     from nlp_transfer import load_predictor
@@ -45,10 +46,11 @@ def logits(model: str | Path, texts: list[str], unmerged: Path | None = None) ->
     from nlp_transfer.finding import resolve
 
     predictor = load_predictor(model, precision="fp32", device="cpu")
-    if unmerged is not None:
+    if unmerged:
         loader = getattr(transformers, predictor.task.auto_class)
-        base = loader.from_pretrained(resolve(str(unmerged)).folder, num_labels=predictor.model.config.num_labels)
-        predictor.model = peft.PeftModel.from_pretrained(base, unmerged).eval()
+        labels = predictor.model.config.num_labels
+        base = loader.from_pretrained(resolve(str(model)).folder, num_labels=labels, dtype=torch.float32)
+        predictor.model = peft.PeftModel.from_pretrained(base, model).eval()
     columns: dict[str, Any] = {"text": texts}
     if predictor.task.row_kind == "ner":
         spans = [split_words(text) for text in texts]
@@ -68,14 +70,14 @@ def round_trip(run: Path, form: Any, repo: str, texts: list[str], hub: Hub, fold
         pushed = time.perf_counter() - begun
         hub_client.use(hub.url, patch, folder / "pulling")
         expected, found = logits(run / "model", texts), logits(repo, texts)
-    adapter = run / "model" if (run / "model" / "adapter_config.json").is_file() else None
-    plain = expected if adapter is None else logits(run / "model", texts, unmerged=adapter)
+    adapter = (run / "model" / "adapter_config.json").is_file()
+    plain = logits(run / "model", texts, unmerged=True) if adapter else found
     size = sum(len(content) for content in hub.repos[repo].files.values())
     return {
         "units": len(expected),
         "largest_logit": round(float(np.abs(expected).max()), 3),
         "largest_difference": float(np.abs(found - expected).max()),
-        "largest_difference_unmerged": None if adapter is None else float(np.abs(found - plain).max()),
+        "largest_difference_unmerged": float(np.abs(found - plain).max()) if adapter else None,
         "same_bits": bool(np.array_equal(found, expected)),
         "megabytes": round(size / 1e6, 1),
         "push_seconds": round(pushed, 1),

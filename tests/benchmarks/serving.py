@@ -39,17 +39,19 @@ def read_texts(kind: str, file: Path, rows: int) -> list[str]:
 
 
 def stock(kind: str, run: Path, bf16: bool) -> Callable[[list[str]], Any]:
-    """Return the pipeline, with adapters merged and its arguments at their best known values."""
+    """Return the pipeline of a run's whole model, as the library loads it, with its best known arguments."""
     import torch
     import transformers
 
-    from nlp_transfer import load_predictor
-
-    loaded = load_predictor(run, precision="fp32", device="cpu")
-    limits = {} if kind == "tagger" else {"truncation": True, "max_length": loaded.limits.max_length}
+    limits = {} if kind == "tagger" else {"truncation": True, "max_length": tokens_of(run)}
     grouped = {"aggregation_strategy": "first"} if kind == "tagger" else {}
-    model = loaded.model.to(torch.bfloat16 if bf16 else torch.float32)
-    pipe = transformers.pipeline(PIPELINES[kind], model=model, tokenizer=loaded.tokenizer, device="cpu", **grouped)
+    pipe = transformers.pipeline(
+        PIPELINES[kind],
+        model=str(run / "model"),
+        dtype=torch.bfloat16 if bf16 else torch.float32,
+        device="cpu",
+        **grouped,
+    )
     return lambda texts: pipe(texts, batch_size=32, **limits)
 
 

@@ -3,8 +3,9 @@
     python tests/benchmarks/speed.py --data DATA_FOLDER --output recipes/benchmarks/results/speed.json
 
 The plain peer is the stock `Trainer` (or `pipeline`) with its default arguments, wired as the official example scripts
-wire it: 16 rows a batch, random order, padding to the longest row of the batch. Each way runs in a process of its own,
-alone; loading and tokenising are not counted. Run it on an otherwise idle machine.
+wire it: 16 rows a batch, random order, padding to the longest row of the batch; it computes in fp32. What trains the
+whole model has a row of it with `bf16=True`, too, as this package takes bf16 where the processor has it. Each way runs
+in a process of its own, alone; loading and tokenising are not counted. Run it on an otherwise idle machine.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +27,7 @@ from record import command_line, read_results, write_results
 MODEL = "sentence-transformers/all-MiniLM-L6-v2"
 MAX_LENGTH = 256
 FROZEN_EPOCHS = 20
+BF16 = "plain, bf16"
 
 
 def read_rows(path: Path, count: int) -> list[dict[str, str]]:
@@ -54,13 +57,15 @@ class Job:
         return sum(len(row["input_ids"]) for row in self.encode(texts))
 
 
-def stock_trainer(job: Job, model: Any, rows: list[dict[str, Any]], collator: Any, epochs: float = 1.0) -> float:
+def stock_trainer(
+    job: Job, model: Any, rows: list[dict[str, Any]], collator: Any, epochs: float = 1.0, bf16: bool = False
+) -> float:
     import transformers
 
     with tempfile.TemporaryDirectory() as folder:
         args = transformers.TrainingArguments(
             folder, per_device_train_batch_size=16, num_train_epochs=epochs, use_cpu=True, save_strategy="no",
-            report_to="none", disable_tqdm=True, logging_strategy="no",
+            report_to="none", disable_tqdm=True, logging_strategy="no", bf16=bf16,
         )  # fmt: skip
         trainer = transformers.Trainer(model, args, data_collator=collator, train_dataset=rows)
         begun = time.perf_counter()
@@ -73,19 +78,20 @@ def labelled_rows(job: Job) -> list[dict[str, Any]]:
     return [{**row, "labels": int(given["label"] == "positive")} for row, given in zip(rows, job.labelled, strict=True)]
 
 
-def finetune_stock(job: Job) -> float:
+def finetune_stock(job: Job, bf16: bool = False) -> float:
     import transformers
 
     model = transformers.AutoModelForSequenceClassification.from_pretrained(job.source.folder, num_labels=2)
-    return stock_trainer(job, model, labelled_rows(job), transformers.DataCollatorWithPadding(job.tokenizer))
+    collator = transformers.DataCollatorWithPadding(job.tokenizer)
+    return stock_trainer(job, model, labelled_rows(job), collator, bf16=bf16)
 
 
-def mlm_stock(job: Job) -> float:
+def mlm_stock(job: Job, bf16: bool = False) -> float:
     import transformers
 
     model = transformers.AutoModelForMaskedLM.from_pretrained(job.source.folder)
     collator = transformers.DataCollatorForLanguageModeling(job.tokenizer, mlm_probability=0.15)
-    return stock_trainer(job, model, job.encode(job.unlabelled), collator)
+    return stock_trainer(job, model, job.encode(job.unlabelled), collator, bf16=bf16)
 
 
 def frozen_stock(job: Job) -> float:
@@ -133,12 +139,11 @@ def ours(job: Job, folder: Path, **changes: Any) -> float:
     }
     space = running.workspace(checked, load_splits(checked, given), folder, Reporter())
     stage = checked.stages[0]
-    train = running.TrainSpec.model_validate(stage.train)
     begun = time.perf_counter()
     if stage.name == "pretrain":
         done = pretrain(space, stage, folder / "stage", "speed", Before())
     else:
-        done = finetune(space, train, folder / "stage", "speed", Before(), adapt=False)
+        done = finetune(space, stage, folder / "stage", "speed", Before(), title="speed")
     whole = time.perf_counter() - begun
     return whole if checked.tuning.name == "frozen" else float(done.facts["seconds"])
 
@@ -190,11 +195,13 @@ def predict_ours(job: Job) -> float:
     from nlp_transfer.data.windows import Limits
     from nlp_transfer.hardware import choose_precision
     from nlp_transfer.inference import Predictor
+    from nlp_transfer.last_layer import read_first_token
     from nlp_transfer.tasks.classification import Classification
 
     task = Classification(["negative", "positive"])
     config = models.read_config(job.source, num_labels=2)
     model = models.load_model(task.auto_class, job.source, config).model.eval()
+    read_first_token(model)
     predictor = Predictor(model, job.tokenizer, task, Limits(MAX_LENGTH, 32), bf16=choose_precision("auto").bf16)
     texts = texts_to_predict(job)
     begun = time.perf_counter()
@@ -203,8 +210,8 @@ def predict_ours(job: Job) -> float:
 
 
 WAYS: dict[str, dict[str, Callable[[Job], float]]] = {
-    "finetune": {"plain": finetune_stock, "nlp_transfer": finetune_ours},
-    "mlm": {"plain": mlm_stock, "nlp_transfer": mlm_ours},
+    "finetune": {"plain": finetune_stock, BF16: partial(finetune_stock, bf16=True), "nlp_transfer": finetune_ours},
+    "mlm": {"plain": mlm_stock, BF16: partial(mlm_stock, bf16=True), "nlp_transfer": mlm_ours},
     "frozen": {"plain": frozen_stock, "nlp_transfer": frozen_ours},
     "predict": {"plain": predict_stock, "plain, batch 32": predict_stock_batch_32, "nlp_transfer": predict_ours},
 }

@@ -11,7 +11,7 @@ import transformers
 from conftest import SMALL, build_model, tiny_config
 from peft import LoraConfig, get_peft_model
 
-from nlp_transfer.first_token import AFTER_ATTENTION, read_first_token
+from nlp_transfer.last_layer import AFTER_ATTENTION, read_first_token
 from nlp_transfer.models import encoder_layers
 
 IDS_NT = torch.tensor([[2, 50, 51, 52, 3], [2, 60, 3, 0, 0]])
@@ -88,6 +88,33 @@ def test_a_convolution_after_the_only_layer_keeps_all_tokens():
     model = classifier("deberta-v2", num_hidden_layers=1, conv_kernel_size=3, conv_act="gelu")
     read_first_token(model)
     assert answer(model).hidden_states[-1].shape[1] == 5
+
+
+def test_a_convolution_after_the_first_of_two_layers_sees_all_tokens():
+    whole = classifier("deberta-v2", conv_kernel_size=3, conv_act="gelu")
+    narrow = copy.deepcopy(whole)
+    read_first_token(narrow)
+    assert answer(narrow).hidden_states[-1].shape[1] == 1
+    assert torch.allclose(answer(narrow).logits, answer(whole).logits, atol=1e-5)
+
+
+def test_chunks_of_the_feed_forward_block_keep_all_tokens():
+    model = classifier("bert", chunk_size_feed_forward=5)
+    read_first_token(model)
+    assert answer(model).hidden_states[-1].shape[1] == 5
+
+
+def test_under_checkpointing_and_in_a_copy():
+    whole = classifier("bert")
+    narrow = copy.deepcopy(whole)
+    read_first_token(narrow)
+    narrow = copy.deepcopy(narrow).train()
+    for module in narrow.modules():
+        module.p = 0.0  # dropout would differ
+    narrow.gradient_checkpointing_enable({"use_reentrant": False})
+    slopes, others = gradients(narrow), gradients(whole)
+    assert slopes.keys() == others.keys()
+    assert all(torch.allclose(slopes[name], others[name], atol=1e-4) for name in slopes)
 
 
 def test_under_lora_and_after_merging():
