@@ -165,7 +165,7 @@ def decide(
         return Decision(TWIN, faults, True, numbers)
     if not spec.evidence:
         return Decision(ADAPTED, ["Not collapsed; evidence for it was not asked for."], False, numbers)
-    kept, words = _weigh(found, spec)
+    kept, words = weigh(found, spec)
     return Decision(kept, [words], False, numbers)
 
 
@@ -249,7 +249,16 @@ def _loose_faults(beyond_chance: float, twin: Candidate, found: dict[str, Vote],
     ]
 
 
-def _weigh(found: dict[str, Vote], spec: GuardSpec) -> tuple[str, str]:
+def weigh(found: dict[str, Vote], spec: GuardSpec) -> tuple[str, str]:
+    """Let label-free evidence decide between the adapted model and its twin.
+
+    Args:
+        found: The vote of each score.
+        spec: The guard's thresholds.
+
+    Returns:
+        The one that is kept, and why.
+    """
     sides = {name: vote.side(spec.min_gain, spec.min_errors) for name, vote in found.items()}
     for_it = [name for name, side in sides.items() if side > 0]
     against = [name for name, side in sides.items() if side < 0]

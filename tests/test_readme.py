@@ -100,6 +100,10 @@ def test_results_are_those_of_the_files(monkeypatch: pytest.MonkeyPatch) -> None
     import tables
 
     shown = README.split(tables.BEGIN, 1)[1].split(tables.END, 1)[0]
-    assert shown.strip() == tables.results_text().strip()
+    assert shown.strip() == tables.results_text(in_readme=True).strip()
+    further = tables.ABOUT + tables.results_text(in_readme=False)
+    assert tables.FURTHER.read_text(encoding="utf8").strip() == further.strip()
+    named = {name for name, _, _ in tables.TABLES}
+    assert named == {path.stem for path in tables.RESULTS.glob("*.json")} and named > tables.IN_README
     for path in tables.RESULTS.glob("*.json"):
         assert "…" not in json.loads(path.read_text(encoding="utf8"))["command"], path.name

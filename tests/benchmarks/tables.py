@@ -62,34 +62,41 @@ def cell(entry: dict[str, Any], split: str) -> str:
 
 
 def transfer_table(record: dict[str, Any]) -> list[str]:
-    """One line a strategy: its score in each case with the gain over the twin of equal steps, and what it costs."""
+    """One line a strategy: its score in each case with the gain over the twin of equal steps."""
     cases = record["results"]
     named = dict.fromkeys(name for case in cases.values() for name in case["strategies"])
-    lines = [f"| strategy | {' | '.join(cases)} | mean gain | time |", "|---" * (len(cases) + 3) + "|"]
+    lines = [f"| strategy | {' | '.join(cases)} | mean gain |", "|---" * (len(cases) + 2) + "|"]
     for name in named:
         entries = [case["strategies"].get(name) for case in cases.values()]
         gains = [entry["gain"]["value"] for entry in entries if entry is not None and "gain" in entry]
         mean = over_cases(gains)
-        times = statistics.fmean(entry["times_source_only"] for entry in entries if entry is not None)
-        lines.append(f"| {name} | {' | '.join(map(transfer_cell, entries))} | {mean} | {times:.1f}× |")
+        lines.append(f"| {name} | {' | '.join(map(transfer_cell, entries))} | {mean} |")
+        guarded = [entry["guarded"] for entry in entries if entry is not None and "guarded" in entry]
+        if len(guarded) == len(cases) > 2:
+            gains = [statistics.fmean(gain or 0.0 for gain in one) for one in guarded]
+            cells = [
+                f"{100 * gain:+.1f} ({sum(kept is not None for kept in one)} of {len(one)} kept)"
+                for gain, one in zip(gains, guarded, strict=True)
+            ]
+            lines.append(f"| *{name}, guarded* | {' | '.join(cells)} | {over_cases(gains)} |")
     if all("picked" in case for case in cases.values()):
         gains = [picked_gain(case) for case in cases.values()]
         cells = [f"{case['picked']} ({100 * gain:+.1f})" for case, gain in zip(cases.values(), gains, strict=True)]
-        lines.append(f"| *picked without labels* | {' | '.join(cells)} | {over_cases(gains)} | |")
+        lines.append(f"| *picked without labels* | {' | '.join(cells)} | {over_cases(gains)} |")
     if all("plain_soup" in case for case in cases.values()):
         gains = [case["plain_soup"] - plain_score(case) for case in cases.values()]
         cells = [
             f"{100 * case['plain_soup']:.1f} ({100 * gain:+.1f})"
             for case, gain in zip(cases.values(), gains, strict=True)
         ]
-        lines.append(f"| *mean of the source-only models* | {' | '.join(cells)} | {over_cases(gains)} | |")
+        lines.append(f"| *mean of the source-only models* | {' | '.join(cells)} | {over_cases(gains)} |")
     if all(case.get("bound") for case in cases.values()):
         gaps = [statistics.fmean(case["bound"]) - plain_score(case) for case in cases.values()]
         cells = [
             f"{100 * statistics.fmean(case['bound']):.1f} ({100 * gap:+.1f})"
             for case, gap in zip(cases.values(), gaps, strict=True)
         ]
-        lines.append(f"| *trained on the target's labels* | {' | '.join(cells)} | {over_cases(gaps)} | |")
+        lines.append(f"| *trained on the target's labels* | {' | '.join(cells)} | {over_cases(gaps)} |")
         gains = [picked_gain(case) for case in cases.values()]
         if sum(gaps) > 0:
             lines += ["", f"Share of the mean gap that the pick closes: {sum(gains) / sum(gaps):.2f}."]
@@ -239,7 +246,17 @@ TABLES: list[tuple[str, str, Callable[[dict[str, Any]], list[str]]]] = [
     ("service", "The HTTP service, one text a request", service_table),
     ("round_trip", "Logits after push, pull and reload beside those of the run", round_trip_table),
 ]
-"""Name of the JSON file, title and maker of each table, in the README's order."""
+"""Name of the JSON file, title and maker of each table, in order."""
+
+IN_README = {"reviews", "news_ner", "news_ner_few", "banking77", "costs", "speed", "serving"}
+"""Those that users ask for first; all others stand beside the benchmarks' recipes."""
+FURTHER = ROOT / "recipes" / "benchmarks" / "README.md"
+ABOUT = """# Further results
+
+Tables that the [README](../../README.md#results) leaves out. Each says which file it comes from and which command makes
+it; `python tests/benchmarks/tables.py` writes this page.
+
+"""
 
 
 def machine(record: dict[str, Any]) -> str:
@@ -257,24 +274,25 @@ def section(title: str, name: str, table: list[str], record: dict[str, Any]) -> 
     return [f"**{title}**", "", *table, "", made, "", "```bash", record["command"], "```", ""]
 
 
-def results_text() -> str:
-    """All results as Markdown."""
+def results_text(in_readme: bool) -> str:
+    """The results of the README, or all others, as Markdown."""
     lines: list[str] = []
     for name, title, table in TABLES:
         path = RESULTS / f"{name}.json"
-        if path.is_file():
+        if path.is_file() and (name in IN_README) == in_readme:
             record = json.loads(path.read_text(encoding="utf8"))
             lines += section(title, name, table(record), record)
     return "\n".join(lines)
 
 
 def main() -> None:
-    """Rewrite the README between the markers."""
+    """Rewrite the README between the markers, and the page of further results."""
     readme = ROOT / "README.md"
     text = readme.read_text(encoding="utf8")
     before, rest = text.split(BEGIN, 1)
     _, after = rest.split(END, 1)
-    readme.write_text(f"{before}{BEGIN}\n{results_text()}{END}{after}", encoding="utf8")
+    readme.write_text(f"{before}{BEGIN}\n{results_text(True)}{END}{after}", encoding="utf8")
+    FURTHER.write_text(ABOUT + results_text(False).rstrip() + "\n", encoding="utf8")
 
 
 if __name__ == "__main__":

@@ -84,11 +84,27 @@ def measure(options: argparse.Namespace, name: str) -> dict[str, Any]:
     siblings = [*folder.parent.glob("*/runs/source_only/*")]  # The same source with another target has the same twin.
     found = compare(recipe, options.strategies, options.seeds, folder=folder, reuse=siblings)
     summary: dict[str, Any] = found.summary
+    for strategy, entry in summary["strategies"].items():
+        if "gain" in entry:
+            entry["guarded"] = [guarded(folder / "runs" / strategy / str(seed)) for seed in options.seeds]
     if options.plain_soup:
         summary["plain_soup"] = plain_soup(recipe, folder, options.seeds)
     if options.bound:
         summary["bound"] = [bound(options.data, name.rpartition("-")[2], seed) for seed in options.seeds]
     return summary
+
+
+def guarded(run: Path) -> float | None:
+    """Gain of the model that the guard keeps in a run of its own, where it asks for evidence; None: the twin."""
+    from nlp_transfer.evidence import Vote
+    from nlp_transfer.guard import ADAPTED, weigh
+    from nlp_transfer.recipe.trust import GuardSpec
+
+    metrics = json.loads((run / "metrics.json").read_text(encoding="utf8"))
+    seen = metrics["guard"]
+    votes = {name: Vote(value, seen["evidence_error"][name]) for name, value in seen["evidence"].items()}
+    kept, _ = weigh(votes, GuardSpec())
+    return float(metrics["gain"]["target.test"]["value"]) if kept == ADAPTED and not seen["collapsed"] else None
 
 
 def plain_soup(recipe: Recipe, folder: Path, seeds: list[int]) -> float:
