@@ -12,6 +12,7 @@ from .data.load import Split, load_split
 from .errors import DataError, ModelError, Problem
 from .exporting.predictor import load_export
 from .exporting.record import is_export
+from .fetching import is_url
 from .model_files import label_config, labels_in, read_object
 from .predictor import Predictor as Predictor
 from .recipe.schema import Columns
@@ -36,9 +37,9 @@ def load_predictor(
     """Load a run, a model or adapter folder, a hub model or an export for prediction.
 
     Args:
-        model: Run folder, model folder, or hub id of a text- or token-classification model; or the folder of an
-            export, which answers without torch.
-        revision: Revision of a hub id.
+        model: Run folder, model folder, or hub id of a text- or token-classification model, as ``owner/name`` or
+            ``owner/name@revision``; or the folder of an export, which answers without torch.
+        revision: Revision of a hub id: a branch, tag or commit.
         max_length: Tokens in a window; by default as in training, else what the model can read (at most 512).
         batch_tokens: Most padded tokens in one forward pass.
         precision: ``auto`` (bf16 where native), ``fp32`` or ``bf16``. An export has the precision it was written in.
@@ -63,6 +64,9 @@ def find(model: str | Path, revision: str | None = None) -> Path | finding.Resol
     folder = Path(model).expanduser()
     if is_export(folder):
         return folder
+    name, _, pinned = str(model).rpartition("@")
+    if name and revision is None and "/" not in pinned and not (is_url(str(model)) or folder.exists()):
+        return finding.resolve(name, pinned)
     return finding.resolve(str(model), revision)
 
 
@@ -117,7 +121,8 @@ def load_resolved(
     elsewhere = device is not None and device.partition(":")[0] != default_device().partition(":")[0]
     bf16 = choose_precision("fp32" if elsewhere and precision == "auto" else precision).bf16
     maps = {key: settings.get(key) for key in ("polarity", "label_map")}
-    return Predictor(loaded.model.to(place).eval(), tokenizer, task, limits, batch_tokens, bf16, **maps)
+    model, commit = loaded.model.to(place).eval(), source.own_commit
+    return Predictor(model, tokenizer, task, limits, batch_tokens, bf16, **maps, commit=commit)
 
 
 def _guess(source: finding.ResolvedModel, head: dict[str, Any]) -> dict[str, Any]:
@@ -159,7 +164,7 @@ def evaluate(
 
     Returns:
         Metrics, and the headline number with its interval. Labels are mapped as those of the target were in training;
-        ``dropped`` says what that left out.
+        ``dropped`` says what that left out, ``commit`` which commit of a model of the hub has answered.
 
     Raises:
         DataError: Bad rows, or labels that the model does not know.
@@ -175,7 +180,8 @@ def evaluate(
         raise DataError(problems)
     answers = task.answer(predictor.logits(split.rows))
     score = task.score(task.gold(split.rows), answers, confidence, resamples)
-    return replace(score, metrics=score.metrics | {"dropped": dropped}) if dropped else score
+    known = {"dropped": dropped, "commit": predictor.commit}
+    return replace(score, metrics=score.metrics | {key: value for key, value in known.items() if value})
 
 
 def in_task_labels(predictor: Predictor, split: Split) -> tuple[Split, dict[str, str]]:

@@ -46,6 +46,7 @@ class Predictor:
         bf16: Compute in bfloat16.
         polarity: Which raw labels mean what, for the scoring of rows with raw labels.
         label_map: New names for the labels of target rows, which rows that are scored are taken for.
+        commit: Hub commit of the model, where it came from a hub.
     """
 
     model: Any
@@ -56,6 +57,7 @@ class Predictor:
     bf16: bool = False
     polarity: LabelMap | None = None
     label_map: LabelMap | None = None
+    commit: str | None = None
 
     def __call__(self, texts: str | Sequence[str]) -> list[dict[str, Any]]:
         """Answer for some texts.

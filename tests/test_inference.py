@@ -14,7 +14,7 @@ from conftest import byte_level_tokenizer, sentencepiece_tokenizer, wordpiece_to
 from datasets import Dataset
 from samples import PLAIN, plain_classifier, recipe_values, write_data
 
-from nlp_transfer import evaluate, load_predictor, recipe_from, run
+from nlp_transfer import evaluate, finding, load_predictor, recipe_from, run, watch
 from nlp_transfer.bulk.writing import answer_schema
 from nlp_transfer.data.windows import Limits
 from nlp_transfer.errors import DataError, ModelError
@@ -323,6 +323,47 @@ def test_a_moved_model_folder_still_answers(finished, tmp_path):
     folder = shutil.copytree(finished["full"][1].model, tmp_path / "elsewhere")
     texts = random_texts(3, 9)
     assert load_predictor(folder)(texts) == load_predictor(finished["full"][1].folder)(texts)
+
+
+@pytest.fixture
+def asked(classifier, monkeypatch):
+    """What the hub is asked for; it holds the classifier under any name."""
+    asked = []
+
+    def resolve(model_id, revision=None):
+        asked.append((model_id, revision))
+        return finding.ResolvedModel(model_id, revision, classifier, commit=f"commit of {revision}")
+
+    monkeypatch.setattr(finding, "resolve", resolve)
+    return asked
+
+
+def test_a_revision_stands_behind_a_hub_id(asked, tmp_path):
+    predictor = load_predictor("user/model@v2")
+    assert asked == [("user/model", "v2")] and predictor.commit == "commit of v2"
+    assert load_predictor("user/model", revision="v3").commit == "commit of v3"
+    for place in ("user/model", "user@home/model", "s3://key@bucket/model"):
+        load_predictor(place)
+        assert asked[-1] == (place, None)
+    (tmp_path / "run@2").mkdir()
+    load_predictor(tmp_path / "run@2")
+    assert asked[-1] == (str(tmp_path / "run@2"), None)
+
+
+def test_the_commit_is_told_where_a_model_of_the_hub_has_answered(asked, classifier, tmp_path):
+    rows = Dataset.from_dict({"text": ["good film", "bad film"], "label": ["so-so", "bad"]})
+    assert evaluate("user/model@v2", rows).metrics["commit"] == "commit of v2"
+    events = []
+    watch("user/model@v2", ["good film"], events.append, reference="first")
+    assert events[0]["event"] == "begin" and events[0]["commit"] == "commit of v2"
+
+
+def test_no_commit_is_told_of_a_folder(classifier):
+    rows = Dataset.from_dict({"text": ["good film", "bad film"], "label": ["so-so", "bad"]})
+    assert "commit" not in evaluate(classifier, rows).metrics
+    events = []
+    watch(classifier, ["good film"], events.append, reference="first")
+    assert "commit" not in events[0]
 
 
 def test_thresholds_of_the_run_decide(finished):

@@ -14,6 +14,7 @@ import datasets
 
 from .. import models
 from ..errors import ModelError, nearest
+from ..fetching import without_user
 from ..inference import load_predictor
 from ..predictor import Predictor
 from ..runfolder import write_json
@@ -103,7 +104,10 @@ def export(
         versions = {name: importlib.metadata.version(name) for name in PACKAGES}
         parities = {"fp32": asdict(fp32)} | ({} if quantised is None else {"int8": asdict(quantised)})
         precision = {"precision": "int8", "reduced_range": reduced} if int8 else {"precision": "fp32"}
-        _record(part, model, precision | {"parity": parities, "versions": versions})
+        # A folder's place is nobody else's business.
+        own = Path(run).expanduser()
+        made = {"model": own.resolve().name if own.exists() else without_user(str(run)), "commit": model.commit}
+        _record(part, model, made | precision | {"parity": parities, "versions": versions})
         part.rename(target)
     finally:
         shutil.rmtree(part, ignore_errors=True)

@@ -128,6 +128,7 @@ def watch(
         monitor = Monitor(chosen, None if texts is None else tally_of(texts, predict))
         emit = stack.enter_context(places.opened())
         facts = {"model": name, "reference": told, "reference_texts": monitor.streams[None].reference.texts}
+        facts |= {"commit": commit} if (commit := getattr(predict, "commit", None)) else {}
         watching = Watching(monitor, predict, emit, kind, Keys() if keys is None else keys, wishes)
         return watching.follow(batches, facts, places.page)
 
