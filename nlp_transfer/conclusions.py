@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from .chosen import is_oracle, oracle_note
+from .comparison.failures import failed_words
 from .guard import ADAPTED, TWIN, called
 from .verdict import JUDGES, too_few
 
@@ -13,20 +14,51 @@ UNJUDGED = "without labelled target rows (data.target.test) nobody can say wheth
 
 
 def conclusions(metrics: Mapping[str, Any]) -> list[str]:
-    """Return what target labels were used for, the verdict, and which model is kept and why.
+    """Return what target labels were used for, the verdict and whether steps are equal, which model is kept and why.
 
     Args:
         metrics: Content of ``metrics.json``. Of a run without adaptation there is nothing to conclude.
     """
     verdict = [f"Verdict: {_verdict(metrics)}"] if "gain" in metrics else []
-    return [*label_notes(metrics), *verdict, *kept_model(metrics)]
+    return [*label_notes(metrics), *verdict, *steps_note(metrics), *kept_model(metrics)]
 
 
 def label_notes(metrics: Mapping[str, Any]) -> list[str]:
     """Return what target labels were used for but the final scores: to select, or to be trained on."""
-    notes = [oracle_note()] if is_oracle(metrics.get("selection")) else []
-    labels = metrics.get("target_labels")
-    return notes if labels is None else [*notes, target_labels_note(labels)]
+    labels, oracles = metrics.get("target_labels"), metrics.get("oracles")
+    return [
+        *([oracle_note()] if is_oracle(metrics.get("selection")) else []),
+        *([made_of_note(oracles, labels)] if oracles else []),
+        *([] if labels is None else [target_labels_note(labels)]),
+    ]
+
+
+def steps_note(metrics: Mapping[str, Any]) -> list[str]:
+    """Return that the two models were not trained for equally many optimizer steps; nothing where they were."""
+    steps = metrics.get("steps")
+    if steps is None or steps[ADAPTED] == steps[TWIN]:
+        return []
+    twin = called(TWIN, metrics.get("target_labels"))
+    return [
+        f"Unequal steps: the adapted model was trained for {steps[ADAPTED]:,} optimizer steps, its {twin} twin for "
+        f"{steps[TWIN]:,}, as one of them was stopped early: part of the difference may be due to that."
+    ]
+
+
+def warnings_in(log: Iterable[Mapping[str, Any]]) -> list[str]:
+    """Return what methods have warned of while a run was trained: the last warning of each stage.
+
+    Args:
+        log: Lines of ``log.jsonl``. What a stage logs at an earlier step makes its warning void: it has begun anew.
+    """
+    found: dict[str, Mapping[str, Any]] = {}
+    for line in log:
+        stage = line.get("stage", "")
+        if stage in found and line.get("step", 0) < found[stage].get("step", 0):
+            del found[stage]
+        if "warning" in line:
+            found[stage] = line
+    return [f"{stage}, step {line.get('step')}: {line['warning']}" for stage, line in found.items()]
 
 
 def kept_model(metrics: Mapping[str, Any]) -> list[str]:
@@ -37,6 +69,22 @@ def kept_model(metrics: Mapping[str, Any]) -> list[str]:
     return [f"Kept as model/: the {kept} model. {_why(metrics)}"]
 
 
+def made_of_note(oracles: Mapping[str, Sequence[str]], target_labels: Any = None) -> str:
+    """Return the line that goes wherever scores are shown of models that are made of those that an oracle selected.
+
+    Args:
+        oracles: By model, the runs whose checkpoint was selected with labels of the target.
+        target_labels: What ``metrics.json`` says of labelled target rows that were trained on.
+    """
+    which = " and the ".join(called(role, target_labels) for role in oracles)
+    goes = "model goes" if len(oracles) == 1 else "models go"
+    runs = ", ".join(f"'{name}'" for name in dict.fromkeys(name for names in oracles.values() for name in names))
+    return (
+        f"ORACLE: the {which} {goes} back to {runs}, whose checkpoint was selected with the labels of target.dev. Such "
+        "scores are an upper bound, not those of unsupervised adaptation."
+    )
+
+
 def target_labels_note(labels: Mapping[str, Any]) -> str:
     """Return the line that goes wherever scores of a run are shown that was trained on target labels."""
     stages = ", then ".join(labels["stages"])
@@ -44,16 +92,16 @@ def target_labels_note(labels: Mapping[str, Any]) -> str:
 
 
 def in_one_sentence(metrics: Mapping[str, Any]) -> str:
-    """Return what a run comes to: its verdict, or the score of its only model.
+    """Return what a run comes to: its verdict (and that steps were unequal), or the score of its only model.
 
     Args:
         metrics: Content of ``metrics.json``.
     """
     if "verdict" in metrics:
         told = _verdict(metrics)
-        return f"{told[0].upper()}{told[1:]}"
+        return " ".join([f"{told[0].upper()}{told[1:]}", *steps_note(metrics)])
     if "gain" in metrics:
-        return f"No verdict: {UNJUDGED}"
+        return " ".join([f"No verdict: {UNJUDGED}", *steps_note(metrics)])
     role, scores = next(iter(metrics["scores"].items()))
     split = next(name for name in (*JUDGES, "source.dev") if name in scores)
     taught = metrics.get("target_labels")
@@ -116,11 +164,12 @@ def comparison_in_one_sentence(summary: Mapping[str, Any]) -> str:
 
 
 def comparison_words(summary: Mapping[str, Any]) -> list[str]:
-    """Return which strategy is picked and by what, and how far that is from the best where labels tell."""
+    """Return which strategy is picked and by what, how far that is from the best where labels tell, and what failed."""
     judges = ", ".join(summary["picks_by"])
     lines = [
         f"Picked without target labels (mean rank of {judges}): {summary['picked']}. Go on with "
-        f"{summary['picked_run']}, the best of its runs by the same."
+        f"{summary['picked_run']}, the best of its runs by the same.",
+        *failed_words(summary),
     ]
     taught = ", ".join(f"{name} {rows}" for name, rows in summary.get("target_labels", {}).items())
     lines += [f"Labelled target rows that were trained on: {taught}."] if taught else []

@@ -10,6 +10,7 @@ import numpy as np
 
 from . import runfolder
 from .calibration import reliability
+from .card.origins import made_of_oracles
 from .chosen import told
 from .data.load import ORIGIN, Split
 from .evidence import without_vote
@@ -82,7 +83,10 @@ def evaluate_models(space: Workspace, outcome: Outcome, folder: Path) -> dict[st
         guarded = isinstance(recipe.guard, GuardSpec) and outcome.twin is not None
         if guarded or recipe.evaluate.label_free:
             candidates[role] = _candidate(predictor, space, scores[role]["source.dev"])
-    metrics = _metrics(recipe, space.task.headline, scores) | _target_labels(space) | {"calibration": calibrated}
+    metrics = _metrics(recipe, space.task.headline, scores) | _target_labels(space) | made_of_oracles(recipe, scores)
+    metrics["calibration"] = calibrated
+    if outcome.twin is not None:
+        metrics["steps"] = outcome.steps
     if recipe.evaluate.label_free:
         metrics["label_free"] = {role: label_free(candidate) for role, candidate in candidates.items()}
         if is_main_process():

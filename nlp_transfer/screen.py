@@ -45,9 +45,10 @@ def show_json(values: Any) -> None:
 
 def show_run(result: RunResult, recipe: Recipe) -> None:
     """Print what a run gave: the scores, what they come to, where it lies, and what can be done with it next."""
+    from .card.origins import with_origins
     from .conclusions import conclusions
 
-    told = [line for text in conclusions(result.metrics) for line in (text, "")]
+    told = [line for text in conclusions(with_origins(result.metrics, result.folder)) for line in (text, "")]
     report = [f"Report: {result.report}"] if result.report.is_file() else []
     places = [f"Run folder: {result.folder}", *report]
     show("", score_table(result.metrics), "", *told, *places, "", "Next:", *next_commands(result, recipe))
@@ -87,6 +88,7 @@ def show_comparison(comparison: Comparison) -> None:
         "",
         f"Folder: {comparison.folder}",
         f"Report: {comparison.report}",
+        f"Next: nlp-transfer predict {shlex.quote(str(comparison.picked))} --input FILE --output FILE",
     )
 
 
@@ -140,15 +142,18 @@ def next_commands(result: RunResult, recipe: Recipe) -> list[str]:
     ]
 
 
-def show_score(score: Score, as_json: bool = False) -> None:
+def show_score(score: Score, as_json: bool = False, notes: Sequence[str] = ()) -> None:
     """Print the scores of one data set.
 
     Args:
         score: From :func:`nlp_transfer.evaluate`.
         as_json: As one JSON object instead of tables.
+        notes: What target labels were used for in the making of the model, from
+            :func:`nlp_transfer.card.origins.notes_of`.
     """
     if as_json:
-        show_json({"headline": score.headline, "interval": score.interval.to_dict(), **score.metrics})
+        noted = {"notes": [*notes]} if notes else {}
+        show_json({"headline": score.headline, "interval": score.interval.to_dict(), **score.metrics, **noted})
         return
     from .conclusions import interval_text
 
@@ -164,6 +169,7 @@ def show_score(score: Score, as_json: bool = False) -> None:
         *(f"{told} dropped, as the model's {name} maps their label to null." for name, told in dropped.items()),
         _table("", ["metric", "value"], plain),
         _table("", ["label", "precision", "recall", "f1", "support"], rows),
+        *notes,
     )
 
 
@@ -260,7 +266,8 @@ def show_exported(exported: Exported) -> None:
 
 def show_distilled(distilled: Distilled) -> None:
     """Print a student beside its teacher: scores of the same rows, size, speed, and where its run lies."""
-    from .conclusions import interval_text
+    from .card.origins import with_origins
+    from .conclusions import interval_text, label_notes
 
     rows = [
         [
@@ -276,7 +283,9 @@ def show_distilled(distilled: Distilled) -> None:
     faster = distilled.student.texts_per_second / distilled.teacher.texts_per_second
     rows.append(["student − teacher", *gain, f"{smaller:.1f} times smaller", f"{faster:.1f} times faster"])
     header = ["model", *distilled.gain, "weights", "texts/s"]
-    show("", _table(distilled.run.metrics["headline"], header, rows), "", f"Run folder: {distilled.run.folder}")
+    run = distilled.run
+    notes = [line for note in label_notes(with_origins(run.metrics, run.folder)) for line in (note, "")]
+    show("", _table(run.metrics["headline"], header, rows), "", *notes, f"Run folder: {run.folder}")
 
 
 def show_push(result: PushResult) -> None:

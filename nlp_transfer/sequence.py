@@ -11,7 +11,7 @@ from typing import Any
 from .arguments import optimizer_steps
 from .chosen import ORACLE, SOURCE_DEV
 from .fingerprints import identity, stage_fingerprint
-from .guard import TWIN
+from .guard import ADAPTED, TWIN
 from .parts import METHODS
 from .prepare import corpus_role
 from .recipe.schema import Part, TrainSpec
@@ -57,6 +57,16 @@ class Outcome:
     def named(self) -> dict[str, StageResult]:
         """All results by name."""
         return self.stages | self.twins
+
+    @property
+    def steps(self) -> dict[str, int]:
+        """Optimizer steps of the task, by model; those of ``pretrain`` are no training of the task.
+
+        As many for both, unless a score has stopped one of them early, or rounds of self-training have ended early.
+        """
+        trained = {name: result for name, result in self.stages.items() if not name.startswith("pretrain")}
+        models = {ADAPTED: trained, TWIN: self.twins}
+        return {role: sum(one.facts.get("steps", 0) for one in results.values()) for role, results in models.items()}
 
 
 def train_stages(space: Workspace, folder: Path, fingerprints: dict[str, str]) -> Outcome:

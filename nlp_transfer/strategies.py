@@ -7,16 +7,11 @@ from typing import Any
 
 from .errors import Problem, RecipeError, nearest
 from .parts import METHODS, TUNINGS, Known, recipe_from
-from .recipe.comparing import StrategySpec
+from .recipe.comparing import ENSEMBLE, SOUP, SOURCE_ONLY, StrategySpec
 from .recipe.schema import Recipe
 
-SOURCE_ONLY = "source_only"
-ENSEMBLE = "ensemble"
-"""A student of all other strategies together: it learns the mean of their answers to target text."""
 TEACHING = "anchor"
 """The method by which it learns them."""
-SOUP = "soup"
-"""The mean of the weights of all other strategies: the stage of the same name."""
 STAGES = ("pretrain", "self_train")
 OWN_TRAINING = {
     "frozen": ("epochs", "max_steps", "batch_size", "learning_rate", "head_learning_rate"),

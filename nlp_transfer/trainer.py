@@ -20,6 +20,7 @@ import transformers
 from safetensors.torch import load_file, save_file
 
 from .averaging import WeightAverage
+from .callbacks import Bar, LogFile
 from .data.batching import PairCollator
 from .data.pairs import EpochSampler
 from .errors import TrainingError
@@ -161,7 +162,7 @@ class TransferTrainer(transformers.Trainer):
         )
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        """Add every named loss, averaged over steps and processes, and the methods' warnings."""
+        """Add every named loss, averaged over steps and processes; then let the methods warn."""
         if "loss" in logs and self._parts:
             names = sorted(self._sums)
             stacked = torch.stack(
@@ -171,16 +172,26 @@ class TransferTrainer(transformers.Trainer):
             averages = dict(zip(names, (totals[:-1] / totals[-1]).tolist(), strict=True))
             logs.update(averages)
             self._sums, self._parts = {}, 0
+            super().log(logs, start_time)
             self._advise(averages)
-        super().log(logs, start_time)
+        else:
+            super().log(logs, start_time)
 
     def _advise(self, averages: dict[str, float]) -> None:
+        """Tell what a method has to say of its averages: to the person at the bar, and to the log that outlives it."""
         for name, method in self.objective.methods.items():
             own = {key.removeprefix(f"loss_{name}_").removeprefix(f"{name}_"): value for key, value in averages.items()}
             advice = method.advice(own)
-            if advice is not None and name not in self._advised and self.is_world_process_zero():
-                self._advised.add(name)
-                transformers.utils.logging.get_logger("nlp_transfer").warning(advice)
+            if advice is None or name in self._advised or not self.is_world_process_zero():
+                continue
+            self._advised.add(name)
+            # For our own log alone: other loggers take numbers only.
+            words: Any = {"warning": advice}
+            for callback in self.callback_handler.callbacks:
+                if isinstance(callback, Bar):
+                    callback.reporter.warn(f"{callback.title}, step {self.state.global_step}: {advice}")
+                if isinstance(callback, LogFile):
+                    callback.on_log(self.args, self.state, self.control, words)
 
     def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
         """Group parameters by learning rate: encoder (with layer-wise decay), head, methods."""

@@ -515,7 +515,7 @@ def test_the_command_prints_a_line_a_strategy_and_the_pick(
     assert f"{summary['picked']} ←" in printed
     assert f"): {summary['picked']}. Go on with {summary['picked_run']}," in printed
     assert summary["strategies"]["dann"]["gain"]["verdict"] in printed
-    assert str(folder) in printed
+    assert f"Folder: {folder}" in printed and f"predict {folder / summary['picked_run']} --input" in printed
 
 
 # What a recipe holds for its own run and a strategy has no use for

@@ -10,12 +10,16 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from helpers import data_of, make_recipe, rows_of, same_weights
+from helpers import Listener, data_of, make_recipe, rows_of, same_weights
 
+from nlp_transfer.callbacks import Bar, LogFile
+from nlp_transfer.conclusions import warnings_in
 from nlp_transfer.functional import balanced_domain_loss, ramp, reverse_gradient
 from nlp_transfer.methods.dann import Dann
 from nlp_transfer.prepare import load_splits
 from nlp_transfer.recipe.defaults import resolve
+from nlp_transfer.report.curves import trainings
+from nlp_transfer.report.record import read_record
 from nlp_transfer.running import run
 from nlp_transfer.units import UNKNOWN, Sizes, Step
 
@@ -151,17 +155,47 @@ def test_a_lost_game_is_told_with_advice() -> None:
     assert Dann(Sizes(4, 3), max_lambda=0.0).advice({**chance, "lambda": 0.0}) is None
 
 
-def test_collapse_is_logged_once(tiny_bert: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_collapse_is_told_once(tiny_bert: Path, tmp_path: Path) -> None:
     from training import build
 
     bench = build(tiny_bert, "classification", dann=True)
     bench.methods["dann"].advice = lambda averages: "collapsed" if averages["domain"] > 0 else None
-    trainer, _ = bench.start(tmp_path)
-    import transformers
-
-    transformers.utils.logging.get_logger("nlp_transfer").propagate = True
+    trainer, watcher = bench.start(tmp_path)
+    listener = Listener()
+    trainer.add_callback(Bar("finetune", listener))  # type: ignore[arg-type]
+    trainer.add_callback(LogFile(tmp_path / "log.jsonl", "finetune"))
     trainer.train()
-    assert [record.message for record in caplog.records].count("collapsed") == 1
+    assert listener.warned == ["finetune, step 1: collapsed"]
+    lines = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text(encoding="utf8").splitlines()]
+    assert [line["step"] for line in lines if line.get("warning") == "collapsed"] == [1]
+    # Loggers beside it, and what checkpoints keep, hold numbers only.
+    assert not any("warning" in logs for logs in [*watcher.logs, *trainer.state.log_history])
+
+
+def test_a_run_tells_of_a_lost_game(tiny_bert: Path, tmp_path: Path) -> None:
+    """At once, in its log, and in its card."""
+    lost = {"name": "dann", "max_lambda": 10, "rate_factor": 0.01, "dropout": 0.0}
+    recipe = make_recipe(tmp_path / "run", tiny_bert, methods=(lost,), max_steps=25, learning_rate=5e-3)
+    listener = Listener()
+    folder = run(recipe, data=data_of("classification"), reporter=listener).folder  # type: ignore[arg-type]
+    (warned,) = [text for text in listener.warned if "outruns the discriminator" in text]
+    lines = [json.loads(line) for line in (folder / "log.jsonl").read_text(encoding="utf8").splitlines()]
+    (line,) = [line for line in lines if "warning" in line]
+    assert warned == f"finetune, step {line['step']}: {line['warning']}"
+    assert line["stage"] == "finetune" and line["step"] <= 25 and "source-only twin" in line["warning"]
+    card = (folder / "README.md").read_text(encoding="utf8")
+    assert f"- Warned in training ({warned[:-1]})." in card
+    # What is written at the end does not stumble over words in the log.
+    record = read_record(folder)
+    assert warnings_in(record.log) == [warned]
+    assert {one.stage for one in trainings(record.log, "accuracy", ["finetune"])} == {"finetune"}
+
+
+def test_a_warning_is_void_where_its_stage_began_anew() -> None:
+    lines = [{"stage": "finetune", "step": 20, "warning": "a"}, {"stage": "self_train 1", "step": 1, "loss": 0.5}]
+    assert warnings_in(lines) == ["finetune, step 20: a"]
+    assert warnings_in([*lines, {"stage": "finetune", "step": 30, "warning": "b"}]) == ["finetune, step 30: b"]
+    assert warnings_in([*lines, {"stage": "finetune", "step": 10, "loss": 0.1}]) == []
 
 
 # Target labels

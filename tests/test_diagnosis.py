@@ -20,7 +20,8 @@ from typer.testing import CliRunner
 
 from nlp_transfer import cli, diagnose, errors, finding, models, recipe_from
 from nlp_transfer.data.windows import Limits, windows_of_texts
-from nlp_transfer.diagnosis.advice import Evidence, advise
+from nlp_transfer.diagnosis import measured
+from nlp_transfer.diagnosis.advice import Evidence, advise, comparisons
 from nlp_transfer.diagnosis.diagnose import usable
 from nlp_transfer.diagnosis.fluency import hidden_one_by_one, masked_log_probabilities, pseudo_perplexity
 from nlp_transfer.diagnosis.report import render
@@ -170,10 +171,103 @@ def test_advice_can_be_run(tuning: str, tiny_bert: Path, tmp_path: Path) -> None
     far = Interval(1.9, 1.8, 2.0)
     seen = Evidence(target_rows=1000, target_tokens=1e6, a_distance=far, unseen_gap=0.2, frozen=tuning == "frozen")
     found = advise(seen, usable(recipe, METHODS))
-    named = [item.compare for item in found if item.compare]
-    assert len(named) > 1
+    named = [name for names in comparisons(found) for name in names.split(",")]
+    assert len(named) > 1 and ("soup" in named) == (tuning == "full")
     for name in named:
-        strategy_recipe(recipe, StrategySpec(name=name), 1, str(tmp_path / "other"))
+        strategy_recipe(recipe, StrategySpec(name=name), 1, str(tmp_path / "other"), others=["one", "other"])
+
+
+# Times
+
+
+@pytest.fixture
+def steady_clock(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A millisecond for each padded token, whatever is done with it; it is done all the same."""
+
+    def timed(work: Any, batch: dict[str, torch.Tensor]) -> float:
+        work(batch)
+        return batch["input_ids"].numel() / 1000
+
+    monkeypatch.setattr(measured, "_timed", timed)
+
+
+def times_of(recipe: Any, data: dict[str, Any], **options: Any) -> dict[str, float]:
+    return {one.strategy: one.seconds for one in diagnose(recipe, data, **options).time}
+
+
+def pretraining_time(folder: Path, model: Path, *stages: dict[str, Any], **data: Any) -> float:
+    """Seconds that the pretrain stages of a recipe add: two epochs, without a head that is fitted first."""
+    train = {"max_steps": None, "epochs": 2, "batch_size": 1}
+    own = [{"name": "pretrain", "head_steps": 0, "train": train} | one for one in stages]
+    times = times_of(make_recipe(folder, model, stages=[*own, "finetune"]), data_of("classification", 60) | data)
+    return times["pretrain"] - times["source_only"]
+
+
+def test_times_of_methods_are_in_proportion(tiny_bert: Path, tmp_path: Path, steady_clock: None) -> None:
+    recipe, data = make_recipe(tmp_path / "run", tiny_bert, max_steps=None, epochs=3), data_of("classification", 120)
+    apart = [f"crash crash {text}" for text in data["target.unlabelled"]["text"]]
+    data |= {"target.unlabelled": datasets.Dataset.from_dict({"text": apart})}
+    found = diagnose(recipe, data)
+    assert "source_only,dann,mcc,soup" in [item.compare for item in found.advice], found.advice
+    times = {one.strategy: one for one in found.time}
+    twin, dann, mcc = (times[name].seconds for name in ("source_only", "dann", "mcc"))
+    assert 1.5 * twin < dann < 2.5 * twin
+    soup = times["soup"]
+    assert soup.seconds == soup.run_seconds == pytest.approx(twin + dann + mcc)
+    assert "whose weights it averages" in soup.basis
+    assert "compare RECIPE --strategies source_only,dann,mcc,soup --seeds 3" in shown(found)
+    # Of half of the rows it says the same of all.
+    half = times_of(recipe, data, max_rows=60)
+    assert half["source_only"] == pytest.approx(twin, rel=0.2)
+    longer = times_of(make_recipe(tmp_path / "run", tiny_bert, max_steps=None, epochs=6), data)
+    assert longer["source_only"] == pytest.approx(2 * twin, rel=0.05)
+
+
+def test_times_of_pretraining_go_by_the_text_and_the_stages(
+    tiny_bert: Path, tmp_path: Path, steady_clock: None
+) -> None:
+    def added(*stages: dict[str, Any], **data: Any) -> float:
+        return pretraining_time(tmp_path / "run", tiny_bert, *stages, **data)
+
+    target, source, both = (added({"text": text}) for text in ("target", "source", "both"))
+    assert target == pytest.approx(55 / 60 * source, rel=0.15)
+    assert both == pytest.approx(target + source, rel=0.1)
+    twice = added(*[{"text": text} for text in ("source", "target")])
+    assert twice == pytest.approx(target + source, rel=0.01)
+    rows = rows_of("classification", 240, 9).select_columns("text")
+    corpus = {"path": "memory.jsonl"}
+    whole = added({"corpus": corpus}, **{"stages.0.corpus": rows})
+    assert whole == pytest.approx(4 * source, rel=0.15)
+    chosen = {"corpus": corpus | {"choose": {"share": 0.5}}}
+    assert added(chosen, **{"stages.0.corpus": rows}) == pytest.approx(whole / 2, rel=0.05)
+
+
+@pytest.mark.parametrize("objective", ["tsdae", "simcse"])
+def test_times_of_pretraining_are_those_of_the_objective(
+    objective: str, tiny_bert: Path, tmp_path: Path, steady_clock: None
+) -> None:
+    """They read every text by itself, twice, and fit no head."""
+    stage = {"name": "pretrain", "objective": objective, "train": {"batch_size": 4, "max_steps": None, "epochs": 2}}
+    recipe = make_recipe(tmp_path / "run", tiny_bert, stages=[stage, "finetune"], max_steps=None)
+    found = diagnose(recipe, data_of("classification", 60))
+    (told,) = [one.basis for one in found.time if one.strategy == "pretrain"]
+    # 55 texts, four of them in a step, two epochs.
+    assert told == f"{objective} step, 28 of them"
+    times = {one.strategy: one.seconds for one in found.time}
+    tokens = sum(
+        len(ids)
+        for ids in transformers.AutoTokenizer.from_pretrained(tiny_bert)(
+            data_of("classification", 60)["target.unlabelled"]["text"][:]
+        )["input_ids"]
+    )
+    assert times["pretrain"] - times["source_only"] == pytest.approx(2 * 2 * tokens / 1000, rel=0.35)
+
+
+def test_a_fresh_head_is_fitted_once(tiny_bert: Path, tmp_path: Path, steady_clock: None) -> None:
+    stages = [{"name": "pretrain", "text": text} for text in ("source", "target")]
+    found = diagnose(make_recipe(tmp_path / "run", tiny_bert, stages=[*stages, "finetune"]), data_of("classification"))
+    (told,) = [one.basis for one in found.time if one.strategy == "pretrain"]
+    assert told == "masked-LM step, 2 of them and 200 for the head; masked-LM step, 2 of them"
 
 
 # Candidate models

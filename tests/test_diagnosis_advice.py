@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import json
+import statistics
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from nlp_transfer.diagnosis.advice import Evidence, advise
+from nlp_transfer.diagnosis.advice import ENTITIES, REVIEWS, SCREEN, Evidence, advise, comparisons
 from nlp_transfer.intervals import Interval
 
+RESULTS = Path(__file__).parents[1] / "recipes" / "benchmarks" / "results"
+ALL = ["pretrain", "self_train", "dann", "cdan", "mmd", "coral", "mcc", "joint_mlm", "l2sp", "soup"]
 NAMES = ["pretrain", "self_train", "dann", "cdan", "joint_mlm", "l2sp"]
 FAR = Interval(1.9, 1.8, 2.0)
 SOME = Evidence(target_rows=1000, target_tokens=1e6, a_distance=FAR, unseen_gap=0.0, pieces_gap=0.0, shift=0.02)
@@ -23,7 +28,7 @@ def verdicts(evidence: Evidence, names: Any = NAMES) -> dict[str, str]:
 
 
 def test_far_domains_may_be_aligned() -> None:
-    assert verdicts(SOME) == {"cdan or dann": "maybe"}
+    assert verdicts(SOME) == {"dann or cdan": "maybe"}
     assert verdicts(SOME, ["dann"]) == {"dann": "maybe"}
     assert verdicts(SOME, []) == {"nothing more": "maybe"}
 
@@ -59,22 +64,22 @@ def test_joint_mlm_is_not_advised_without_a_masked_lm_head() -> None:
 
 def test_shifted_labels_forbid_alignment() -> None:
     shifted = replace(SOME, a_distance=Interval(0.9, 0.5, 1.2), shift=0.4, shift_clear=True)
-    assert verdicts(shifted) == {"self_train": "maybe", "cdan or dann": "avoid"}
-    assert verdicts(shifted, ["cdan", "dann"]) == {"cdan or dann": "avoid"}
+    assert verdicts(shifted) == {"self_train": "maybe", "dann or cdan": "avoid"}
+    assert verdicts(shifted, ["cdan", "dann"]) == {"dann or cdan": "avoid"}
     for unsure in ({"shift_clear": False}, {"weak": True}, {"shift": 0.05}):
         assert "self_train" not in verdicts(replace(shifted, **unsure))
 
 
 def test_a_shift_that_cannot_explain_the_distance_is_not_believed() -> None:
     found = verdicts(replace(SOME, shift=0.4, shift_clear=True))
-    assert found == {"count the labels of 50 target texts by hand": "do", "cdan or dann": "maybe"}
+    assert found == {"count the labels of 50 target texts by hand": "do", "dann or cdan": "maybe"}
 
 
 def test_words_are_not_aligned() -> None:
-    assert verdicts(SOME)["cdan or dann"] == "maybe"
+    assert verdicts(SOME)["dann or cdan"] == "maybe"
     shifted = replace(SOME, words=True, shift=0.4, shift_clear=True)
     for found in (replace(SOME, words=True), shifted):
-        (told,) = [item for item in advise(found, ["cdan", "dann"]) if item.strategy == "cdan or dann"]
+        (told,) = [item for item in advise(found, ["cdan", "dann"]) if item.strategy == "dann or cdan"]
         assert told.verdict == "avoid"
         assert "shift" not in told.because
 
@@ -83,3 +88,58 @@ def test_advice_names_what_compare_runs() -> None:
     frozen = advise(replace(SOME, unseen_gap=0.1, frozen=True), ["dann", "pretrain"])
     named = {item.strategy: item.compare for item in frozen}
     assert named == {"source_only": "source_only", "pretrain": "full+pretrain", "dann": "full+dann"}
+
+
+def test_on_texts_what_has_helped_is_compared_first() -> None:
+    found = advise(SOME, ALL)
+    assert [(item.verdict, item.compare) for item in found[:2]] == [
+        ("first", "source_only"),
+        ("try", "source_only,dann,mcc,soup"),
+    ]
+    assert "1.90 of 2" in found[1].because and "soup +0.9" in found[1].basis
+    assert comparisons(found) == ["source_only,dann,mcc,soup"]
+    # Beside further strategies it would be the mean of these, too.
+    more = advise(replace(SOME, unseen_gap=0.5), ALL)
+    assert comparisons(more) == ["source_only,dann,mcc,soup", "source_only,pretrain"]
+    assert "soup" not in " ".join(verdicts(replace(SOME, a_distance=None), ALL))
+    some_way = verdicts(replace(SOME, a_distance=Interval(0.7, 0.5, 0.9)), ALL)
+    assert list(some_way.values()) == ["try"]
+
+
+def test_soup_is_advised_neither_of_words_nor_against_a_shift_of_labels() -> None:
+    for other in (
+        replace(SOME, words=True),
+        replace(SOME, a_distance=Interval(0.9, 0.5, 1.2), shift=0.4, shift_clear=True),
+    ):
+        found = advise(other, ALL)
+        assert not any("soup" in item.compare or "mcc" in item.compare for item in found)
+    doubted = advise(replace(SOME, shift=0.4, shift_clear=True), ALL)
+    (told,) = [item for item in doubted if "soup" in item.compare]
+    assert told.verdict == "maybe" and "only if the labels" in told.because
+
+
+def test_where_no_soup_can_be_had_mcc_is_advised() -> None:
+    alone = [name for name in ALL if name != "soup"]
+    (told,) = [item for item in advise(replace(SOME, frozen=True), alone) if item.strategy == "mcc"]
+    assert (told.verdict, told.compare) == ("maybe", "full+mcc")
+    assert comparisons(advise(SOME, alone)) == ["source_only,mcc"]
+
+
+def gains(file: str) -> dict[str, str]:
+    """Mean gain of each strategy over the cases of a benchmark, in points."""
+    cases = json.loads((RESULTS / file).read_text(encoding="utf8"))["results"].values()
+    tables = [case["strategies"] for case in cases if "strategies" in case]
+    names = {name for table in tables for name, entry in table.items() if "gain" in entry}
+    means = {name: statistics.mean(table[name]["gain"]["value"] for table in tables if name in table) for name in names}
+    return {name: f"{100 * mean:+.1f}" for name, mean in means.items()}
+
+
+def test_the_numbers_that_advice_rests_on_are_the_measured_ones() -> None:
+    reviews, screen = gains("reviews.json"), gains("reviews_screen.json")
+    for name in ("soup", "mcc", "dann"):
+        assert f"{name} {reviews[name]} [" in REVIEWS
+    for name in ("mmd", "dann", "coral", "cdan"):
+        assert f"{name} {screen[name]}" in SCREEN
+    cases = json.loads((RESULTS / "news_ner.json").read_text(encoding="utf8"))["results"]
+    for number in (cases[case]["strategies"]["dann"]["gain"]["value"] for case in ("politics", "science")):
+        assert f"{-100 * number:.1f}" in ENTITIES

@@ -52,7 +52,7 @@ LAYERS = {
     4: [
         *["prepare", "workspace", "selecting", "jobs", "stages", "inference", "sequence", "runfolder"],
         *["fingerprints", "predictor", "settings", "reloading", "exporting.predictor", "exporting.processor"],
-        *["diagnosis.probe", "diagnosis.timing"],
+        *["diagnosis.measured", "diagnosis.probe", "diagnosis.reading", "diagnosis.timing", "diagnosis.variant"],
     ],
     5: [
         *["running", "checking", "bulk", "streaming", "watching", "evaluation", "conclusions", "comparison"],

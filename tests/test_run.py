@@ -16,8 +16,10 @@ from samples import multi_label_rows, ner_rows, recipe_values, sentiment_rows, w
 
 from nlp_transfer import evaluate, finding, load_predictor, load_recipe, recipe_from, resolve, run
 from nlp_transfer import inference as inference_module
+from nlp_transfer.conclusions import in_one_sentence
 from nlp_transfer.errors import RunError
 from nlp_transfer.recipe import dump
+from nlp_transfer.screen import show_run
 
 
 def read_json(path):
@@ -367,3 +369,47 @@ def test_other_weights_under_the_same_name_begin_anew(tmp_path, tiny_bert):
     run(recipe_from(values), reporter=listener)
     assert read_json(tmp_path / "run/stages/1-finetune/done.json")["fingerprint"] != before
     assert len(listener.bars) == 1  # trained again
+
+
+# --- equal steps -------------------------------------------------------------------------------------------------
+
+NOTHING_KEPT = {
+    "name": "self_train",
+    "rounds": 2,
+    "select": "threshold",
+    "threshold": 0.9999,
+    "train": {"max_steps": 2},
+}
+
+
+@pytest.mark.parametrize(
+    ("changes", "train", "twin"),
+    [
+        ({"stages": ["finetune", NOTHING_KEPT]}, {}, 7),
+        # Other scores stop them.
+        ({"selection": "bnm"}, {"early_stopping": 2, "evaluate_every": 1, "max_steps": 20}, None),
+    ],
+)
+def test_unequal_steps_are_told(changes, train, twin, tmp_path, tiny_bert, capsys):
+    folder = write_data(tmp_path, "sentiment")
+    values = recipe_values(folder, tiny_bert, **changes)
+    values["train"] |= train
+    recipe = recipe_from(values)
+    result = run(recipe)
+    done = {name: read_json(result.folder / "stages" / name / "done.json") for name in ("1-finetune", "source-only")}
+    ours, theirs = (one["steps"] for one in done.values())
+    assert theirs != ours and theirs == (twin or theirs)
+    assert result.metrics["steps"] == {"adapted": ours, "source-only": theirs}
+    sentence = (
+        f"trained for {ours} optimizer steps, its source-only twin for {theirs}, as one of them was stopped early"
+    )
+    show_run(result, recipe)
+    told = (capsys.readouterr().out, (result.folder / "README.md").read_text(), in_one_sentence(result.metrics))
+    assert all(text.count(sentence) == 1 for text in told)
+
+
+def test_equal_steps_are_not_told(adapted):
+    metrics = adapted[2].metrics
+    assert metrics["steps"] == {"adapted": 4, "source-only": 4}
+    assert "Unequal steps" not in in_one_sentence(metrics)
+    assert "Unequal steps" not in (adapted[2].folder / "README.md").read_text()

@@ -11,6 +11,7 @@ from ..guard import ADAPTED
 from ..recipe.shipped import HUB
 from ..report.record import Record
 from .facts import Facts
+from .origins import ORACLES, with_origins
 
 PIPELINES = {"AutoModelForTokenClassification": "token-classification"}
 NAMES = {"text-classification": "Text classification", "token-classification": "Token classification"}
@@ -62,11 +63,15 @@ def hub_datasets(record: Record, facts: Facts) -> list[str]:
 def _results(record: Record, pipeline: str) -> list[EvalResult]:
     """Return the scores of the model that is kept: one result a split and metric."""
     files = record.recipe.data.files
+    metrics = with_origins(record.metrics, record.folder)
+    kept, chosen = metrics["kept"], ""
+    if kept in metrics.get(ORACLES, {}):
+        chosen = " (made of a model that was selected with target labels)"
     # The twin's checkpoint is source dev's.
-    by_oracle = record.metrics["kept"] == ADAPTED and is_oracle(record.metrics["selection"])
-    chosen = " (checkpoint selected with target labels)" if by_oracle else ""
+    if kept == ADAPTED and is_oracle(metrics["selection"]):
+        chosen = " (checkpoint selected with target labels)"
     found = []
-    for split, scores in record.metrics["scores"][record.metrics["kept"]].items():
+    for split, scores in metrics["scores"][kept].items():
         file = files.get(split)
         hub = file is not None and file.path.startswith(HUB)
         for name in ("accuracy", "f1", "macro_f1", "micro_f1"):

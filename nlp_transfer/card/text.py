@@ -15,6 +15,7 @@ from ..report.record import Record
 from .facts import ADAPTER, FINETUNE, MERGE, Facts
 from .making import making
 from .metadata import metadata
+from .origins import ORACLES, with_origins
 from .trust import trust
 from .use import use
 
@@ -51,7 +52,7 @@ def _head(record: Record, facts: Facts) -> list[str]:
 
 
 def _scores(record: Record) -> list[str]:
-    metrics = record.metrics
+    metrics = with_origins(record.metrics, record.folder)
     return [
         "## Scores",
         "",
@@ -93,7 +94,7 @@ def _selected(metrics: dict[str, Any]) -> str:
 
 
 def _labels_used(metrics: dict[str, Any]) -> str:
-    if is_oracle(metrics["selection"]):
+    if is_oracle(metrics["selection"]) or ORACLES in metrics:
         return ""
     if metrics.get("target_labels") is not None:
         return "; target labels other than those trained on were used for the final scores only"

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from ..conclusions import interval_text
+from ..conclusions import interval_text, warnings_in
+from ..errors import RunError
 from ..guard import ADAPTED, TWIN, called
+from ..records import read_json_lines, rerun
 from ..report.examples import changes
 from ..report.record import Record
 from ..report.slices import Level, by_length
@@ -107,6 +110,7 @@ def _known_limits(record: Record) -> Iterator[str]:
     if rare:
         told = ", ".join(rare[:8])
         yield f"Fewer than {FEW} examples of {told} were scored on {record.looked_at}: little is known of them."
+    yield from _warned(record)
     yield from _broken(record)
     yield from _domain_limits(record)
     long = "is cut off there" if data.long_texts == "truncate" else "is read in overlapping windows"
@@ -122,6 +126,21 @@ def _known_limits(record: Record) -> Iterator[str]:
 def _window(record: Record) -> str:
     longest = record.recipe.data.max_length
     return "the model's window" if longest is None else f"{longest} tokens"
+
+
+def _warned(record: Record) -> Iterator[str]:
+    """Tell what methods warned of while the adapted model was trained, where that is the one that is kept."""
+    if record.metrics["kept"] != ADAPTED:
+        return
+    log = record.log
+    # The card of a run that is about to be finished: its log is complete, but has not been read.
+    path = record.folder / "log.jsonl"
+    if not log and path.is_file():
+        # A line that a crash has cut off is no reason to lose the run.
+        with contextlib.suppress(RunError):
+            log = read_json_lines(path, rerun(record.folder))
+    for warning in warnings_in(log):
+        yield f"Warned in training ({warning.rstrip('.')})."
 
 
 def _broken(record: Record) -> Iterator[str]:

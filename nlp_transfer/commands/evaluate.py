@@ -20,6 +20,7 @@ def evaluate_command(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")] = False,
 ) -> None:
     """Score a model on labelled rows."""
+    from ..card.origins import notes_of
     from ..inference import evaluate
     from ..recipe.schema import Columns
     from ..screen import show_score
@@ -28,7 +29,7 @@ def evaluate_command(
     columns = Columns(
         text=text_column, label=label_column, labels=label_column, entities=label_column, words=words, tags=tags
     )
-    show_score(evaluate(model, data, columns=columns, format=format), as_json)
+    show_score(evaluate(model, data, columns=columns, format=format), as_json, notes_of(model))
 
 
 def _index(column: str | None) -> int | None:

@@ -8,23 +8,25 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..errors import Problem, RecipeError
+from ..errors import Problem, RecipeError, TrainingError
 from ..hardware import world_size
 from ..parts import METHODS, Known
 from ..recipe import dump
-from ..recipe.comparing import CompareSpec, Judge, StrategySpec
+from ..recipe.comparing import ENSEMBLE, SOUP, SOURCE_ONLY, CompareSpec, Judge, StrategySpec
 from ..recipe.schema import Recipe
 from ..recipe.trust import GuardSpec
 from ..report.comparison import RECIPE, TABLE, report_comparison
 from ..report.page import REPORT
 from ..reporter import Reporter
-from ..strategies import ENSEMBLE, SOUP, SOURCE_ONLY, is_made_of_others, name_problems, other_tokens
+from ..strategies import is_made_of_others, name_problems, other_tokens
 from ..whole import write_text
 from .claims import check_claims, check_rows
 from .ensemble import FEWEST
+from .failures import Failures
 from .results import read_result
-from .runs import Member, members, run_all
+from .runs import Member, failures_in, members, run_all
 from .search import check_searched, studied, tuned
+from .space import check_space
 from .summary import lone_judge, summarise
 
 FEWEST_OTHERS = 3
@@ -66,6 +68,9 @@ def compare(
 ) -> Comparison:
     """Train every strategy with every seed (what is finished is kept) and judge them together.
 
+    A strategy whose training fails is told of under ``failed`` in the summary, with its seeds and why, and judged by
+    the seeds that are left, if any; calling this again tries it again.
+
     Args:
         recipe: What all strategies share; its ``compare`` section says what is compared.
         strategies: Names instead of all of the section; an entry that the section has under that title (or name, where
@@ -83,8 +88,10 @@ def compare(
         The comparison.
 
     Raises:
-        RecipeError: No strategies are named, or one is unknown, or does not go with the recipe.
+        RecipeError: No strategies are named, or one is unknown, or does not go with the recipe, or a range of the
+            search is of a setting that none of them has.
         RunError: The folder holds what another recipe has trained under the same names, or runs on other rows.
+        TrainingError: Source-only, which all others are compared with, cannot be trained.
     """
     if world_size() > 1:
         text = "a comparison runs in one process; several may work on one, each started by itself, without a launcher."
@@ -93,24 +100,56 @@ def compare(
     spec = spec_of(recipe, strategies, seeds, methods)
     place = folder_of(recipe) if folder is None else Path(folder)
     asked, recipe = recipe, _judged(recipe)
-    chosen = list(spec.strategies)
+    check_space(recipe, spec, methods)
+    chosen, failed = list(spec.strategies), Failures()
     if spec.tune is not None:
         # What is made of the others has nothing to tune: they are tuned, and a student trains as the recipe says.
         searched = [one for one in chosen if not is_made_of_others(one)]
         check_claims([studied(recipe, one, spec, place, methods) for one in searched], place)
         check_searched(recipe, searched, spec, place, methods)
-        best = [tuned(recipe, one, spec, place, data, reporter, methods) for one in searched]
-        chosen = [*best, *chosen[len(best) :]]
+        best, failed = _tuned_all(recipe, searched, spec, place, data, reporter, methods)
+        chosen = [*best, *filter(is_made_of_others, chosen)]
     planned = members(recipe, chosen, spec.seeds, place, methods)
     check_claims([(member.folder, member.recipe) for member in planned if member.trained], place)
-    run_all(planned, data, reporter, methods, reuse)
-    check_rows([member.folder for member in planned], place)
-    summary = summarise([read_result(member) for member in planned], spec, recipe)
+    run_all(planned, data, reporter, methods, reuse, needed=spec.strategies[0].label)
+    # What was made of the others while one had failed lacks that one, if it is done by now.
+    made = [member.settled() for member in planned if member.others]
+    check_claims([(member.folder, member.recipe) for member in made], place)
+    finished = [member for member in planned if member.done]
+    check_rows([member.folder for member in finished], place)
+    summary = summarise([read_result(member) for member in finished], spec, recipe, failed | failures_in(planned))
     summary["tuned"] = {one.label: one.set for one in chosen} if spec.tune is not None else {}
     write_text(place / TABLE, json.dumps(summary, indent=2, ensure_ascii=False) + "\n")
     write_text(place / RECIPE, dump(asked.model_copy(update={"compare": spec, "output": None})))
     report_comparison(place)
     return Comparison(place, summary)
+
+
+def _tuned_all(
+    recipe: Recipe,
+    strategies: Sequence[StrategySpec],
+    spec: CompareSpec,
+    place: Path,
+    data: dict[str, Any] | None,
+    reporter: Reporter,
+    methods: Known,
+) -> tuple[list[StrategySpec], Failures]:
+    """Tune strategies; return them with what was found best, and why no trial of others came to an end.
+
+    Raises:
+        TrainingError: None of source-only did.
+    """
+    best: list[StrategySpec] = []
+    failed: Failures = {}
+    for one in strategies:
+        try:
+            best.append(tuned(recipe, one, spec, place, data, reporter, methods))
+        except TrainingError as error:
+            if one.label == spec.strategies[0].label:
+                raise TrainingError(f"{one.label}: {error} Nothing can be compared without it.") from error
+            reporter.warn(f"{one.label}: {error}")
+            failed[one.label] = dict.fromkeys(map(str, spec.seeds), str(error))
+    return best, failed
 
 
 def _judged(recipe: Recipe) -> Recipe:
@@ -134,11 +173,13 @@ def planned_runs(recipe: Recipe, methods: Known = METHODS) -> list[Member]:
         methods: The methods that may be named.
 
     Raises:
-        RecipeError: A strategy is unknown, or does not go with the recipe.
+        RecipeError: A strategy is unknown, or does not go with the recipe, or a range of the search is of a setting
+            that none of them has.
     """
     if recipe.compare is None:
         return []
     spec = spec_of(recipe, None, None, methods)
+    check_space(recipe, spec, methods)
     return members(_judged(recipe), spec.strategies, spec.seeds, folder_of(recipe), methods)
 
 

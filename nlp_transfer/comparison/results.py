@@ -107,7 +107,8 @@ def read_result(member: Member) -> Result:
 def _cost(member: Member) -> dict[str, Any]:
     """What it takes to have the run's model: its own cost, and that of the runs that it is made of."""
     keys = ["seconds", "steps", "peak_mib"]
-    own, *others = (read_json(one.folder / COST, rerun(one.folder), keys) for one in (member, *member.others))
+    made_of = [one for one in member.others if one.failure is None]
+    own, *others = (read_json(one.folder / COST, rerun(one.folder), keys) for one in (member, *made_of))
     memory = [cost["peak_mib"] for cost in (own, *others) if cost["peak_mib"] is not None]
     return {
         "seconds": round(sum(cost["seconds"] for cost in (own, *others)), 1),

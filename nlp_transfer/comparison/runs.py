@@ -3,6 +3,9 @@
 Finished runs are kept, so a comparison can be stopped, extended by strategies or seeds, and worked on by several
 processes at once: a run whose folder another process holds is left to it. Stages that two runs have in common (the
 source-only twin above all) are trained once and copied.
+
+A run whose training fails (:class:`~nlp_transfer.errors.TrainingError`: a loss that is not a finite number, say) keeps
+why in its folder, and the others go on. The next command tries it again.
 """
 
 from __future__ import annotations
@@ -14,7 +17,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from ..errors import RunBusyError
+from ..card.origins import ORACLES, made_of_oracles
+from ..chosen import ORACLE
+from ..errors import Problem, RecipeError, RunBusyError, TrainingError
 from ..guard import TWIN, has_collapsed
 from ..parts import METHODS, Known
 from ..prepare import corpus_role
@@ -27,9 +32,10 @@ from ..reporter import Reporter
 from ..running import run
 from ..strategies import is_made_of_others, made_of, strategy_recipe
 from ..whole import write_text
+from .failures import Failures
 from .memory import peak_mib, reset_peak
 
-COST = "cost.json"
+COST, FAILED = "cost.json", "failed.json"
 WAIT = 2.0
 """Seconds between two looks at the runs that other processes work on."""
 
@@ -68,16 +74,11 @@ class Member:
         path = self.folder / "metrics.json"
         return path.is_file() and has_collapsed(read_json(path, rerun(self.folder)))
 
-    @property
-    def ready(self) -> bool:
-        """Whether all runs that it is made of are done."""
-        return all(other.done for other in self.others)
-
     def settled(self) -> Member:
-        """Return the run without those of the others that have collapsed by now."""
+        """Return the run without those of the others that have collapsed or failed by now."""
         if not self.others:
             return self
-        sound = [str(other.own_model) for other in self.others if not other.collapsed]
+        sound = [str(other.own_model) for other in self.others if not other.collapsed and other.failure is None]
         return replace(self, recipe=made_of(self.recipe, sound))
 
     @property
@@ -90,6 +91,21 @@ class Member:
         """Whether the run and everything that the comparison reads of it are there."""
         return (self.folder / COST).is_file()
 
+    @property
+    def failure(self) -> str | None:
+        """Why its training failed the last time; None where it did not, or the run is done by now."""
+        return None if self.done else self._failed().get("error")
+
+    @property
+    def failures(self) -> int:
+        """How often its training has failed."""
+        return int(self._failed().get("times", 0))
+
+    def _failed(self) -> dict[str, Any]:
+        path = self.folder / FAILED
+        mend = "Delete it and compare again, which tries that run again."
+        return read_json(path, mend, ["error", "times"]) if path.is_file() else {}
+
 
 def members(
     recipe: Recipe, strategies: Sequence[StrategySpec], seeds: Sequence[int], folder: Path, methods: Known = METHODS
@@ -99,13 +115,13 @@ def members(
     Args:
         recipe: The recipe that is compared upon.
         strategies: What is compared, last what is made of the others: of their runs with the same seed, but of none
-            that is known to have collapsed.
+            that is known to have collapsed or failed.
         seeds: Seeds.
         folder: The comparison's folder.
         methods: The methods that may be named.
 
     Raises:
-        RecipeError: A strategy is unknown, or does not go with the recipe.
+        RecipeError: A strategy is unknown, does not go with the recipe, or owes itself to labels of the target.
     """
     made: list[Member] = []
     for seed in seeds:
@@ -115,9 +131,22 @@ def members(
             made_of_them = tuple(others) if is_made_of_others(strategy) else ()
             models = [str(other.own_model) for other in made_of_them]
             own = strategy_recipe(recipe, strategy, seed, place, methods, models)
+            _check_blind(own, strategy.label)
             made.append(Member(strategy.label, seed, resolve(own), made_of_them).settled())
             others += [] if is_made_of_others(strategy) else made[-1:]
     return made
+
+
+def _check_blind(recipe: Recipe, label: str) -> None:
+    """Refuse a strategy that labels of the target have selected, or a run that it is made of."""
+    why = "its selection is 'oracle'. Take another selection" if recipe.selection.name == ORACLE else ""
+    behind = {name for names in made_of_oracles(recipe).get(ORACLES, {}).values() for name in names}
+    if behind:
+        why = f"it is made of runs that they have selected: {', '.join(sorted(behind))}. Take other models"
+    if why:
+        raise RecipeError(
+            [Problem(f"strategies are compared without target labels, but {why} ({label}).", "compare.strategies")]
+        )
 
 
 def run_all(
@@ -126,8 +155,12 @@ def run_all(
     reporter: Reporter | None = None,
     methods: Known = METHODS,
     reuse: Sequence[Path] = (),
+    needed: str | None = None,
 ) -> None:
     """Run what is not done yet; wait for what other processes work on.
+
+    What has failed in an earlier call is tried again, once; what fails in this one, or in another process meanwhile, is
+    left to :attr:`Member.failure`.
 
     Args:
         planned: The runs.
@@ -135,23 +168,38 @@ def run_all(
         reporter: Where progress is told.
         methods: The methods that may be named.
         reuse: Folders of other runs, whose finished stages are copied where settings and data are the same.
+        needed: The strategy without which the others say nothing.
+
+    Raises:
+        TrainingError: A run of that strategy has failed.
     """
     reporter = Reporter() if reporter is None else reporter
+    earlier = {member.folder: member.failures for member in planned}
+
+    def is_over(member: Member) -> bool:
+        return member.done or member.failures > earlier.get(member.folder, 0)
+
     left = [member for member in planned if not member.done]
     places = [*(member.folder for member in planned), *reuse]
     waiting: set[Path] = set()
     while left:
         before = len(left)
         for member in list(left):
-            if not member.done:
+            if not is_over(member):
                 if member.folder not in waiting:
                     reporter.say(f"── {member.strategy}, seed {member.seed}")
-                if not member.ready or not _run_one(member.settled(), places, data, reporter, methods):
+                ready = all(map(is_over, member.others))
+                if not ready or not _run_one(member.settled(), places, data, reporter, methods):
                     if member.folder not in waiting:
-                        whom = "it" if member.ready else "what it is made of"
+                        whom = "it" if ready else "what it is made of"
                         reporter.say(f"another process is busy with {whom}")
                     waiting.add(member.folder)
                     continue
+            if member.strategy == needed and member.failure is not None:
+                raise TrainingError(
+                    f"{member.strategy}, seed {member.seed}: training has failed, and nothing can be compared without "
+                    f"it. {member.failure}"
+                )
             left.remove(member)
         if left and len(left) == before:
             time.sleep(WAIT)
@@ -160,7 +208,7 @@ def run_all(
 def _run_one(
     member: Member, places: Sequence[Path], data: dict[str, Any] | None, reporter: Reporter, methods: Known
 ) -> bool:
-    """Run one member; return whether it is done (another process may hold its folder)."""
+    """Run one member; return whether it is over, done or failed (another process may hold its folder)."""
     others = [place for place in places if place != member.folder]
     reset_peak()
     try:
@@ -174,6 +222,11 @@ def _run_one(
         )
     except RunBusyError:
         return False
+    except TrainingError as error:
+        reporter.warn(f"{member.strategy}, seed {member.seed}: training has failed. {error}")
+        failed = {"error": str(error), "times": member.failures + 1}
+        write_text(member.folder / FAILED, json.dumps(failed, ensure_ascii=False) + "\n")
+        return True
     path, keys = result.folder / "stages.jsonl", ["stage", "seconds", "steps"]
     facts = read_json_lines(path, rerun(result.folder), keys)
     stages = [stage for stage in facts if not stage["stage"].startswith(TWIN)]
@@ -185,7 +238,17 @@ def _run_one(
         "steps": sum(stage["steps"] for stage in stages),
     }
     write_text(result.folder / COST, json.dumps(cost) + "\n")
+    (result.folder / FAILED).unlink(missing_ok=True)
     return True
+
+
+def failures_in(planned: Sequence[Member]) -> Failures:
+    """Return why training has failed, by strategy and seed, for the runs that are not done because of that."""
+    found: Failures = {}
+    for member in planned:
+        if member.failure is not None:
+            found.setdefault(member.strategy, {})[str(member.seed)] = member.failure
+    return found
 
 
 def _own_data(recipe: Recipe, data: dict[str, Any] | None) -> dict[str, Any] | None:

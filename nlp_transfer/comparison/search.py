@@ -1,7 +1,7 @@
 """Tuning of a strategy before it is compared: the same number of trials for each, and no target labels.
 
 Trials are run with the first seed and without the target's test split, so that its labels cannot be looked at. The
-study is kept on disk; an interrupted search goes on.
+study is kept on disk; an interrupted search goes on. A trial whose training fails counts as one, with the worst value.
 """
 
 from __future__ import annotations
@@ -11,11 +11,11 @@ import json
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..errors import RunBusyError, RunError
+from ..errors import RunBusyError, RunError, TrainingError
 from ..parts import Known
 from ..recipe.comparing import CompareSpec, Range, SearchSpec, StrategySpec
 from ..recipe.schema import Recipe
@@ -25,9 +25,15 @@ from ..runfolder import locked
 from ..whole import write_text
 from .claims import RECIPE, text_of
 from .runs import WAIT, Member, members, run_all
+from .space import own_space
+
+if TYPE_CHECKING:
+    import optuna
 
 LABELLED_TARGET = ("target.dev", "target.test")
 UNSEEN = tuple(f"data.{role}=null" for role in LABELLED_TARGET)
+FAILED = "failed"
+"""Under which name a trial keeps why its training failed."""
 
 
 def tuned(
@@ -49,10 +55,13 @@ def tuned(
         data: Data sets in place of files.
         reporter: Where progress is told.
         methods: The methods that may be named.
+
+    Raises:
+        TrainingError: No trial came to an end.
     """
     search = spec.tune
     assert search is not None
-    space = own_space(recipe, strategy, search)
+    space = own_space(recipe, strategy, search, methods)
     if not space:
         return strategy
     place, untuned = studied(recipe, strategy, spec, folder, methods)
@@ -63,7 +72,10 @@ def tuned(
     def run_trial(values: Mapping[str, float]) -> float:
         changed = strategy.model_copy(update={"set": [*strategy.set, *_overrides(values), *UNSEEN]})
         (member,) = members(recipe, [changed], spec.seeds[:1], place / _name_of(values), methods)
-        run_all([member], unseen, reporter, methods)
+        if member.failure is None:
+            run_all([member], unseen, reporter, methods)
+        if member.failure is not None:
+            raise TrainingError(member.failure)
         return objective(member, search)
 
     while True:
@@ -112,7 +124,7 @@ def check_searched(
     found = [
         one.label
         for one in strategies
-        if own_space(recipe, one, spec.tune)
+        if own_space(recipe, one, spec.tune, methods)
         and not (folder / "search" / one.label).is_dir()
         and any(member.trained for member in members(recipe, [one], spec.seeds, folder, methods))
     ]
@@ -133,14 +145,18 @@ def best_values(
     """Try values until the budget is spent; return the best.
 
     What an earlier search has tried counts: one that was stopped, or given a larger budget, tries what it would have
-    tried without a pause, and a trial that was under way is begun again.
+    tried without a pause, and a trial that was under way is begun again. A trial that fails counts, too: nothing is
+    worse, and it is not begun again.
 
     Args:
         place: Folder of the study.
         space: Range of each setting.
         search: Objective and budget.
         seed: Seed of the sampler.
-        run_trial: Returns the objective of some values; higher is better.
+        run_trial: Returns the objective of some values, higher is better; raises TrainingError where it cannot.
+
+    Raises:
+        TrainingError: All trials have failed.
     """
     import optuna
     from optuna.storages import JournalStorage
@@ -168,11 +184,35 @@ def best_values(
         spent = sum(trial.duration.total_seconds() for trial in done if trial.duration is not None) / 60
         out_of_trials = search.trials is not None and len(done) >= search.trials
         if done and (out_of_trials or (search.minutes is not None and spent >= search.minutes)):
-            return {key: float(value) for key, value in study.best_trial.params.items()}
+            return _best(done)
         study.sampler = sampler(len(done))
         trial = study.ask()
-        values = {key: trial.suggest_float(key, one.low, one.high, log=one.log) for key, one in space.items()}
-        study.tell(trial, run_trial(values))
+        values = {key: _drawn(trial, key, one) for key, one in space.items()}
+        try:
+            value = run_trial(values)
+        except TrainingError as error:
+            trial.set_user_attr(FAILED, str(error))
+            value = float("-inf")
+        study.tell(trial, value)
+
+
+def _drawn(trial: optuna.Trial, key: str, values: Range) -> float:
+    if values.whole:
+        return trial.suggest_int(key, int(values.low), int(values.high), log=values.log)
+    return trial.suggest_float(key, values.low, values.high, log=values.log)
+
+
+def _best(trials: Sequence[optuna.trial.FrozenTrial]) -> dict[str, float]:
+    """Return the values of the best trial that has not failed, of equals the first."""
+    sound = {trial.number: trial.params for trial in trials if FAILED not in trial.user_attrs}
+    if not sound:
+        why = trials[0].user_attrs[FAILED]
+        raise TrainingError(
+            f"no trial of its search came to an end ({len(trials)} were tried); the first: {why} Allow more trials, or "
+            "change compare.tune.space."
+        )
+    values = {trial.number: trial.value for trial in trials if trial.value is not None}
+    return sound[max(sound, key=lambda number: values[number])]
 
 
 def _overrides(values: Mapping[str, float]) -> list[str]:
@@ -182,13 +222,6 @@ def _overrides(values: Mapping[str, float]) -> list[str]:
 def _name_of(values: Any) -> str:
     """Name a trial, or a study, by its settings, so that one that was stopped is found again."""
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:12]
-
-
-def own_space(recipe: Recipe, strategy: StrategySpec, search: SearchSpec) -> Mapping[str, Range]:
-    """Return the part of a space that a strategy has: settings of the recipe, and of the parts that it names."""
-    names = set(strategy.name.split("+"))
-    sections = set(type(recipe).model_fields)
-    return {key: one for key, one in search.space.items() if key.split(".")[0] in sections | names}
 
 
 def objective(member: Member, search: SearchSpec) -> float:

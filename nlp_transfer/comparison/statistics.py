@@ -22,6 +22,7 @@ def simultaneous_gains(
     confidence: float = 0.95,
     resamples: int = 2000,
     seed: int = 0,
+    ran_MS: np.ndarray | None = None,
 ) -> list[Interval]:
     """Return each strategy's gain over its baseline with intervals that hold for all strategies at once.
 
@@ -36,6 +37,9 @@ def simultaneous_gains(
     for that sum: wide where two seeds disagree by more than their rows explain. With one seed, nothing is known of
     seeds: the interval is that of rows alone. It ends where gains do, at −1 and 1: two seeds that disagree say little.
 
+    A strategy that has not run with every seed is judged by the seeds that it has; a resample that draws none of them
+    takes each once.
+
     Args:
         counts_MSNK: Counts of each strategy, seed and row.
         base_MSNK: Counts of the baseline of each: its source-only twin.
@@ -43,6 +47,8 @@ def simultaneous_gains(
         confidence: Level, in (0, 1).
         resamples: Number of resamples.
         seed: Seed of the resampling.
+        ran_MS: Which strategy has run with which seed, at least one each; by default all with all. Counts of others are
+            not looked at.
 
     Returns:
         The mean gain over seeds, with its interval, of each strategy in order.
@@ -52,22 +58,23 @@ def simultaneous_gains(
     """
     if counts_MSNK.shape != base_MSNK.shape:
         raise ValueError(f"Counts {counts_MSNK.shape} and baselines {base_MSNK.shape} are not of the same rows.")
-    count, _, rows, _ = counts_MSNK.shape
+    count, seeds, rows, _ = counts_MSNK.shape
+    ran_MS = np.ones((count, seeds), dtype=bool) if ran_MS is None else ran_MS
     all_MSNK = np.concatenate([counts_MSNK, base_MSNK]).astype(np.float64)
 
     def gains(sums_MSK: np.ndarray) -> np.ndarray:
         values_MS = statistic(sums_MSK)
-        return np.asarray(values_MS[:count] - values_MS[count:])
+        return np.where(ran_MS, values_MS[:count] - values_MS[count:], 0.0)
 
+    share_MS = ran_MS / ran_MS.sum(-1, keepdims=True)
     gains_MS = gains(all_MSNK.sum(2))
-    estimate_M = gains_MS.mean(-1)
-    drawn_RMS, times_RS = [], []
-    for sums_MSK, times_S in _resampled(all_MSNK, resamples, np.random.default_rng(seed)):
-        drawn_RMS.append(gains(sums_MSK))
-        times_RS.append(times_S)
-    found_RM = np.einsum("rms,rs->rm", drawn_RMS, times_RS)
+    estimate_M = (gains_MS * share_MS).sum(-1)
+    resampled = _resampled(all_MSNK, resamples, np.random.default_rng(seed))
+    drawn = [(gains(sums_MSK), times_S) for sums_MSK, times_S in resampled]
+    drawn_RMS, times_RS = (np.array(part) for part in zip(*drawn, strict=True))
+    found_RM = (drawn_RMS * _weights(times_RS, share_MS)).sum(-1)
     quantile = _largest_deviation(found_RM, estimate_M, confidence)
-    reach_M = _reach(quantile, np.mean(drawn_RMS, -1).var(0, ddof=1), rows, gains_MS)
+    reach_M = _reach(quantile, (drawn_RMS * share_MS).sum(-1).var(0, ddof=1), rows, gains_MS, ran_MS)
     return [
         Interval(float(value), max(float(value - reach), -1.0), min(float(value + reach), 1.0))
         for value, reach in zip(estimate_M, reach_M, strict=True)
@@ -87,6 +94,13 @@ def _resampled(
         yield from zip(sums_RMSK, times_RS, strict=True)
 
 
+def _weights(times_RS: np.ndarray, share_MS: np.ndarray) -> np.ndarray:
+    """Return how much the seeds of each strategy count in each resample (R, M, S), 1 together."""
+    drawn_RMS = times_RS[:, None] * (share_MS > 0)
+    drawn_RMS = np.where(drawn_RMS.any(-1, keepdims=True), drawn_RMS, share_MS)
+    return np.asarray(drawn_RMS / drawn_RMS.sum(-1, keepdims=True))
+
+
 def _largest_deviation(gains_RM: np.ndarray, estimate_M: np.ndarray, confidence: float) -> float:
     """Return the quantile of the largest studentised deviation."""
     error_M = gains_RM.std(0, ddof=1)
@@ -94,14 +108,16 @@ def _largest_deviation(gains_RM: np.ndarray, estimate_M: np.ndarray, confidence:
     return float(np.quantile(deviation_RM.max(-1), confidence))
 
 
-def _reach(quantile: float, rows_M: np.ndarray, rows: int, gains_MS: np.ndarray) -> np.ndarray:
+def _reach(quantile: float, rows_M: np.ndarray, rows: int, gains_MS: np.ndarray, ran_MS: np.ndarray) -> np.ndarray:
     """Return half the widths of the intervals from the variance over rows and the gains by seed."""
     from scipy.stats import norm, t
 
-    seeds = gains_MS.shape[-1]
-    seeds_M = gains_MS.var(-1, ddof=1) / seeds if seeds > 1 else np.zeros_like(rows_M)
+    ran_M = ran_MS.sum(-1)
+    freedom_M = np.maximum(ran_M - 1, 1)
+    mean_M = gains_MS.sum(-1) / ran_M
+    seeds_M = (np.where(ran_MS, gains_MS - mean_M[:, None], 0.0) ** 2).sum(-1) / freedom_M / ran_M
     variance_M = rows_M + seeds_M
-    doubt_M = rows_M**2 / max(rows - 1, 1) + seeds_M**2 / max(seeds - 1, 1)
+    doubt_M = rows_M**2 / max(rows - 1, 1) + seeds_M**2 / freedom_M
     degrees_M = variance_M**2 / np.where(doubt_M > 0, doubt_M, 1.0)
     students_M = t.isf(norm.sf(quantile), np.where(doubt_M > 0, degrees_M, np.inf))
     return np.asarray(students_M * np.sqrt(variance_M))

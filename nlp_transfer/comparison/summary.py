@@ -10,31 +10,40 @@ from typing import Any
 
 import numpy as np
 
-from ..recipe.comparing import CompareSpec, Judge
+from ..recipe.comparing import SOURCE_ONLY, CompareSpec, Judge
 from ..recipe.schema import Recipe
-from ..strategies import SOURCE_ONLY
 from ..verdict import rows_that_differ, verdict
 from .ensemble import FEWEST, agreement_with_ensemble
+from .failures import Failures
 from .results import JUDGE, Result
 from .statistics import mean_ranks, simultaneous_gains
 
 
-def summarise(results: Sequence[Result], spec: CompareSpec, recipe: Recipe) -> dict[str, Any]:
+def summarise(
+    results: Sequence[Result], spec: CompareSpec, recipe: Recipe, failed: Failures | None = None
+) -> dict[str, Any]:
     """Return the table of a comparison.
 
+    A strategy is judged by its finished runs, and left out where it has none. What has collapsed or failed in half of
+    the seeds is not picked.
+
     Args:
-        results: All runs.
+        results: All finished runs; those of source-only are finished with every seed.
         spec: What was compared.
         recipe: The recipe; its ``evaluate`` section says the confidence of the intervals.
+        failed: By strategy and seed, why training failed.
 
     Returns:
         ``strategies`` by name (scores by split as mean, sd and values; ``gain`` over the twin with its simultaneous
         interval and verdict; ``over`` where it is over source-only; ``collapsed``: seeds in which the guard found it
         so; mean rank; cost relative to source-only), ``picked`` without target labels and ``picked_run``, the best of
-        its runs by the same scores, with labelled target splits ``best`` and ``regret`` (best minus picked), and
-        ``target_labels``: the number of labelled target rows that strategies were trained on, where there are such.
+        its runs by the same scores, with labelled target splits ``best`` and ``regret`` (best minus picked),
+        ``target_labels``: the number of labelled target rows that strategies were trained on, where there are such,
+        and ``failed``, where something has.
     """
-    by_name = {one.label: [r for r in results if r.strategy == one.label] for one in spec.strategies}
+    failed = {} if failed is None else failed
+    runs = {one.label: [r for r in results if r.strategy == one.label] for one in spec.strategies}
+    by_name = {name: own for name, own in runs.items() if own}
     plain = next(one.label for one in spec.strategies if one.name == SOURCE_ONLY and not one.set)
     base = by_name[plain]
     table = {name: _entry(own, base) for name, own in by_name.items()}
@@ -44,7 +53,8 @@ def summarise(results: Sequence[Result], spec: CompareSpec, recipe: Recipe) -> d
     scores = {name: _means([each[name, r.seed] for r in own]) for name, own in by_name.items()}
     for name, rank in mean_ranks(scores).items():
         table[name] |= {"mean_rank": round(rank, 3), "label_free": {k: _rounded(v) for k, v in scores[name].items()}}
-    sound = [name for name, entry in table.items() if 2 * entry["collapsed"] < entry["runs"]]
+    unsound = {name: entry["collapsed"] + len(failed.get(name, ())) for name, entry in table.items()}
+    sound = [name for name, count in unsound.items() if 2 * count < len(spec.seeds)]
     picked = min(sound or [plain], key=lambda name: table[name]["mean_rank"])
     summary: dict[str, Any] = {
         "headline": results[0].metrics["headline"],
@@ -57,6 +67,7 @@ def summarise(results: Sequence[Result], spec: CompareSpec, recipe: Recipe) -> d
     }
     taught = {name: own[0].target_labels for name, own in by_name.items() if own[0].target_labels}
     summary |= {"target_labels": taught} if taught else {}
+    summary |= {"failed": failed} if failed else {}
     tests = {name: entry["scores"][JUDGE]["mean"] for name, entry in table.items() if JUDGE in entry["scores"]}
     if tests:
         best = max(tests, key=lambda name: tests[name])
@@ -138,28 +149,38 @@ def _add_gains(
     A strategy with training settings of its own has a twin with the same, which may not suit it: then its gain is
     that over the better of its twin and source-only.
     """
-    plain = {r.seed: r.counts_NK for r in base}
+    plain = {r.seed: r.counts_NK for r in base if r.counts_NK is not None}
     names = [name for name, own in by_name.items() if own is not base and own[0].counts_NK is not None]
     if not names:
         return
     first = by_name[names[0]][0].score
     assert first is not None
-    counts = np.array([[r.counts_NK for r in by_name[name]] for name in names])
-    twins = np.array([[plain[r.seed] if r.twin_NK is None else r.twin_NK for r in by_name[name]] for name in names])
+    # Where a run has failed, source-only stands on both sides: no difference, and no part of the mean.
+    runs = [[next((r for r in by_name[name] if r.seed == seed), None) for seed in spec.seeds] for name in names]
+    own_and_twin = [[_pair(r, plain[seed]) for r, seed in zip(row, spec.seeds, strict=True)] for row in runs]
+    counts, twins = np.moveaxis(np.array(own_and_twin), 2, 0)
+    ran = np.array([[r is not None for r in row] for row in runs])
+    usual = np.array([plain[seed] for seed in spec.seeds])
     own_training = {one.label for one in spec.strategies if spec.tune or any(map(_sets_training, one.set))}
     for number, name in enumerate(names):
-        usual = np.array([plain[r.seed] for r in by_name[name]])
         better = first.statistic(usual.sum(1)).mean() > first.statistic(twins[number].sum(1)).mean()
         if name in own_training and better:
             twins[number] = usual
             table[name]["over"] = SOURCE_ONLY
     level, resamples = recipe.evaluate.confidence, recipe.evaluate.resamples
-    gains = simultaneous_gains(counts, twins, first.statistic, level, resamples)
+    gains = simultaneous_gains(counts, twins, first.statistic, level, resamples, ran_MS=ran)
     for name, gain, own, twin in zip(names, gains, counts, twins, strict=True):
         # A row counts once, however many seeds answer it: all seeds share their rows.
         differing = rows_that_differ(np.concatenate(own, axis=-1), np.concatenate(twin, axis=-1))
         found = {"verdict": verdict(gain, differing, level), "rows_that_differ": differing}
         table[name]["gain"] = gain.to_dict() | found
+
+
+def _pair(run: Result | None, plain_NK: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the counts of a run and those of what it is compared with: its twin, or source-only."""
+    if run is None or run.counts_NK is None:
+        return plain_NK, plain_NK
+    return run.counts_NK, plain_NK if run.twin_NK is None else run.twin_NK
 
 
 def _sets_training(override: str) -> bool:

@@ -16,14 +16,15 @@ from ..hardware import default_device
 from ..intervals import Interval
 from ..models import load_model, quiet, read_config
 from ..prepare import Splits, load_splits
+from ..recipe.comparing import SOUP
 from ..recipe.defaults import resolve
 from ..recipe.schema import ModelSpec, Recipe, TargetData
 from ..recipe.stages import FinetuneStage, PretrainStage
 from ..reporter import Reporter
 from ..running import workspace
-from ..strategies import STAGES
+from ..strategies import STAGES, other_tokens
 from ..workspace import Workspace
-from .advice import Evidence, advise
+from .advice import SOUP_OF, Evidence, advise, comparisons
 from .between import NO_TARGET, a_distances, source_distances
 from .distance import FEWEST, Mmd, mmd_test
 from .features import MAX_ROWS, sample
@@ -32,7 +33,8 @@ from .label_shift import LabelShift
 from .probe import DEV, TARGET, TRAIN, Probe, label_shift, quality, suitability, take, without_adapter
 from .result import Candidate, Diagnosis, Skipped, Texts
 from .texts import describe, words_of
-from .timing import estimate_times, variant
+from .timing import estimate_times
+from .variant import variant
 from .vocabulary import Overlap, overlap
 
 SOURCE_ALONE = "the labels of target.train are not looked at: everything here is said of training on the source alone."
@@ -101,12 +103,20 @@ def diagnose(
         notes=[*splits.notes, *([SOURCE_ALONE] if supervised else [])],
     )
     advice = advise(evidence(found, space), names)
+    if not any(SOUP in names.split(",") for names in comparisons(advice)):
+        found = replace(found, time=[one for one in times if one.strategy != SOUP])
     return replace(found, advice=advice, seconds=round(time.monotonic() - begun, 1))
 
 
 def usable(recipe: Recipe, methods: parts.Known) -> list[str]:
-    """Return the names of the methods and stages that a recipe for this task and this data may have."""
-    return [name for name in (*STAGES, *methods) if _fits(recipe, name, methods)]
+    """Return the names of the methods and stages that a recipe for this task and this data may have.
+
+    ``soup`` is among them where the models that it was measured with can be had: one that is frozen is no match for
+    others, and other tokens have no mean.
+    """
+    found = [name for name in (*STAGES, *methods) if _fits(recipe, name, methods)]
+    moves = parts.TUNINGS[recipe.tuning.name].moves_features
+    return [*found, *([SOUP] if moves and {*SOUP_OF} <= {*found} and not other_tokens(recipe, ()) else [])]
 
 
 def _fits(recipe: Recipe, name: str, methods: parts.Known) -> bool:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from ..intervals import Interval
-from .advice import FAR, NEAR, PERPLEXITY_RATIO, PIECES_GAP, UNSEEN_GAP
+from .advice import FAR, NEAR, PERPLEXITY_RATIO, PIECES_GAP, UNSEEN_GAP, comparisons
 from .distance import ADistance
 from .features import MAX_LENGTH
 from .result import Classifier, Diagnosis, Skipped
@@ -34,9 +34,8 @@ def render(found: Diagnosis) -> list[RenderableType]:
     for number, item in enumerate(found.advice, start=1):
         items += [f"{number}. {item.verdict}: {item.strategy}", f"   because {item.because}"]
         items.append(f"   evidence: {item.basis}")
-    named = ",".join(dict.fromkeys(item.compare for item in found.advice if item.compare))
     items.append("This is a guess from a sample. To know, compare on labelled target text, with several seeds:")
-    items.append(f"  nlp-transfer compare RECIPE --strategies {named} --seeds 3")
+    items += [f"  nlp-transfer compare RECIPE --strategies {names} --seeds 3" for names in comparisons(found.advice)]
     items.append(f"Labels of the target were not read. Took {found.seconds:.0f} s.")
     return items
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, WithJsonSchema, field_validator, model_validator
 
 from .section import Section
 
@@ -18,6 +18,15 @@ Title = Annotated[
         description="text of letters, digits, spaces and . _ + - (in quotes where it looks like a number)",
     ),
 ]
+
+Number = Annotated[int | float, WithJsonSchema({"type": "number"})]
+"""A number that stays as it is written: whole, or not."""
+
+SOURCE_ONLY = "source_only"
+ENSEMBLE = "ensemble"
+"""A student of all other strategies together: it learns the mean of their answers to target text."""
+SOUP = "soup"
+"""The mean of the weights of all other strategies: the stage of the same name."""
 
 
 class StrategySpec(Section):
@@ -43,7 +52,7 @@ class StrategySpec(Section):
 
 
 class Range(Section):
-    """Values that a search may try.
+    """Values that a search may try: whole numbers where both ends are written as such (``1``, not ``1.0``).
 
     Attributes:
         low: Smallest value.
@@ -51,12 +60,19 @@ class Range(Section):
         log: Draw evenly on a logarithmic scale.
     """
 
-    low: float
-    high: float
+    low: Number
+    high: Number
     log: bool = True
+
+    @property
+    def whole(self) -> bool:
+        """Whether whole numbers are tried, and nothing between them."""
+        return isinstance(self.low, int) and isinstance(self.high, int)
 
     @model_validator(mode="after")
     def _in_order(self) -> Range:
+        if not self.whole:
+            self.low, self.high = float(self.low), float(self.high)
         if self.low >= self.high:
             raise ValueError(f"low {self.low} must be below high {self.high}")
         if self.log and self.low <= 0:
@@ -72,15 +88,15 @@ class SearchSpec(Section):
         minutes: No trial of a strategy begins after this time; alone or beside ``trials``.
         objective: What is maximised: the score on source dev, or a label-free score of target text.
         space: Ranges by key: ``train.learning_rate``, or ``dann.max_lambda`` for a setting of a method or stage, which
-            the strategies without it leave out. By default the learning rate alone.
+            the strategies without it leave out; the same range for all strategies that have it. By default the learning
+            rate alone, from 0.4 to 4 times the default rate of the strategy's own tuning: 2e-5 to 2e-4 for ``full``,
+            2e-4 to 2e-3 for ``lora``, 2e-3 to 2e-2 for ``frozen``, 4e-5 to 4e-4 for ``top_layers``.
     """
 
     trials: Annotated[int, Field(ge=1)] | None = None
     minutes: Annotated[float, Field(gt=0)] | None = None
     objective: Literal["source_dev", "information_maximisation", "bnm", "class_ami", "dev"] = "source_dev"
-    space: dict[str, Range] = Field(
-        default_factory=lambda: {"train.learning_rate": Range(low=2e-5, high=2e-4, log=True)}, min_length=1
-    )
+    space: Annotated[dict[str, Range], Field(min_length=1)] | None = None
 
     @model_validator(mode="after")
     def _bounded(self) -> SearchSpec:

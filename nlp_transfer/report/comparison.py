@@ -75,6 +75,7 @@ class ComparisonFacts:
         picked: The strategy that is picked without target labels.
         strategies: In the order of the comparison.
         tuned: By strategy, the settings that its search found; empty without a search.
+        failed: By strategy and seed, why training failed.
         made: Where and with what the runs were made, by heading.
         recipe: A recipe that makes the comparison again, as YAML.
     """
@@ -89,6 +90,7 @@ class ComparisonFacts:
     picked: str
     strategies: list[Strategy]
     tuned: dict[str, list[str]]
+    failed: dict[str, dict[str, str]]
     made: dict[str, str]
     recipe: str
 
@@ -101,6 +103,15 @@ class ComparisonFacts:
     def looked_at(self) -> str:
         """The split that counts: the target test, where there is one."""
         return JUDGE if JUDGE in self.splits else "source.dev"
+
+    @property
+    def runs(self) -> dict[str, list[float | None]]:
+        """Score of each run on that split, by strategy and in the order of the seeds; None where training failed."""
+        found = {one.name: iter(one.scores[self.looked_at]["values"]) for one in self.strategies}
+        return {
+            name: [None if str(seed) in self.failed.get(name, {}) else next(found[name]) for seed in self.seeds]
+            for name in dict.fromkeys([*found, *self.failed])
+        }
 
 
 def report_comparison(folder: Path) -> Path:
@@ -158,6 +169,7 @@ def read_comparison(folder: Path) -> ComparisonFacts:
             picked=summary["picked"],
             strategies=[_strategy(name, entry, ceiling) for name, entry in summary["strategies"].items()],
             tuned=summary.get("tuned", {}),
+            failed=summary.get("failed", {}),
             made=made_with(environment),
             recipe=(folder / RECIPE).read_text(encoding="utf8"),
         )

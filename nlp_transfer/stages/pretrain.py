@@ -62,7 +62,7 @@ def pretrain(
     base.begin(space, folder, fingerprint)
     train = TrainSpec.model_validate(stage.train)
     longest = min(DEFAULT_BLOCK, space.limits.max_length) if stage.block_length is None else stage.block_length
-    pretraining = _pretraining(space, stage, longest)
+    pretraining = pretraining_of(space, stage, longest)
     blocks = _blocks(space, stage, folder, corpus, longest, pretraining.joined)
     set_seed(space.recipe.seed)
     tuned, fresh_head = masked_lm(space, train, before.encoder)
@@ -79,7 +79,7 @@ def pretrain(
     return base.finish(space, folder, fingerprint, tuned, facts)
 
 
-def _pretraining(space: Workspace, stage: PretrainStage, longest: int) -> Pretraining:
+def pretraining_of(space: Workspace, stage: PretrainStage, longest: int) -> Pretraining:
     """Return the stage's objective with its settings."""
     seed = space.recipe.seed
     if stage.objective == "mlm":

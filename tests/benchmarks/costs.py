@@ -75,6 +75,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--rows", type=int, default=340, help="source rows; in proportion those of the others")
     parser.add_argument("--rounds", type=int, default=2, help="times that each is measured; the shortest counts")
+    parser.add_argument("--strategies", nargs="+", help="by default all of the recipe; source_only is always one")
     parser.add_argument("--output", type=Path)
     parser.add_argument("--one", help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -82,6 +83,8 @@ def main() -> None:
         print(json.dumps(measure(options.one, options.data, options.rows)))
         return
     found: dict[str, list[dict[str, Any]]] = {name: [] for name in strategies()}
+    if options.strategies:
+        found = {name: figures for name, figures in found.items() if name in ("source_only", *options.strategies)}
     for _ in range(options.rounds):
         for name, figures in found.items():
             figures.append(in_process(name, options))
@@ -92,7 +95,8 @@ def main() -> None:
         for key in ("steps", "seconds", "peak_mib"):
             figures[f"times_{key}"] = round(figures[key] / base[key], 2)
     if options.output:
-        command = command_line("costs", data="DATA", rows=options.rows, rounds=options.rounds, output=options.output)
+        given = {key: getattr(options, key) for key in ("rows", "rounds", "strategies", "output")}
+        command = command_line("costs", data="DATA", **given)
         write_results(options.output, command, results)
 
 
