@@ -128,8 +128,11 @@ def _push(hub: HubSpec, folder: Path, reporter: Reporter) -> None:
     try:
         pushed = push_as_told(hub, folder)
     except UserError as error:
-        again = f"nlp-transfer push {folder} {hub.repo}"
-        raise HubError(f"The run is finished, but was not pushed: {error} To push it later: {again}") from error
+        # Not `nlp-transfer push`: it knows nothing of the recipe's section `hub`, such as that the report stays here.
+        raise HubError(
+            f"The run in '{folder}' is finished, but was not pushed: {error} To push it as its recipe says, run the "
+            "same recipe again (without --fresh): a finished run is pushed, and nothing is trained again."
+        ) from error
     reporter.say(f"pushed: {pushed.url}")
 
 

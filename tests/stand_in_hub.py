@@ -60,7 +60,8 @@ class Fault:
     Args:
         request: Regular expression, searched in ``POST /api/repos/create``.
         kind: ``503`` answers so and does nothing; ``lost`` does what is asked and hangs up; ``mute`` never answers;
-            any other number is the status of the answer.
+            ``page`` is a 503 of a proxy, which is no JSON and not even UTF-8; any other number is the status of the
+            answer.
         times: How often.
     """
 
@@ -81,7 +82,6 @@ class Hub(ThreadingHTTPServer):
         self.faults: list[Fault] = []
         self.log: list[str] = []
         self.xet: XetStore | None = None
-        self.stopped = threading.Event()
 
     @property
     def url(self) -> str:
@@ -98,7 +98,6 @@ def serving() -> Iterator[Hub]:
     try:
         yield hub
     finally:
-        hub.stopped.set()
         hub.shutdown()
         hub.server_close()
 
@@ -145,7 +144,9 @@ class Handler(BaseHTTPRequestHandler):
         if fault is not None:
             fault.times -= 1
             if fault.kind == "mute":
-                self.server.stopped.wait(60)
+                threading.Event().wait()
+            elif fault.kind == "page":
+                return self._send(Answer(503, "<html>Zur Zeit nicht verfügbar</html>".encode("latin-1")))
             elif fault.kind != "lost":
                 return self._send(Answer(int(fault.kind), {"error": "as the test wants it"}))
         try:
@@ -252,6 +253,8 @@ class Handler(BaseHTTPRequestHandler):
             siblings = [{"rfilename": name} for name in files]
             private = self._repo(repo_id).private
             raise Answer(200, {"id": repo_id, "sha": sha, "private": private, "siblings": siblings, "tags": []})
+        if what == "commits":
+            raise Answer(200, self._history(repo_id))
         if what == "tree":
             raise Answer(200, [self._entry(*item) for item in self._at(repo_id, revision)[1].items()])
         repo = self._repo(repo_id)
@@ -264,6 +267,10 @@ class Handler(BaseHTTPRequestHandler):
             raise Answer(200, {"files": [self._mode(repo, file["path"]) for file in json.loads(self.body)["files"]]})
         if what == "commit":
             self._commit(repo_id, repo)
+
+    def _history(self, repo_id: str) -> list[dict[str, Any]]:
+        told = {"title": "a commit", "message": "", "authors": [], "date": "2024-01-01T00:00:00.000Z"}
+        return [{"id": sha, **told} for sha, _ in reversed(self._repo(repo_id).commits)]
 
     def _xet_token(self) -> None:
         if self.server.xet is not None:

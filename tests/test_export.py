@@ -12,7 +12,8 @@ import httpx
 import numpy as np
 import pytest
 import torch
-from conftest import byte_level_tokenizer, wordpiece_tokenizer
+import transformers
+from conftest import byte_level_tokenizer, tiny_config, wordpiece_tokenizer
 from datasets import Dataset
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -27,6 +28,7 @@ from nlp_transfer.exporting.parity import compare
 from nlp_transfer.exporting.record import GRAPH, RECORD
 from nlp_transfer.finding import resolve
 from nlp_transfer.fingerprints import answering
+from nlp_transfer.last_layer import AFTER_ATTENTION
 from nlp_transfer.serving.app import build_app
 from nlp_transfer.serving.server import prepare
 from nlp_transfer.serving.settings import ServiceLimits
@@ -57,6 +59,59 @@ def exports(tmp_path_factory, tiny_bert):
         "several": (trained.folder, export(trained.folder)),
     }
     return {name: (load_predictor(model, precision="fp32"), exported) for name, (model, exported) in made.items()}
+
+
+SOUGHT = {"position_buckets": 8, "share_att_key": True, "norm_rel_ebd": "layer_norm", "type_vocab_size": 0}
+ARCHITECTURES = {
+    **{kind: (kind, {}) for kind in ("distilbert", "electra", "albert", "mpnet", "deberta-v2", "modernbert")},
+    "deberta-v3": ("deberta-v2", SOUGHT),
+    "deberta-v2-xlarge": ("deberta-v2", {"conv_kernel_size": 3, "conv_act": "gelu"}),
+}
+"""Beside BERT and RoBERTa, which the other tests export; all that recipes train can be exported."""
+
+
+def tiny_classifier(folder, architecture, head, labels):
+    """Write a classifier of an architecture, its weights drawn so wide that different texts get different logits."""
+    kind, more = ARCHITECTURES[architecture]
+    tokenizer = wordpiece_tokenizer()
+    config = tiny_config(kind, len(tokenizer))
+    config.update({"initializer_range": 0.4, "pad_token_id": tokenizer.pad_token_id, **more})
+    config.id2label = dict(enumerate(labels))
+    config.label2id = {label: number for number, label in enumerate(labels)}
+    torch.manual_seed(0)
+    getattr(transformers, head).from_config(config).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("head", [TEXT_HEAD, TOKEN_HEAD])
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_every_architecture_is_exported_for_any_batch(architecture, head, tmp_path):
+    text = head == TEXT_HEAD
+    folder = tiny_classifier(tmp_path / "model", architecture, head, LABELS if text else TAGS)
+    rows = Dataset.from_dict(
+        {"text": ["good film"], "label": ["good"]} if text else {"words": [["good", "film"]], "tags": [["O", "O"]]}
+    )
+    exported = export(folder, tmp_path / "out", data=rows)
+    session = load_predictor(exported.folder).model
+    plain = getattr(transformers, head).from_pretrained(folder).eval()
+    # What is exported reads the first token alone in its last layer, where the architecture allows it.
+    hooked = [place for place in load_predictor(folder).model.modules() if place._forward_pre_hooks]
+    assert bool(hooked) == (text and plain.config.model_type in AFTER_ATTENTION)
+    tokenizer = wordpiece_tokenizer()
+    full = [" ".join(random_texts(9, seed)) for seed in (4, 5, 6)]
+    for texts in ([ODD[0]], ["good", *random_texts(5, 2, longest=30), full[0]], full):
+        batch = tokenizer(
+            texts, padding=True, truncation=True, max_length=64, return_tensors="pt", return_token_type_ids=False
+        )
+        with torch.inference_mode():
+            expected = plain(**batch).logits.numpy()
+        [found] = session.run(["logits"], {name: batch[name].numpy() for name in ("input_ids", "attention_mask")})
+        assert found.shape == expected.shape
+        read = ... if text else batch["attention_mask"].numpy().astype(bool)
+        assert np.abs(found[read] - expected[read]).max() < 1e-4
+        assert len(texts) == 1 or np.ptp(expected[read], axis=0).max() > 0.1, "else the test would show little"
 
 
 @pytest.fixture

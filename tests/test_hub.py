@@ -5,7 +5,10 @@ from __future__ import annotations
 import json
 import re
 import shutil
+import sys
 import time
+import traceback
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,16 +19,23 @@ import numpy as np
 import pytest
 import torch
 from conftest import build_model
-from helpers import data_of, recipe_data, rows_of
-from stand_in_hub import TOKEN, Fault, Hub, Repo, serving
+from fsspec import AbstractFileSystem, register_implementation
+from helpers import Listener, data_of, recipe_data, rows_of
+from safetensors.torch import load_file, save_file
+from stand_in_hub import TOKEN, Answer, Fault, Handler, Hub, Repo, serving
 from typer.testing import CliRunner
 
-from nlp_transfer import load_predictor, push, recipe_from, run
+from nlp_transfer import finding, load_predictor, push, recipe_from, run
 from nlp_transfer.cli import app
 from nlp_transfer.data.load import load_split
 from nlp_transfer.errors import HubError, ModelError, RecipeError, RunError
+from nlp_transfer.hashing import file_sha256
 from nlp_transfer.hub import calls
 from nlp_transfer.hub import push as pushing
+from nlp_transfer.hub.package import public_recipe
+from nlp_transfer.recipe.schema import Recipe
+from nlp_transfer.recipe.shape import tidy
+from nlp_transfer.reloading.check import check_reload
 
 CARD: dict[str, Any] = {"license": "apache-2.0", "language": "en"}
 KINDS = {
@@ -138,6 +148,28 @@ def test_a_model_that_does_not_reload_is_not_pushed(
     monkeypatch.setattr(pushing, "check_reload", Mock(side_effect=RunError("other logits")))
     with pytest.raises(RunError, match="other logits"):
         send(runs["full"], "user/unsound")
+    assert "user/unsound" not in hub.repos
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "form"), [("full", "as it is"), ("lora", "merged"), ("lora", "as it is")])
+def test_a_fresh_process_reloads_what_is_pushed(
+    name: str, form: Any, runs: dict[str, Path], hub: Hub, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    differences: list[float] = []
+
+    def check(*args: Any) -> None:
+        differences.append(check_reload(*args))
+
+    monkeypatch.setattr(pushing, "check_reload", check)
+    send(runs[name], f"user/fresh-{name}-{form.replace(' ', '')}", form=form)
+    assert len(differences) == 1 and differences[0] < 1e-5
+    # Weights that were changed since.
+    folder = shutil.copytree(runs[name], tmp_path / "run")
+    weights = next((folder / "model").glob("*.safetensors"))
+    save_file({key: value + 0.1 for key, value in load_file(weights).items()}, weights, metadata={"format": "pt"})
+    with pytest.raises(RunError, match="is not the model that was trained"):
+        send(folder, "user/unsound", form=form)
     assert "user/unsound" not in hub.repos
 
 
@@ -317,6 +349,165 @@ def test_a_recipe_pushes_at_the_end_and_the_same_again_changes_nothing(hub: Hub,
     assert "hub:" not in hub.repos["user/by-recipe"].files["recipe.yaml"].decode().replace("hub: null", "")
 
 
+def test_a_run_whose_push_fails_is_told_how_to_push_it(hub: Hub, tmp_path: Path) -> None:
+    values = recipe_data(tmp_path / "a run", Path("someone/tiny"), tuning={"name": "lora", "rank": 2})
+    values |= {"card": CARD, "hub": {"repo": "user/late", "report": False, "merged": True, "public": True}}
+    recipe, data = recipe_from(values), data_of("classification")
+    hub.faults.append(Fault("POST /api/repos/create", "403"))
+    with pytest.raises(HubError) as caught:
+        run(recipe, data=data)
+    told = str(caught.value)
+    assert told.startswith(
+        f"The run in '{tmp_path / 'a run'}' is finished, but was not pushed: your token may not write"
+    )
+    assert told.endswith(
+        "run the same recipe again (without --fresh): a finished run is pushed, and nothing is trained again."
+    )
+    assert "nlp-transfer push" not in told, "which knows nothing of the recipe's section `hub`"
+    weights = {path: path.stat().st_mtime_ns for path in (tmp_path / "a run").rglob("*.safetensors")}
+    listener = Listener()
+    run(recipe, data=data, reporter=listener)
+    assert listener.said[-1] == f"pushed: {hub.url}/user/late/commit/{hub.repos['user/late'].head}"
+    assert weights == {path: path.stat().st_mtime_ns for path in (tmp_path / "a run").rglob("*.safetensors")}
+    held = hub.repos["user/late"]
+    assert "report.html" not in held.files and "adapter_config.json" not in held.files and not held.private
+
+
+@pytest.mark.parametrize("url", ["ftp://me:secretword@127.0.0.1:9/m", "failing://me:secretword@host/m"])
+def test_a_push_that_fails_tells_no_password(
+    url: str, hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Failing(AbstractFileSystem):
+        protocol = "failing"
+
+        @classmethod
+        def _strip_protocol(cls, path: str) -> str:
+            return path
+
+        def ls(self, path: str, detail: bool = True, **settings: Any) -> Any:
+            raise OSError(f"no route to {path}")
+
+    register_implementation("failing", Failing, clobber=True)
+    values = recipe_data(tmp_path / "run", Path("someone/tiny")) | {"card": CARD, "hub": {"repo": url, "report": False}}
+    with pytest.raises(HubError, match=r"is finished, but was not pushed: '\w+://(127|host).*cannot be") as caught:
+        run(recipe_from(values), data=data_of("classification"))
+    assert "secretword" not in "".join(traceback.format_exception(caught.value))
+
+
+# The commit of a base that was found without one
+
+
+@pytest.fixture
+def bundled(hub: Hub, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """A package that brings a model of the hub, which has it there, too."""
+    package = tmp_path / "fake_hub_bundle"
+    build_model(package / "model")
+    (package / "__init__.py").touch()
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setattr(finding, "BUNDLED_PACKAGE", package.name)
+    monkeypatch.setattr(finding, "BUNDLED_SHA256", file_sha256(package / "model" / "model.safetensors"))
+    monkeypatch.setattr("importlib.metadata.version", lambda name: "1.0")
+    monkeypatch.delitem(sys.modules, package.name, raising=False)
+    hub_client.put(hub, finding.BUNDLED_ID, package / "model")
+    return package / "model"
+
+
+@pytest.fixture
+def on_bundled(bundled: Path, tmp_path: Path) -> Path:
+    """A run that has trained an adapter on it."""
+    recipe = recipe_from(recipe_data(tmp_path / "run", Path(finding.BUNDLED_ID), tuning={"name": "lora", "rank": 2}))
+    folder = run(recipe, data=data_of("classification")).folder
+    assert json.loads((folder / "environment.json").read_text())["model"]["commit"] is None
+    return folder
+
+
+def named_base(files: dict[str, bytes]) -> tuple[str, str | None]:
+    config = json.loads(files["adapter_config.json"])
+    return config["base_model_name_or_path"], config["revision"]
+
+
+def test_the_commit_of_a_bundled_base_is_asked_for(
+    on_bundled: Path, hub: Hub, caplog: pytest.LogCaptureFixture, tmp_path: Path
+) -> None:
+    base = hub.repos[finding.BUNDLED_ID]
+    begun = len(hub.log)
+    assert send(on_bundled, "user/pinned", dry_run=True).url is None
+    assert len(hub.log) == begun, "a dry run asks nobody"
+    send(on_bundled, "user/pinned")
+    files = hub.repos["user/pinned"].files
+    assert named_base(files) == (finding.BUNDLED_ID, base.head)
+    assert f"`{finding.BUNDLED_ID}` at revision `{base.head}`" in files["README.md"].decode()
+    assert not caplog.records
+    assert np.array_equal(logits("user/pinned", "classification"), logits(on_bundled, "classification"))
+    send(on_bundled, (tmp_path / "shelf").as_uri())
+    assert json.loads((tmp_path / "shelf" / "adapter_config.json").read_text())["revision"] == base.head
+
+
+def test_a_base_that_has_moved_on_is_pinned_to_its_newest_commit_with_these_weights(on_bundled: Path, hub: Hub) -> None:
+    base = hub.repos[finding.BUNDLED_ID]
+    wanted = base.commit(base.files | {"README.md": b"better told"})
+    for content in (b"trained on", b"and on"):
+        base.commit(base.files | {"model.safetensors": content})
+    send(on_bundled, "user/moved-on")
+    assert named_base(hub.repos["user/moved-on"].files) == (finding.BUNDLED_ID, wanted)
+
+
+@pytest.mark.parametrize("fault", [None, "503", "404"])
+def test_an_adapter_on_other_weights_than_the_hub_has_is_pushed_merged_only(
+    fault: str | None, on_bundled: Path, hub: Hub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(time, "sleep", lambda seconds: None)
+    hub_client.make(hub, finding.BUNDLED_ID, {"model.safetensors": b"others"}, public=True)
+    if fault is not None:
+        hub.faults.append(Fault("/commits/main", fault, times=99))
+    repo, why = (
+        f"user/other-{fault}",
+        {"503": "does not answer", "404": r"refuses to tell \(404\)", None: "would not fit"},
+    )
+    told = rf"^the base '{finding.BUNDLED_ID}' is another one on the hub .* {why[fault]}.* merged \(--merged\)"
+    with pytest.raises(HubError, match=told):
+        send(on_bundled, repo)
+    assert repo not in hub.repos
+    hub.faults.clear()
+    send(on_bundled, repo, form="merged")
+    assert "adapter_config.json" not in hub.repos[repo].files
+
+
+@pytest.mark.parametrize(
+    ("why", "reason"),
+    [
+        ("mute", r"the hub at http\S+ does not answer \(look at .*no answer within"),
+        ("503", r"the hub at http\S+ does not answer \(look at .*the server answers 503"),
+        ("400", r"the hub at http\S+ refuses to tell \(400\)"),
+        ("unknown", r"the hub at http\S+ has no model of this name"),
+        ("no safetensors", r"there is no model\.safetensors on the hub to compare"),
+        ("offline", "HF_HUB_OFFLINE is set"),
+    ],
+)
+def test_where_the_commit_of_a_base_cannot_be_had_that_is_said(
+    why: str, reason: str, on_bundled: Path, hub: Hub, monkeypatch: pytest.MonkeyPatch, tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+) -> None:  # fmt: skip
+    if why in ("mute", "503", "400"):
+        hub.faults.append(Fault(f"GET /api/models/{finding.BUNDLED_ID}", why, times=99))
+        monkeypatch.setattr(calls, "DEADLINE", 0.5)
+    elif why == "unknown":
+        del hub.repos[finding.BUNDLED_ID]
+    elif why == "no safetensors":
+        hub_client.make(hub, finding.BUNDLED_ID, {"pytorch_model.bin": b"pickle"}, public=True)
+    else:
+        monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    place = tmp_path / "shelf"
+    send(on_bundled, place.as_uri())
+    [said] = [record.getMessage() for record in caplog.records if record.name.startswith("nlp_transfer")]
+    assert re.match(rf"Warning: the adapter names its base '{finding.BUNDLED_ID}' without a commit, as {reason}", said)
+    assert len(said.splitlines()) == 1
+    assert named_base({"adapter_config.json": (place / "adapter_config.json").read_bytes()}) == (
+        finding.BUNDLED_ID,
+        None,
+    )
+
+
 # Faults
 
 STEPS = {
@@ -333,12 +524,11 @@ STEPS = {
 }
 
 
-@pytest.mark.parametrize("kind", ["503", "lost"])
-@pytest.mark.parametrize(
-    ("store", "step"),
-    [*(("lfs", step) for step in STEPS if step != "pass"), ("xet", "pass"), ("xet", "commit")],
-    indirect=["store"],
-)
+STORES = [*(("lfs", step) for step in STEPS if step != "pass"), ("xet", "pass"), ("xet", "commit")]
+
+
+@pytest.mark.parametrize("kind", ["503", "page", "lost"])
+@pytest.mark.parametrize(("store", "step"), STORES, indirect=["store"])
 def test_a_fault_at_any_step_is_survived(
     step: str, kind: str, store: str, runs: dict[str, Path], hub: Hub, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -363,6 +553,88 @@ def test_only_what_may_pass_is_asked_again(
     else:
         send(runs["full"], repo)
     assert sum("/commit/main" in line for line in hub.log[begun:]) == asked
+
+
+@pytest.mark.parametrize("store", ["lfs"], indirect=True)
+@pytest.mark.parametrize("step", ["PUT /lfs/", "POST /lfs/verify"])
+@pytest.mark.parametrize("status", ["408", "429", "500"])
+def test_an_upload_that_may_pass_is_asked_for_again(
+    status: str, step: str, store: str, runs: dict[str, Path], hub: Hub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(time, "sleep", lambda seconds: None)
+    repo, begun = f"user/upload-{status}-{step[:3]}", len(hub.log)
+    hub.faults.append(Fault(step, status))
+    send(runs["full"], repo)
+    assert max(Counter(line for line in hub.log[begun:] if step in line).values()) >= 2
+    assert len(hub.repos[repo].commits) == 2
+
+
+@pytest.mark.parametrize("store", ["lfs"], indirect=True)
+@pytest.mark.parametrize("step", ["PUT /lfs/", "POST /lfs/verify"])
+@pytest.mark.parametrize(
+    ("status", "meaning"),
+    [
+        ("400", "received something else than was announced"),
+        ("403", "permission that the hub gave for this file has run out"),
+        ("404", "Not Found"),
+        ("413", "too large"),
+    ],
+)
+def test_a_refused_upload_is_told_at_once(
+    status: str, meaning: str, step: str, store: str, runs: dict[str, Path], hub: Hub
+) -> None:
+    repo, begun = f"user/refused-{status}-{step[:3]}", len(hub.log)
+    hub.faults.append(Fault(step, status, times=99))
+    told = (
+        rf"^the store of large files refuses an upload for '{repo}' \({status}: .*{meaning}.*'\w+\.(safetensors|json)' "
+    )
+    with pytest.raises(HubError, match=told) as caught:
+        send(runs["full"], repo)
+    assert "The store says: as the test wants it." in str(caught.value)
+    assert "/lfs/" not in str(caught.value), "the URL of an upload is a permission to write"
+    assert sum(step in line for line in hub.log[begun:]) == 1
+    assert len(hub.repos[repo].commits) == 1
+
+
+def test_a_store_that_answers_in_xml_is_quoted(
+    runs: dict[str, Path], hub: Hub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(self: Handler, path: str) -> None:
+        body = b"<?xml version='1.0'?>\n<Error><Code>AccessDenied</Code><Message>Request has expired</Message></Error>"
+        raise Answer(403, body, Content_Type="application/xml")
+
+    hub.objects.clear()
+    monkeypatch.setattr(Handler, "_large", refuse)
+    with pytest.raises(HubError, match=r"\(403: the permission .*The store says: Request has expired\. Nothing"):
+        send(runs["full"], "user/expired")
+
+
+def test_a_file_that_cannot_be_read_is_no_fault_of_the_hub(
+    runs: dict[str, Path], hub: Hub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def gone(**settings: Any) -> None:
+        raise PermissionError(13, "Permission denied", "model.safetensors")
+
+    hub.objects.clear()
+    monkeypatch.setattr("huggingface_hub._commit_api.lfs_upload", gone)
+    begun = len(hub.log)
+    with pytest.raises(HubError, match=r"cannot be sent to 'user/unreadable': .*Permission denied"):
+        send(runs["full"], "user/unreadable")
+    assert sum("/objects/batch" in line for line in hub.log[begun:]) == 1
+
+
+def test_a_card_that_the_hub_refuses_is_told(runs: dict[str, Path], hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
+    errors = [{"message": '"license" must be one of […]'}, {"message": '"language" must be one of […]'}]
+    monkeypatch.setattr(Handler, "_judged", lambda self, card: (400, {"errors": errors, "warnings": []}))
+    begun = len(hub.log)
+    with pytest.raises(HubError) as caught:
+        send(runs["full"], "user/judged")
+    assert str(caught.value) == (
+        "the hub refuses the push to 'user/judged': Invalid metadata in README.md. "
+        '- "license" must be one of […] - "language" must be one of […]'
+    )
+    assert sum("validate-yaml" in line for line in hub.log[begun:]) == 1
+    assert len(hub.repos["user/judged"].commits) == 1
 
 
 def test_other_bytes_than_were_sent_are_found(
@@ -400,6 +672,27 @@ def test_a_mute_server_does_not_hold_the_push(runs: dict[str, Path], hub: Hub, m
     with pytest.raises(HubError, match="does not answer"):
         send(runs["full"], "user/mute")
     assert time.monotonic() - begun < 20
+
+
+@pytest.mark.parametrize(("store", "step"), STORES, indirect=["store"])
+def test_a_server_that_is_mute_at_any_step_is_told_and_the_push_can_be_repeated(
+    step: str, store: str, runs: dict[str, Path], hub: Hub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    repo = f"user/x-mute-{step}-{store}"
+    with monkeypatch.context() as patch:
+        patch.setattr(calls, "DEADLINE", 1.5)
+        patch.setattr(calls, "SLOWEST", 10**9)
+        patch.setattr(calls, "WAITS", ())
+        hub.faults.append(Fault(STEPS[step], "mute", times=9))
+        begun = time.monotonic()
+        with pytest.raises(HubError, match=rf"^the hub at {hub.url} does not answer \(.*push again later"):
+            send(runs["full"], repo)
+        assert time.monotonic() - begun < 20
+    assert hub.faults[0].times < 9, "that step was never reached"
+    assert repo not in hub.repos or len(hub.repos[repo].commits) == 1, "nothing is pushed"
+    hub.faults.clear()
+    send(runs["full"], repo)
+    assert len(hub.repos[repo].commits) == 2
 
 
 def test_a_commit_of_someone_else_is_not_written_over(
@@ -516,6 +809,36 @@ def test_a_recipe_that_pushes_is_asked_for_what_no_run_knows() -> None:
         recipe_from(values)
     for text in ("card.license", "card.language", "hub.merged: only tuning 'lora'"):
         assert text in str(caught.value)
+
+
+# What a recipe tells of this machine
+
+
+@pytest.mark.parametrize(
+    ("given", "public"),
+    [
+        ("data.folder=/mnt/x", 'data.folder="x"'),
+        ("data.source.train = ~/secret/train.jsonl", 'data.source.train ={"path": "train.jsonl"}'),
+        ("data.source.0.train.path=/mnt/x/y.csv", 'data.source.0.train.path="y.csv"'),
+        ("data.target={unlabelled: /mnt/u.txt}", 'data.target={"unlabelled": {"path": "u.txt"}}'),
+        ("model=/mnt/base", 'model={"id": "base"}'),
+        ("model.id=file:///mnt/base", 'model.id="base"'),
+        ("methods.0.teacher=[/mnt/a, owner/b]", 'methods.0.teacher=["a", "owner/b"]'),
+        ("anchor.teacher='/mnt/ä'", 'anchor.teacher="ä"'),
+        ("soup.models=[../runs/a]", 'soup.models=["a"]'),
+        ("data.folder=/mnt/x: [", 'data.folder="x: ["'),
+        *(
+            (text, text)
+            for text in ("train.learning_rate=1e-4", "data.folder=demo:sentiment", "task.labels=[/, ~]", "odd")
+        ),
+    ],
+)
+def test_overrides_of_a_published_comparison_name_no_place_of_this_machine(given: str, public: str) -> None:
+    compare = {"strategies": ["source_only", {"name": "dann", "set": [given, "seed=2"]}]}
+    recipe = Recipe.model_validate(tidy(recipe_data(Path("run"), Path("owner/base")) | {"compare": compare}))
+    published = public_recipe(recipe).compare
+    assert published is not None
+    assert published.strategies[1].set == [public, "seed=2"]
 
 
 # Other places

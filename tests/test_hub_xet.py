@@ -139,12 +139,12 @@ push_to_hub(HfApi(), Wish("user/x"), list_files(Path(sys.argv[1]), [], []))
 """
 
 
-def in_a_process(script: str, hub: Hub, home: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+def in_a_process(script: str, hub: Hub, home: Path, *arguments: str, **more: str) -> subprocess.CompletedProcess[str]:
     """Run a script that uses the stand-in; hf_xet would ask a mute store for minutes."""
     settings = {"HF_ENDPOINT": hub.url, "HF_TOKEN": TOKEN, "HF_HOME": str(home), "HF_HUB_OFFLINE": "0"}
     return subprocess.run(
         [sys.executable, "-c", script, *arguments],
-        env=os.environ | settings, capture_output=True, text=True, timeout=240, check=False,
+        env=os.environ | settings | more, capture_output=True, text=True, timeout=240, check=False,
     )  # fmt: skip
 
 
@@ -157,6 +157,16 @@ def test_a_mute_store_holds_neither_the_push_nor_the_process(hub: Hub, folder: P
     assert done.returncode == 1, done.stderr
     assert re.search(r"HubError: .* does not answer \(upload and commit: .*no answer within 3 s", done.stderr)
     assert any(" /store/" in line for line in hub.log)
+
+
+@pytest.mark.slow
+def test_a_mute_store_of_several_files_by_lfs_holds_neither(hub: Hub, folder: Path, tmp_path: Path) -> None:
+    (folder / "tokenizer.json").write_bytes(os.urandom(1000))
+    hub.faults.append(Fault("PUT /lfs/", "mute", times=99))
+    done = in_a_process(PUSHING, hub, tmp_path / "home", str(folder), HF_HUB_DISABLE_XET="1")
+    assert done.returncode == 1, done.stderr
+    assert re.search(r"HubError: .* does not answer \(upload and commit: .*no answer within 3 s", done.stderr)
+    assert any("PUT /lfs/" in line for line in hub.log)
 
 
 PULLING = """

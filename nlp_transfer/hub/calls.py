@@ -34,6 +34,10 @@ class NoAnswer(Exception):
     """It is not known whether the other side has done what it was asked."""
 
 
+class UploadRefused(Exception):
+    """A large file was refused, by a store that need not be the hub's own; the answer is the cause."""
+
+
 def call(what: str, function: Callable[[], T], size: int = 0) -> T:
     """Call once.
 
@@ -46,21 +50,22 @@ def call(what: str, function: Callable[[], T], size: int = 0) -> T:
         NoAnswer: The connection failed, the deadline passed, or the server answered 408, 429 or 5xx.
         HubError: There is no network to be used (``HF_HUB_OFFLINE``).
         HfHubHTTPError: The server refused.
+        UploadRefused: A server refused a large file.
     """
     try:
         return _within(DEADLINE + size / SLOWEST, what, function)
     except OfflineModeIsEnabled as error:
         raise HubError("HF_HUB_OFFLINE is set, so nothing is pushed. Unset it and push again.") from error
-    except HfHubHTTPError as error:
-        if not _worth_repeating(error.response.status_code):
+    except Exception as error:
+        meant = _meant(error)
+        reason = _may_pass(meant)
+        if reason is not None:
+            raise NoAnswer(f"{what}: {reason}") from meant
+        if meant is error:
             raise
-        raise NoAnswer(f"{what}: the server answers {error.response.status_code}") from error
-    except json.JSONDecodeError as error:
-        raise NoAnswer(f"{what}: the server's answer cannot be read") from error
-    except (httpx.TransportError, ConnectionError, TimeoutError, RuntimeError) as error:
-        # RuntimeError: so the uploads of large files, by LFS and by Xet, tell whatever went wrong with one.
-        told = str(error).splitlines()
-        raise NoAnswer(f"{what}: {type(error).__name__}: {told[0] if told else ''}") from error
+        if isinstance(meant, HfHubHTTPError):
+            raise UploadRefused(str(error)) from meant
+        raise meant from None
 
 
 def repeat(what: str, function: Callable[[], T], size: int = 0) -> T:
@@ -77,8 +82,26 @@ def repeat(what: str, function: Callable[[], T], size: int = 0) -> T:
     return call(what, function, size)
 
 
-def _worth_repeating(status: int) -> bool:
-    return status in AGAIN or status >= 500
+def _meant(error: BaseException) -> BaseException:
+    """Return what went wrong with the upload of a large file, which the client wraps; any other error as it is."""
+    cause = error
+    while isinstance(cause, RuntimeError) and cause.__cause__ is not None:
+        cause = cause.__cause__
+    return cause if isinstance(cause, httpx.TransportError | OSError | ValueError) else error
+
+
+def _may_pass(error: BaseException) -> str | None:
+    """Return what to tell of an error that asking again may mend; None of any other."""
+    if isinstance(error, HfHubHTTPError):
+        status = error.response.status_code
+        return f"the server answers {status}" if status in AGAIN or status >= 500 else None
+    if isinstance(error, json.JSONDecodeError | UnicodeDecodeError):
+        return "the server's answer cannot be read"
+    # RuntimeError without a cause: so Xet, and a client that was closed meanwhile, tell whatever went wrong.
+    if isinstance(error, httpx.TransportError | ConnectionError | TimeoutError | RuntimeError):
+        told = str(error).splitlines()
+        return f"{type(error).__name__}: {told[0] if told else ''}"
+    return None
 
 
 def _within(seconds: float, what: str, function: Callable[[], T]) -> T:

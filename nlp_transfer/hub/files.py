@@ -75,8 +75,23 @@ def list_files(folder: Path, secrets: Sequence[str], private: Sequence[str]) -> 
         leaks = [place for place in private if not _learned(name) and _holds(path, place)]
         if leaks:
             raise HubError(f"'{name}' names the path '{leaks[0]}' of this machine, so nothing is pushed.")
-        found.append(_hashed(name, path))
+        found.append(hash_file(name, path))
     return found
+
+
+def hash_file(name: str, path: Path) -> PushFile:
+    """Return a file with its checksums.
+
+    Args:
+        name: Its path in a repository.
+        path: Where it lies here.
+    """
+    size = path.stat().st_size
+    sha256, blob = hashlib.sha256(), hashlib.sha1(f"blob {size}\0".encode(), usedforsecurity=False)
+    for chunk in _chunks(path):
+        sha256.update(chunk)
+        blob.update(chunk)
+    return PushFile(name, path, size, sha256.hexdigest(), blob.hexdigest())
 
 
 def same_content(files: Sequence[PushFile], remote: Mapping[str, str]) -> bool:
@@ -99,15 +114,6 @@ def leftovers(files: Sequence[PushFile], remote: Mapping[str, str]) -> list[str]
 def _learned(name: str) -> bool:
     """Whether a file holds numbers, or pieces of any words that there are."""
     return name.endswith((".safetensors", ".model")) or name.startswith(("tokenizer.json", "vocab.", "merges."))
-
-
-def _hashed(name: str, path: Path) -> PushFile:
-    size = path.stat().st_size
-    sha256, blob = hashlib.sha256(), hashlib.sha1(f"blob {size}\0".encode(), usedforsecurity=False)
-    for chunk in _chunks(path):
-        sha256.update(chunk)
-        blob.update(chunk)
-    return PushFile(name, path, size, sha256.hexdigest(), blob.hexdigest())
 
 
 def _holds(path: Path, text: str) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -11,11 +12,13 @@ from typing import Any, Literal
 from .. import finding
 from ..card.facts import ADAPTER, MERGE, Facts, facts_of
 from ..card.text import card_text
-from ..errors import HubError
+from ..errors import HubError, RecipeError
 from ..merging import merge_into
 from ..recipe import dump
 from ..recipe.publishing import CardSpec
 from ..recipe.schema import Recipe
+from ..recipe.shape import tidy
+from ..recipe.yaml import read_text
 from ..reloading.examples import Example, read_examples
 from ..report.facts import gather
 from ..report.page import REPORT
@@ -30,6 +33,9 @@ AS_IT_IS: Form = "as it is"
 ADAPTER_ONLY: Form = "adapter"
 MERGED: Form = "merged"
 
+
+CommitOf = Callable[[str, Path], str | None]
+"""Finds the commit of a base by its hub id and the folder with its files on this machine."""
 
 PLACES = ("folder", "path", "id", "teacher", "models")
 """Keys of a recipe that may name a place on this machine."""
@@ -71,16 +77,17 @@ class Package:
     examples: list[Example]
 
 
-def pack(record: Record, shape: Shape, folder: Path) -> Package:
+def pack(record: Record, shape: Shape, folder: Path, commit_of: CommitOf) -> Package:
     """Put the files of a push into an empty folder; the run stays as it is.
 
     Args:
         record: The run's record.
         shape: What is wanted.
         folder: The folder.
+        commit_of: Is asked for the commit of an adapter's base, where that is unknown.
 
     Raises:
-        HubError: The run has no adapter, or the base of its adapter has no hub id.
+        HubError: The run has no adapter, or the base of its adapter has no hub id or is another model there.
         ModelError: The base of the adapter is not found.
     """
     facts = facts_of(record)
@@ -97,7 +104,10 @@ def pack(record: Record, shape: Shape, folder: Path) -> Package:
     else:
         _copy_model(record.folder / "model", folder)
     if facts.relation == ADAPTER:
-        facts, source = _named_base(record, facts, shape, folder, source)
+        facts, source = _named_base(record, facts, shape, source)
+        revision = facts.revision or commit_of(str(facts.base), source.folder)
+        facts = replace(facts, revision=revision)
+        _name_base(folder / "adapter_config.json", str(facts.base), revision)
     public = replace(record, recipe=public_recipe(record.recipe))
     card = card_text(public, facts)
     write_text(folder / "README.md", card)
@@ -121,8 +131,31 @@ def _without_places(values: Any, key: str = "") -> Any:
         return {name: _without_places(value, name) for name, value in values.items()}
     if isinstance(values, list):
         return [_without_places(value, key) for value in values]
+    if key == "set" and isinstance(values, str):
+        return _override_without_places(values)
     places = key in PLACES and isinstance(values, str) and values.startswith(("/", "~", "..", "file:"))
     return Path(values).name or "." if places else values
+
+
+def _override_without_places(text: str) -> str:
+    """Leave the last name of every such path in an override of a comparison: ``data.folder=/mnt/x``."""
+    dotted, _, written = text.partition("=")
+    keys = dotted.strip().split(".")
+    try:
+        value, _ = read_text(written, "override")
+    except RecipeError:
+        value = written
+    nested: Any = value
+    for key in reversed(keys):
+        nested = [nested] if key.isdecimal() else {key: nested}
+    before = tidy(nested)  # `model=/mnt/x` is `model.id=/mnt/x`
+    public = _without_places(before)
+    if public == before:
+        return text
+    for key in keys:
+        public = public[0] if key.isdecimal() else public[key]
+    # JSON is YAML.
+    return f"{dotted}={json.dumps(public, ensure_ascii=False)}"
 
 
 def _copy_model(model: Path, folder: Path) -> None:
@@ -141,24 +174,22 @@ def _merge(source: finding.ResolvedModel, folder: Path) -> None:
 
 
 def _named_base(
-    record: Record, facts: Facts, shape: Shape, folder: Path, source: finding.ResolvedModel
+    record: Record, facts: Facts, shape: Shape, source: finding.ResolvedModel
 ) -> tuple[Facts, finding.ResolvedModel]:
-    """Let an adapter name its base by hub id and revision, which others can find, never by a folder.
+    """Return what is known of an adapter with a base that has a hub id, and that base as it is found under its id."""
+    if facts.base is not None:
+        return facts, source
+    if shape.base is None:
+        raise HubError(
+            f"the adapter of '{record.folder}' stands on the local folder '{facts.base_name}', which nobody else "
+            "has. Push it merged (--merged), or name the hub id of that very base (--base owner/name)."
+        )
+    source = finding.resolve(shape.base)
+    return replace(facts, base=shape.base, base_name=shape.base, revision=source.commit), source
 
-    Returns:
-        The facts, and the base as it is found on this machine under that name.
-    """
-    base, revision = facts.base, facts.revision
-    if base is None:
-        if shape.base is None:
-            raise HubError(
-                f"the adapter of '{record.folder}' stands on the local folder '{facts.base_name}', which nobody else "
-                "has. Push it merged (--merged), or name the hub id of that very base (--base owner/name)."
-            )
-        source = finding.resolve(shape.base)
-        base, revision = shape.base, source.commit
-    path = folder / "adapter_config.json"
+
+def _name_base(path: Path, base: str, revision: str | None) -> None:
+    """Let an adapter name its base by hub id and commit, which others can find, never by a folder."""
     config = json.loads(path.read_text(encoding="utf8"))
     config |= {"base_model_name_or_path": base, "revision": revision}
     write_text(path, json.dumps(config, indent=2, sort_keys=True) + "\n")
-    return replace(facts, base=base, base_name=base, revision=revision), source

@@ -5,9 +5,11 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+from huggingface_hub import HfApi
 from pydantic import ValidationError
 
 from ..errors import HubError, RunError
@@ -16,6 +18,7 @@ from ..recipe.messages import reword
 from ..recipe.publishing import CardSpec, HubSpec
 from ..reloading.check import check_reload
 from ..report.record import Record, read_record
+from .bases import commit_of
 from .files import PushFile, list_files
 from .package import AS_IT_IS, MERGED, Form, Package, Shape, pack
 from .remote import Wish, check_repo_id, push_to_hub
@@ -60,7 +63,8 @@ def push(
     """Push the model of a finished run with its card, recipe, metrics and report, as one commit.
 
     The model is reloaded in a fresh process first. The run folder is not changed, whatever happens; a push that failed
-    can be repeated.
+    can be repeated. An adapter names its base by hub id and commit; where the commit is unknown, the hub is asked for
+    the newest one with the weights that the base has here, and a warning logged if it cannot tell.
 
     Args:
         run: Run folder.
@@ -95,9 +99,11 @@ def push(
         raise no_token()
     with tempfile.TemporaryDirectory(prefix="push-") as name:
         shown = without_user(repo)
-        package = pack(record, Shape(shown, form, base, report, spec), Path(name))
+        api = HfApi(token=secret)
+        pinned = (lambda base, folder: None) if dry_run else partial(commit_of, api)
+        package = pack(record, Shape(shown, form, base, report, spec), Path(name), pinned)
         files = list_files(package.folder, _secrets(secret, _token(None), password_of(repo)), _private(record))
-        url = None if dry_run else _send(repo, files, package, Wish(repo, public, replace), secret)
+        url = None if dry_run else _send(repo, files, package, Wish(repo, public, replace), api)
     return PushResult(shown, url, {file.name: file.size for file in files}, package.card, not public)
 
 
@@ -187,10 +193,8 @@ def _private(record: Record) -> list[str]:
     return [str(record.folder.resolve()), *([] if home == Path(home.anchor) else [f"{home}/"])]
 
 
-def _send(repo: str, files: Sequence[PushFile], package: Package, wish: Wish, token: str | None) -> str:
+def _send(repo: str, files: Sequence[PushFile], package: Package, wish: Wish, api: HfApi) -> str:
     check_reload(package.folder, package.examples, package.base)
     if is_url(repo):
         return push_to_storage(repo, files, wish.replace)
-    from huggingface_hub import HfApi
-
-    return push_to_hub(HfApi(token=token), wish, files)
+    return push_to_hub(api, wish, files)

@@ -6,6 +6,7 @@ Where an answer is lost, what is there is looked at again: checksums tell whethe
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,11 +18,20 @@ from huggingface_hub.hf_api import RepoFile
 from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]
 
 from ..errors import HubError
+from ..pulling import by_xet
 from . import calls, xet
 from .files import PushFile, leftovers, same_content
 
 MADE_BY_THE_HUB = {".gitattributes"}
 """What a repository that was just created holds."""
+
+STORE_SAYS = {
+    400: "it received something else than was announced",
+    401: "it does not take the permission that the hub gave for this file",
+    403: "the permission that the hub gave for this file has run out, or something on the way forbids it",
+    413: "the file is too large for it, or for a proxy on the way",
+}
+"""What it means when a store of large files refuses one."""
 
 
 @dataclass(frozen=True)
@@ -91,13 +101,16 @@ def push_to_hub(api: HfApi, wish: Wish, files: Sequence[PushFile]) -> str:
         raise HubError(
             f"the hub at {api.endpoint} does not answer ({error}). The run is as it was: push again later."
         ) from error
+    except calls.UploadRefused as error:
+        raise HubError(_refused_upload(error, wish)) from error
     except HfHubHTTPError as error:
         raise HubError(_refused(error, api, wish)) from error
     except HubError:
         raise
     except ValueError as error:
         # What create_commit makes of the hub's judgement of the card.
-        raise HubError(f"the hub refuses the push to '{wish.repo}': {error}") from error
+        said = " ".join(str(error).split())
+        raise HubError(f"the hub refuses the push to '{wish.repo}': {said}") from error
     except OSError as error:
         # So hf_xet tells that its cache on this machine cannot be written.
         raise HubError(
@@ -118,11 +131,11 @@ def _push(api: HfApi, wish: Wish, files: Sequence[PushFile]) -> str:
     return there.head
 
 
-def look(api: HfApi, repo: str) -> Repository | None:
-    """Return what a repository holds; None where there is none (that this token may see)."""
+def look(api: HfApi, repo: str, revision: str | None = None) -> Repository | None:
+    """Return what a repository holds, now or at a revision; None where there is none (that this token may see)."""
 
     def read() -> Repository:
-        info = api.model_info(repo)
+        info = api.model_info(repo, revision=revision)
         assert info.sha is not None
         tree = api.list_repo_tree(repo, recursive=True, revision=info.sha)
         files = {item.path: _checksum(item) for item in tree if isinstance(item, RepoFile)}
@@ -181,6 +194,10 @@ def _committed(api: HfApi, wish: Wish, files: Sequence[PushFile], before: Reposi
 
     def commit() -> Any:
         operations = [CommitOperationAdd(file.name, str(file.path)) for file in files]
+        if not by_xet():
+            # One by one: the client's pool of threads would keep the process alive, should the store fall silent.
+            for operation in operations:
+                api.preupload_lfs_files(wish.repo, [operation], free_memory=False)
         removed = [CommitOperationDelete(name) for name in leftovers(files, before.files)]
         return api.create_commit(
             wish.repo, [*operations, *removed], commit_message=wish.message, parent_commit=before.head
@@ -221,3 +238,19 @@ def _refused(error: HfHubHTTPError, api: HfApi, wish: Wish) -> str:
     if status == 403:
         return f"your token may not write to '{owner}' (403: {said}). Give it the role 'write', or another owner."
     return f"the hub refuses the push to '{wish.repo}' ({status}): {said}"
+
+
+def _refused_upload(error: calls.UploadRefused, wish: Wish) -> str:
+    answer = error.__cause__
+    assert isinstance(answer, HfHubHTTPError)
+    status = answer.response.status_code
+    meaning = STORE_SAYS.get(status, answer.response.reason_phrase)
+    # Not the answer's own text, which holds the URL: that is a permission to write.
+    said = (answer.server_message or "").strip()
+    if said.startswith("<"):
+        said = "".join(re.findall(r"<Message>([^<]+)", said)[:1])
+    told = f" The store says: {said.splitlines()[0][:300]}." if said else ""
+    return (
+        f"the store of large files refuses an upload for '{wish.repo}' ({status}: {meaning}). {error}{told} Nothing "
+        "was committed, and the run is as it was: push again when that is mended."
+    )

@@ -33,13 +33,15 @@ def push_to_storage(url: str, files: Sequence[PushFile], replace: bool) -> str:
         HubError: The file system is unknown or cannot be written, or the folder holds something else.
     """
     system, place = _open(url)
-    url = without_user(url)
+    shown = without_user(url)
     size = sum(file.size for file in files)
     try:
-        calls.call(f"write to {url}", lambda: _write(system, place, url, files, replace), size)
-    except (calls.NoAnswer, OSError, RuntimeError) as error:
-        raise HubError(f"'{url}' cannot be written ({error}). The run is as it was: push again.") from error
-    return url
+        calls.call(f"write to {shown}", lambda: _write(system, place, shown, files, replace), size)
+    except (calls.NoAnswer, calls.UploadRefused, OSError, RuntimeError) as error:
+        # There are file systems whose paths, and so their errors, hold the password.
+        why = without_password(str(error), url)
+        raise HubError(f"'{shown}' cannot be written ({why}). The run is as it was: push again.") from None
+    return shown
 
 
 def _open(url: str) -> tuple[Any, str]:
@@ -47,7 +49,7 @@ def _open(url: str) -> tuple[Any, str]:
 
     try:
         return fsspec.core.url_to_fs(url)
-    except (ImportError, ValueError) as error:
+    except (ImportError, ValueError, OSError) as error:
         raise HubError(f"'{without_user(url)}' cannot be opened: {without_password(str(error), url)}") from None
 
 
