@@ -24,7 +24,7 @@ def data(tmp_path_factory):
         (folder / "sentiment" / domain).mkdir(parents=True)
         for name in REVIEWS:
             lines = (ROOT / "data" / "sentiment" / f"{name}.jsonl").read_text(encoding="utf8").splitlines()
-            (folder / "sentiment" / domain / f"{name}.jsonl").write_text("\n".join(lines[:48]) + "\n", encoding="utf8")
+            (folder / "sentiment" / domain / f"{name}.jsonl").write_text("\n".join(lines[:24]) + "\n", encoding="utf8")
     (folder / "ner" / "conll2003").mkdir(parents=True)
     rows = ner_rows(12)
     sentences = [
@@ -62,10 +62,10 @@ def test_speed(data, tmp_path):
 @pytest.mark.slow
 def test_transfer_costs_and_serving(data, tmp_path):
     reviews = ("reviews", "--data", data, "--cases", "books-kitchen", "--seeds", 1, 2, "--plain-soup")
-    found = measured("transfer", tmp_path, *reviews, "--strategies", "source_only", "mcc", "l2sp", "soup")
+    found = measured("transfer", tmp_path, *reviews, "--strategies", "source_only", "mcc")
     case = found["books-kitchen"]
-    assert set(case["strategies"]) == {"source_only", "mcc", "l2sp", "soup"} and 0 <= case["plain_soup"] <= 1
-    assert all(len(case["strategies"][name]["guarded"]) == 2 for name in ("mcc", "l2sp", "soup"))
+    assert set(case["strategies"]) == {"source_only", "mcc"} and 0 <= case["plain_soup"] <= 1
+    assert len(case["strategies"]["mcc"]["guarded"]) == 2
     run = tmp_path / "runs/benchmarks/reviews/books-kitchen/runs/source_only/1"
     shutil.copytree(run, tmp_path / "run")
     rows = ("--rows", 8, "--single", 2, "--rounds", 1)

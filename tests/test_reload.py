@@ -84,7 +84,8 @@ def reloaded(trained: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) 
 
 @pytest.mark.parametrize("name", CASES)
 def test_fresh_process_gives_the_same_logits(name: str, trained: dict[str, Any], reloaded: dict[str, Any]) -> None:
-    assert np.array_equal(reloaded[name], trained[name][1])
+    # To the last digit: the trained one's last layer computes the first token of a text alone.
+    assert np.abs(reloaded[name] - trained[name][1]).max() < 1e-6
 
 
 @pytest.mark.parametrize("name", [name for name, case in CASES.items() if case[2] not in ("full", "frozen")])
