@@ -46,19 +46,18 @@ def steps_note(metrics: Mapping[str, Any]) -> list[str]:
 
 
 def warnings_in(log: Iterable[Mapping[str, Any]]) -> list[str]:
-    """Return what methods have warned of while a run was trained: the last warning of each stage.
+    """Return what methods have warned of while a run was trained: the last warning of each method in each stage.
 
     Args:
         log: Lines of ``log.jsonl``. What a stage logs at an earlier step makes its warning void: it has begun anew.
     """
-    found: dict[str, Mapping[str, Any]] = {}
+    found: dict[tuple[str, str], Mapping[str, Any]] = {}
     for line in log:
-        stage = line.get("stage", "")
-        if stage in found and line.get("step", 0) < found[stage].get("step", 0):
-            del found[stage]
+        stage, step = line.get("stage", ""), line.get("step", 0)
+        found = {key: old for key, old in found.items() if key[0] != stage or old.get("step", 0) <= step}
         if "warning" in line:
-            found[stage] = line
-    return [f"{stage}, step {line.get('step')}: {line['warning']}" for stage, line in found.items()]
+            found[stage, line["warning"].partition(":")[0]] = line
+    return [f"{stage}, step {line.get('step')}: {line['warning']}" for (stage, _), line in found.items()]
 
 
 def kept_model(metrics: Mapping[str, Any]) -> list[str]:

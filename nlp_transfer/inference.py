@@ -64,9 +64,10 @@ def find(model: str | Path, revision: str | None = None) -> Path | finding.Resol
     folder = Path(model).expanduser()
     if is_export(folder):
         return folder
-    name, _, pinned = str(model).rpartition("@")
-    if name and revision is None and "/" not in pinned and not (is_url(str(model)) or folder.exists()):
-        return finding.resolve(name, pinned)
+    name, _, pinned = str(model).partition("@")
+    if pinned and revision is None and name.count("/") == 1 and not is_url(str(model)):
+        local = folder.exists() or Path(name).expanduser().exists()
+        return finding.resolve(str(model)) if local else finding.resolve(name, pinned)
     return finding.resolve(str(model), revision)
 
 

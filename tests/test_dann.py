@@ -192,9 +192,11 @@ def test_a_run_tells_of_a_lost_game(tiny_bert: Path, tmp_path: Path) -> None:
 
 
 def test_a_warning_is_void_where_its_stage_began_anew() -> None:
-    lines = [{"stage": "finetune", "step": 20, "warning": "a"}, {"stage": "self_train 1", "step": 1, "loss": 0.5}]
-    assert warnings_in(lines) == ["finetune, step 20: a"]
-    assert warnings_in([*lines, {"stage": "finetune", "step": 30, "warning": "b"}]) == ["finetune, step 30: b"]
+    lines = [{"stage": "finetune", "step": 20, "warning": "dann: a"}, {"stage": "self_train 1", "step": 1, "loss": 0.5}]
+    later = {"stage": "finetune", "step": 30}
+    assert warnings_in(lines) == ["finetune, step 20: dann: a"]
+    assert warnings_in([*lines, later | {"warning": "dann: b"}]) == ["finetune, step 30: dann: b"]
+    assert warnings_in([*lines, later | {"warning": "cdan: c"}])[1:] == ["finetune, step 30: cdan: c"]
     assert warnings_in([*lines, {"stage": "finetune", "step": 10, "loss": 0.1}]) == []
 
 

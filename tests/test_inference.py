@@ -338,11 +338,15 @@ def asked(classifier, monkeypatch):
     return asked
 
 
-def test_a_revision_stands_behind_a_hub_id(asked, tmp_path):
+def test_a_revision_stands_behind_a_hub_id(asked, tmp_path, monkeypatch):
     predictor = load_predictor("user/model@v2")
     assert asked == [("user/model", "v2")] and predictor.commit == "commit of v2"
     assert load_predictor("user/model", revision="v3").commit == "commit of v3"
-    for place in ("user/model", "user@home/model", "s3://key@bucket/model"):
+    load_predictor("user/model@refs/pr/1")
+    assert asked[-1] == ("user/model", "refs/pr/1")
+    (tmp_path / "run").mkdir()
+    monkeypatch.chdir(tmp_path)
+    for place in ("user/model", "user@home/model", "s3://key@bucket/model", "./run@v2"):
         load_predictor(place)
         assert asked[-1] == (place, None)
     (tmp_path / "run@2").mkdir()

@@ -110,6 +110,14 @@ def test_only_models_that_the_oracle_selected_are_followed(oracle: Path, tiny_be
     assert "the adapted and the source-only models go back to 'tiny', whose" in text
 
 
+def test_the_only_model_of_a_run_is_followed_from_its_stage(oracle: Path) -> None:
+    values = short(oracle.parent, oracle, "plain", methods=[]) | {"name": "plain"}
+    folder = run(recipe_from(values)).folder
+    assert json.loads((folder / "metrics.json").read_text(encoding="utf8"))["oracles"] == {"source-only": ["tiny"]}
+    for place in (folder, folder / "model", folder / "stages/1-finetune/model"):
+        assert any("ORACLE" in note for note in notes_of(place)), place
+
+
 def test_what_a_run_has_noted_outlives_what_it_is_made_of(student: Any, tmp_path: Path) -> None:
     folder = shutil.copytree(student.run.folder, tmp_path / "student")
     metrics = with_origins(student.run.metrics, folder)

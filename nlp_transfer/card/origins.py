@@ -74,22 +74,25 @@ def origin_of(model: str | Path) -> Origin | None:
     for run in (place, *list(place.parents)[:3]):
         if (run / "recipe.yaml").is_file() and (run / "metrics.json").is_file():
             try:
-                metrics = read_json(run / "metrics.json", "", ["kept"])
+                metrics = read_json(run / "metrics.json", "", ["kept", "scores"])
             except UserError:
                 return None
-            role = _role(place, place.relative_to(run).parts, metrics["kept"])
+            role = _role(place, place.relative_to(run).parts, metrics)
             return None if role is None else Origin(run, role, metrics)
     return None
 
 
-def _role(place: Path, inside: tuple[str, ...], kept: str) -> str | None:
+def _role(place: Path, inside: tuple[str, ...], metrics: Mapping[str, Any]) -> str | None:
     """Return which model of a run lies in a folder of it; None where it is none of them, or trained without labels."""
     match inside:
         case () | ("model",) | ("students", _):
-            return kept
+            return str(metrics["kept"])
         case ("stages", stage) | ("stages", stage, "model"):
-            return None if stage.endswith("-pretrain") else TWIN if stage.startswith(TWIN) else ADAPTED
-    return kept if len(inside) == 1 and is_export(place) else None
+            if stage.endswith("-pretrain") or stage.startswith("base-"):
+                return None
+            # A run without adaptation has but one model, which is called as the twin is.
+            return ADAPTED if ADAPTED in metrics["scores"] and not stage.startswith(TWIN) else TWIN
+    return str(metrics["kept"]) if len(inside) == 1 and is_export(place) else None
 
 
 def _behind(recipe: Recipe, role: str, seen: frozenset[Path] = frozenset()) -> set[str]:

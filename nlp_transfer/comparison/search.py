@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
 LABELLED_TARGET = ("target.dev", "target.test")
 UNSEEN = tuple(f"data.{role}=null" for role in LABELLED_TARGET)
+STUDY = "study.log"
 FAILED = "failed"
 """Under which name a trial keeps why its training failed."""
 
@@ -118,21 +119,32 @@ def check_searched(
         methods: The methods that may be named.
 
     Raises:
-        RunError: Strategies were trained there without a search.
+        RunError: Strategies were trained there without a search, or after one of other ranges.
     """
     assert spec.tune is not None
     found = [
         one.label
         for one in strategies
-        if own_space(recipe, one, spec.tune, methods)
-        and not (folder / "search" / one.label).is_dir()
+        if (space := own_space(recipe, one, spec.tune, methods))
+        and not _was_searched(folder / "search" / one.label, space, spec.tune)
         and any(member.trained for member in members(recipe, [one], spec.seeds, folder, methods))
     ]
     if found:
         raise RunError(
-            f"comparison folder '{folder}' holds runs of {', '.join(found)} that were not tuned. Give the tuned "
-            "comparison another folder (--output), or delete these runs."
+            f"comparison folder '{folder}' holds runs of {', '.join(found)} that were not tuned, or over other ranges "
+            "(those of an earlier comparison stand in its compare.yaml). Give the tuned comparison another folder "
+            "(--output), or delete these runs."
         )
+
+
+def _was_searched(place: Path, space: Mapping[str, Range], search: SearchSpec) -> bool:
+    log = place / STUDY
+    return log.is_file() and _study_name(space, search) in log.read_text(encoding="utf8")
+
+
+def _study_name(space: Mapping[str, Range], search: SearchSpec) -> str:
+    """Return a study's name: trials of another objective or of other ranges are another study."""
+    return _name_of([search.objective, {key: one.model_dump() for key, one in space.items()}])
 
 
 def best_values(
@@ -169,10 +181,9 @@ def best_values(
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     study = optuna.create_study(
-        # Trials of another objective or other ranges are another study.
-        study_name=_name_of([search.objective, {key: one.model_dump() for key, one in space.items()}]),
+        study_name=_study_name(space, search),
         direction="maximize",
-        storage=JournalStorage(JournalFileBackend(str(place / "study.log"))),
+        storage=JournalStorage(JournalFileBackend(str(place / STUDY))),
         load_if_exists=True,
     )
     state = optuna.trial.TrialState
