@@ -82,6 +82,7 @@ def averaged(soup: Path) -> list[str]:
     return [Path(place).parts[-5] for place in values["stages"][-1]["models"]]
 
 
+@pytest.mark.slow
 def test_a_strategy_that_fails_with_one_seed_is_judged_by_the_others(
     tmp_path: Path, tiny_bert: Path, break_where: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -179,6 +180,7 @@ def test_what_fails_in_another_process_is_not_tried_by_this_one(
     assert len(looks) == 1 and member.failure == "step 3"
 
 
+@pytest.mark.slow
 def test_a_search_of_which_no_trial_ends_leaves_its_strategy_out(
     tmp_path: Path, tiny_bert: Path, break_where: Any
 ) -> None:

@@ -674,6 +674,7 @@ def test_a_mute_server_does_not_hold_the_push(runs: dict[str, Path], hub: Hub, m
     assert time.monotonic() - begun < 20
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("store", "step"), STORES, indirect=["store"])
 def test_a_server_that_is_mute_at_any_step_is_told_and_the_push_can_be_repeated(
     step: str, store: str, runs: dict[str, Path], hub: Hub, monkeypatch: pytest.MonkeyPatch
