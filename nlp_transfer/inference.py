@@ -65,9 +65,9 @@ def find(model: str | Path, revision: str | None = None) -> Path | finding.Resol
     if is_export(folder):
         return folder
     name, _, pinned = str(model).partition("@")
-    if pinned and revision is None and name.count("/") == 1 and not is_url(str(model)):
-        local = folder.exists() or Path(name).expanduser().exists()
-        return finding.resolve(str(model)) if local else finding.resolve(name, pinned)
+    local = is_url(str(model)) or folder.exists() or Path(name).expanduser().exists()
+    if pinned and revision is None and name.count("/") == 1 and not local:
+        return finding.resolve(name, pinned)
     return finding.resolve(str(model), revision)
 
 

@@ -163,6 +163,7 @@ class TransferTrainer(transformers.Trainer):
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Add every named loss, averaged over steps and processes; then let the methods warn."""
+        averages: dict[str, float] = {}
         if "loss" in logs and self._parts:
             names = sorted(self._sums)
             stacked = torch.stack(
@@ -172,10 +173,9 @@ class TransferTrainer(transformers.Trainer):
             averages = dict(zip(names, (totals[:-1] / totals[-1]).tolist(), strict=True))
             logs.update(averages)
             self._sums, self._parts = {}, 0
-            super().log(logs, start_time)
+        super().log(logs, start_time)
+        if averages:
             self._advise(averages)
-        else:
-            super().log(logs, start_time)
 
     def _advise(self, averages: dict[str, float]) -> None:
         """Tell what a method has to say of its averages: to the person at the bar, and to the log that outlives it."""

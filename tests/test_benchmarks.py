@@ -10,7 +10,6 @@ import sys
 from pathlib import Path
 
 import pytest
-from helpers import ner_rows
 
 ROOT = Path(__file__).parents[1]
 REVIEWS = ("source_train", "source_dev", "target_unlabelled", "target_test")
@@ -25,12 +24,6 @@ def data(tmp_path_factory):
         for name in REVIEWS:
             lines = (ROOT / "data" / "sentiment" / f"{name}.jsonl").read_text(encoding="utf8").splitlines()
             (folder / "sentiment" / domain / f"{name}.jsonl").write_text("\n".join(lines[:24]) + "\n", encoding="utf8")
-    (folder / "ner" / "conll2003").mkdir(parents=True)
-    rows = ner_rows(12)
-    sentences = [
-        "\n".join(f"{word} {tag}" for word, tag in zip(row["words"], row["tags"], strict=True)) for row in rows
-    ]
-    (folder / "ner" / "conll2003" / "test.conll").write_text("\n\n".join(sentences) + "\n", encoding="utf8")
     return folder
 
 
