@@ -152,8 +152,12 @@ def main() -> None:
     """Run every way, print the figures and write the JSON."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, help="folder with sentiment/kitchen and ner/conll2003")
-    parser.add_argument("--classifier", type=Path, nargs="+", default=[], help="finished runs that classify reviews, with whole weights")
-    parser.add_argument("--tagger", type=Path, nargs="+", default=[], help="finished runs that tag entities, with whole weights")
+    parser.add_argument(
+        "--classifier", type=Path, nargs="+", default=[], help="finished runs that classify reviews, with whole weights"
+    )
+    parser.add_argument(
+        "--tagger", type=Path, nargs="+", default=[], help="finished runs that tag entities, with whole weights"
+    )
     parser.add_argument("--rows", type=int, default=1000, help="texts for throughput")
     parser.add_argument("--single", type=int, default=200, help="texts for latency")
     parser.add_argument("--rounds", type=int, default=2)
