@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from .arguments import check_batches
-from .comparison.compare import planned_runs
+from .comparison.plan import planned_runs
 from .conclusions import UNJUDGED
 from .data.inspect import describe
 from .parts import METHODS, Known
-from .prepare import Splits, corpus_role, load_splits
+from .preparing.load import load_splits
+from .preparing.splits import Splits, corpus_role
 from .recipe.defaults import resolve
 from .recipe.schema import Recipe
 from .recipe.shipped import HUB, resolve_path

@@ -21,7 +21,8 @@ from .hardware import choose_precision, idle_gpus, is_main_process
 from .hub.push import check_token, push_as_told
 from .merging import merge_into
 from .parts import METHODS, Known
-from .prepare import Splits, build_task, load_splits, say_notes
+from .preparing.load import build_task, load_splits, say_notes
+from .preparing.splits import Splits
 from .processes import first_process_first, wait_for_all
 from .recipe.defaults import resolve
 from .recipe.publishing import HubSpec

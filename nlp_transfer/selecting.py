@@ -9,7 +9,7 @@ from typing import Any
 from .chosen import LAST_STEP, ORACLE, SOURCE_DEV, oracle_note
 from .forward import window_logits
 from .outputs import sample_rows, units_of
-from .prepare import Splits
+from .preparing.splits import Splits
 from .recipe.schema import Recipe
 from .recipe.stages import FinetuneStage
 from .selection import NEEDS_SOURCE, score

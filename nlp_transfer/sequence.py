@@ -13,7 +13,7 @@ from .chosen import ORACLE, SOURCE_DEV
 from .fingerprints import identity, stage_fingerprint
 from .guard import ADAPTED, TWIN
 from .parts import METHODS
-from .prepare import corpus_role
+from .preparing.splits import corpus_role
 from .recipe.schema import Part, TrainSpec
 from .recipe.stages import AnyStage, FinetuneStage, PretrainStage, SelfTrainStage, SoupStage
 from .stages.base import Before, StageResult, borrow, recorded

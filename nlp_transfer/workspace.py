@@ -9,7 +9,7 @@ from typing import Any
 from . import finding, parts
 from .data.windows import Limits
 from .hardware import Precision
-from .prepare import Splits
+from .preparing.splits import Splits
 from .recipe.schema import Recipe
 from .reporter import Reporter
 from .tasks.base import Task

@@ -7,7 +7,7 @@ from typing import Any
 
 from helpers import data_of, recipe_data, rows_of
 
-from nlp_transfer.prepare import load_splits
+from nlp_transfer.preparing.load import load_splits
 from nlp_transfer.recipe.defaults import resolve
 from nlp_transfer.reporter import Reporter
 from nlp_transfer.running import workspace

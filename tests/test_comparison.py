@@ -14,7 +14,8 @@ from pages import read_page
 
 from nlp_transfer import jobs, parts
 from nlp_transfer.comparison import runs
-from nlp_transfer.comparison.compare import Comparison, compare, spec_of
+from nlp_transfer.comparison.compare import Comparison, compare
+from nlp_transfer.comparison.plan import spec_of
 from nlp_transfer.comparison.results import Result
 from nlp_transfer.comparison.statistics import mean_ranks, simultaneous_gains
 from nlp_transfer.comparison.summary import _best_run, _judges, _means, _sets_training

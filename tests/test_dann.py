@@ -16,7 +16,7 @@ from nlp_transfer.callbacks import Bar, LogFile
 from nlp_transfer.conclusions import warnings_in
 from nlp_transfer.functional import balanced_domain_loss, ramp, reverse_gradient
 from nlp_transfer.methods.dann import Dann
-from nlp_transfer.prepare import load_splits
+from nlp_transfer.preparing.load import load_splits
 from nlp_transfer.recipe.defaults import resolve
 from nlp_transfer.report.curves import trainings
 from nlp_transfer.report.record import read_record

@@ -15,7 +15,7 @@ from nlp_transfer import finding, load_predictor, models, parts
 from nlp_transfer.data.windows import Limits
 from nlp_transfer.hardware import Precision
 from nlp_transfer.heads import head_change
-from nlp_transfer.prepare import Splits
+from nlp_transfer.preparing.splits import Splits
 from nlp_transfer.running import run
 from nlp_transfer.stages.model import task_model
 from nlp_transfer.tasks.classification import Classification

@@ -15,7 +15,7 @@ from nlp_transfer import check, evaluate, recipe_from, run
 from nlp_transfer.data.label_map import map_labels, unseen_names
 from nlp_transfer.data.load import Split, load_split
 from nlp_transfer.errors import DataError, RecipeError
-from nlp_transfer.prepare import load_splits
+from nlp_transfer.preparing.load import load_splits
 from nlp_transfer.recipe.defaults import resolve
 
 

@@ -15,7 +15,7 @@ from nlp_transfer.data.batching import PairCollator
 from nlp_transfer.data.pairs import EpochSampler
 from nlp_transfer.errors import DataError, RecipeError
 from nlp_transfer.parts import recipe_from
-from nlp_transfer.prepare import load_splits
+from nlp_transfer.preparing.load import load_splits
 from nlp_transfer.recipe.defaults import resolve
 from nlp_transfer.recipe.schema import Part
 from nlp_transfer.running import run

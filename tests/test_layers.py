@@ -50,7 +50,7 @@ LAYERS = {
     ],
     3: ["trainer", "parts", "stage_rules", "arguments", "callbacks", "outputs", "strategies"],
     4: [
-        *["prepare", "workspace", "selecting", "jobs", "stages", "inference", "sequence", "runfolder"],
+        *["preparing", "workspace", "selecting", "jobs", "stages", "inference", "sequence", "runfolder"],
         *["fingerprints", "predictor", "settings", "reloading", "exporting.predictor", "exporting.processor"],
         *["diagnosis.measured", "diagnosis.probe", "diagnosis.reading", "diagnosis.timing", "diagnosis.variant"],
     ],

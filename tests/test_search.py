@@ -11,7 +11,8 @@ import pytest
 from helpers import data_of, recipe_data
 
 from nlp_transfer.checking import check
-from nlp_transfer.comparison.compare import compare, spec_of
+from nlp_transfer.comparison.compare import compare
+from nlp_transfer.comparison.plan import spec_of
 from nlp_transfer.comparison.search import best_values
 from nlp_transfer.comparison.space import own_space
 from nlp_transfer.errors import RecipeError, TrainingError

@@ -13,7 +13,7 @@ from helpers import Listener, make_recipe, recipe_data, rows_of, same_weights
 from nlp_transfer.checking import check
 from nlp_transfer.errors import DataError, RecipeError
 from nlp_transfer.parts import load_recipe, recipe_from
-from nlp_transfer.prepare import load_splits
+from nlp_transfer.preparing.load import load_splits
 from nlp_transfer.recipe.defaults import resolve
 from nlp_transfer.running import run
 

@@ -12,24 +12,21 @@ from ..errors import Problem, RecipeError, TrainingError
 from ..hardware import world_size
 from ..parts import METHODS, Known
 from ..recipe import dump
-from ..recipe.comparing import ENSEMBLE, SOUP, SOURCE_ONLY, CompareSpec, Judge, StrategySpec
+from ..recipe.comparing import CompareSpec, StrategySpec
 from ..recipe.schema import Recipe
-from ..recipe.trust import GuardSpec
 from ..report.comparison import RECIPE, TABLE, report_comparison
 from ..report.page import REPORT
 from ..reporter import Reporter
-from ..strategies import is_made_of_others, name_problems, other_tokens
+from ..strategies import is_made_of_others
 from ..whole import write_text
 from .claims import check_claims, check_rows
-from .ensemble import FEWEST
 from .failures import Failures
+from .plan import folder_of, judged, spec_of
 from .results import read_result
-from .runs import Member, failures_in, members, run_all
+from .runs import failures_in, members, run_all
 from .search import check_searched, studied, tuned
 from .space import check_space
-from .summary import lone_judge, summarise
-
-FEWEST_OTHERS = 3
+from .summary import summarise
 
 
 @dataclass(frozen=True)
@@ -99,7 +96,7 @@ def compare(
     reporter = Reporter() if reporter is None else reporter
     spec = spec_of(recipe, strategies, seeds, methods)
     place = folder_of(recipe) if folder is None else Path(folder)
-    asked, recipe = recipe, _judged(recipe)
+    asked, recipe = recipe, judged(recipe)
     check_space(recipe, spec, methods)
     chosen, failed = list(spec.strategies), Failures()
     if spec.tune is not None:
@@ -150,107 +147,3 @@ def _tuned_all(
             reporter.warn(f"{one.label}: {error}")
             failed[one.label] = dict.fromkeys(map(str, spec.seeds), str(error))
     return best, failed
-
-
-def _judged(recipe: Recipe) -> Recipe:
-    """Let runs keep what the judges look at; which strategy is better is not theirs to say, only what has collapsed."""
-    if not recipe.data.target.has_text:
-        return recipe
-    rows = recipe.guard.max_rows if isinstance(recipe.guard, GuardSpec) else recipe.evaluate.label_free_rows
-    looked = {"label_free": True, "label_free_rows": rows}
-    judged: dict[str, Any] = {"evaluate": recipe.evaluate.model_copy(update=looked)}
-    if recipe.guard is not False:
-        own = recipe.guard.model_dump(exclude_unset=True) if isinstance(recipe.guard, GuardSpec) else {}
-        judged["guard"] = GuardSpec(**own | {"evidence": False})
-    return recipe.model_copy(update=judged)
-
-
-def planned_runs(recipe: Recipe, methods: Known = METHODS) -> list[Member]:
-    """Return the runs of a recipe's ``compare`` section, none without one; nothing is trained.
-
-    Args:
-        recipe: The recipe.
-        methods: The methods that may be named.
-
-    Raises:
-        RecipeError: A strategy is unknown, or does not go with the recipe, or a range of the search is of a setting
-            that none of them has.
-    """
-    if recipe.compare is None:
-        return []
-    spec = spec_of(recipe, None, None, methods)
-    check_space(recipe, spec, methods)
-    return members(_judged(recipe), spec.strategies, spec.seeds, folder_of(recipe), methods)
-
-
-def folder_of(recipe: Recipe) -> Path:
-    """Return where the runs and results of a recipe's comparison go, unless told otherwise."""
-    return Path(f"{recipe.output or f'runs/{recipe.name}'}-comparison")
-
-
-def spec_of(
-    recipe: Recipe, strategies: Sequence[str] | None, seeds: Sequence[int] | None, methods: Known
-) -> CompareSpec:
-    """Return what is compared: the recipe's section, under what is given instead, with its defaults filled in.
-
-    Raises:
-        RecipeError: A strategy is unknown, or does not go with the recipe or the others.
-    """
-    given = recipe.compare
-    if given is None and strategies is None:
-        text = "nothing says what to compare. Add a compare section, or give --strategies, such as source_only,dann."
-        raise RecipeError([Problem(text, "compare")])
-    listed = {} if given is None else {one.label: one for one in given.strategies}
-    names = listed if strategies is None else strategies
-    named = [listed.get(name, StrategySpec(name=name)) for name in names]
-    if all(one.name != SOURCE_ONLY or one.set for one in named):
-        named.insert(0, StrategySpec(name=SOURCE_ONLY))
-    # The twins of the others are copied from it; what is made of all others comes last.
-    named.sort(key=lambda one: (one.name != SOURCE_ONLY or bool(one.set), is_made_of_others(one)))
-    problems = [
-        problem
-        for number, one in enumerate(named)
-        for problem in name_problems(one, f"compare.strategies[{number}]", methods)
-    ]
-    if any(map(is_made_of_others, named)) and sum(not is_made_of_others(one) for one in named) < FEWEST_OTHERS:
-        text = (
-            f"'{ENSEMBLE}' and '{SOUP}' are made of at least two strategies beside source_only, such as "
-            f"source_only,dann,mcc,{SOUP}."
-        )
-        problems.append(Problem(text, "compare.strategies"))
-    if any(map(is_made_of_others, named)) and other_tokens(recipe, named):
-        text = (
-            f"'{ENSEMBLE}' and '{SOUP}' need models that read the same tokens, but not all strategies would cut texts "
-            "alike. Leave out model.extend_vocabulary and strategies that set `model`, or these two."
-        )
-        problems.append(Problem(text, "compare.strategies"))
-    if problems:
-        raise RecipeError(problems)
-    values = {} if given is None else given.model_dump(exclude={"strategies"})
-    values |= {"strategies": [one.model_dump() for one in named]} | ({} if seeds is None else {"seeds": list(seeds)})
-    found = CompareSpec.model_validate(values)
-    if not recipe.data.target.has_text:
-        if found.tune is not None and found.tune.objective != "source_dev":
-            text = f"'{found.tune.objective}' scores unlabelled target text. Set data.target.unlabelled, or source_dev."
-            raise RecipeError([Problem(text, "compare.tune.objective")])
-        # Nothing else can be had without target text.
-        found = found.model_copy(update={"picks_by": ["source_dev"]})
-    if found.picks_by is None:
-        found = found.model_copy(update={"picks_by": [_usual_judge(recipe, found)]})
-    if recipe.selection.name == "oracle":
-        text = "strategies are compared without target labels, but selection is 'oracle'. Take another selection."
-        raise RecipeError([Problem(text, "selection")])
-    return found
-
-
-def _usual_judge(recipe: Recipe, spec: CompareSpec) -> Judge:
-    """Return what picks where nothing is said.
-
-    Taggers are picked by source dev: from news to politics and science most strategies hurt, and in the same way, so
-    that their ensemble is no judge of them, while the seven that were worse beyond chance had lost 0.2 to 4.4 points on
-    source dev, too. Where they learn labels of the target, source dev tells what they have forgotten, and their
-    ensemble is asked.
-    """
-    if recipe.task.labels_words and not recipe.uses_target_labels:
-        return "source_dev"
-    return "ensemble" if len(spec.strategies) * len(spec.seeds) >= FEWEST else lone_judge(recipe)

@@ -22,7 +22,7 @@ from ..chosen import ORACLE
 from ..errors import Problem, RecipeError, RunBusyError, TrainingError
 from ..guard import TWIN, has_collapsed
 from ..parts import METHODS, Known
-from ..prepare import corpus_role
+from ..preparing.splits import corpus_role
 from ..recipe.comparing import StrategySpec
 from ..recipe.defaults import resolve
 from ..recipe.schema import Recipe

@@ -15,7 +15,8 @@ from ..errors import RecipeError
 from ..hardware import default_device
 from ..intervals import Interval
 from ..models import load_model, quiet, read_config
-from ..prepare import Splits, load_splits
+from ..preparing.load import load_splits
+from ..preparing.splits import Splits
 from ..recipe.comparing import SOUP
 from ..recipe.defaults import resolve
 from ..recipe.schema import ModelSpec, Recipe, TargetData

@@ -16,7 +16,7 @@ from ..data.corpus import Corpus
 from ..data.load import Split
 from ..data.pairs import EpochSampler, Pick
 from ..hardware import default_device
-from ..prepare import corpus_role
+from ..preparing.splits import corpus_role
 from ..pretraining.base import Pretraining
 from ..recipe.comparing import SOURCE_ONLY
 from ..recipe.schema import TrainSpec

@@ -20,7 +20,7 @@ from ..hardware import default_device
 from ..inference import load_resolved
 from ..outputs import text_vectors
 from ..predictor import Predictor
-from ..prepare import Splits
+from ..preparing.splits import Splits
 from ..sequence import Outcome
 from ..stages.base import StageResult
 from ..stages.model import output_of

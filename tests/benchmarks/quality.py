@@ -76,7 +76,7 @@ def plain_ner(recipe_path: Path, data: Path, seed: int) -> dict[str, Any]:
 
     from nlp_transfer import finding, load_recipe, resolve
     from nlp_transfer.metrics import bootstrap_interval, entity_counts, f1_from_counts
-    from nlp_transfer.prepare import load_splits
+    from nlp_transfer.preparing.load import load_splits
 
     recipe = resolve(load_recipe(recipe_path, [f"data.folder={data}", f"seed={seed}"]))
     splits = load_splits(recipe)

@@ -112,7 +112,7 @@ def ours(job: Job, folder: Path, **changes: Any) -> float:
     import datasets
 
     from nlp_transfer import parts, running
-    from nlp_transfer.prepare import load_splits
+    from nlp_transfer.preparing.load import load_splits
     from nlp_transfer.recipe import resolve
     from nlp_transfer.reporter import Reporter
     from nlp_transfer.stages.base import Before
