@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import torch
@@ -10,7 +11,9 @@ import transformers
 
 from .errors import Problem, RecipeError
 from .hardware import Precision, world_size
-from .recipe.schema import Recipe, TrainSpec
+from .parts import METHODS, Known
+from .recipe.schema import Part, Recipe, TrainSpec
+from .recipe.stages import FinetuneStage, SelfTrainStage
 
 
 def training_arguments(
@@ -83,23 +86,38 @@ def optimizer_steps(train: TrainSpec, rows: int) -> int:
     return math.ceil(float(train.epochs or 1) * math.ceil(rows / int(train.batch_size or 1)))
 
 
-def check_batches(recipe: Recipe) -> None:
+def check_batches(recipe: Recipe, methods: Known = METHODS) -> None:
     """Make sure that the batches of all stages can be divided, before the first stage trains.
 
     Args:
         recipe: A resolved recipe.
+        methods: The methods that it may name.
 
     Raises:
-        RecipeError: Naming every stage whose batch cannot.
+        RecipeError: Naming every stage whose batch cannot, or is left with too few rows for a method.
     """
-    trains = {number: TrainSpec.model_validate(stage.train) for number, stage in recipe.trainings.items()}
-    problems = [
-        Problem(_division(train), f"stages.{number}.train.batch_size")
-        for number, train in trains.items()
-        if _share(train) is None
-    ]
+    problems = []
+    for number, stage in recipe.trainings.items():
+        train = TrainSpec.model_validate(stage.train)
+        share, where = _share(train), f"stages.{number}.train.batch_size"
+        if share is None:
+            problems.append(Problem(_division(train), where))
+        elif isinstance(stage, FinetuneStage | SelfTrainStage) and not recipe.task.labels_words:
+            problems += [Problem(text, where) for text in _too_few(train, share, recipe.methods, methods)]
     if problems:
         raise RecipeError(problems)
+
+
+def _too_few(train: TrainSpec, share: int, named: Sequence[Part], methods: Known) -> Iterator[str]:
+    """Yield which methods compare rows with each other, where a forward pass holds too few."""
+    for part in named:
+        fewest = methods[part.name].fewest_units
+        if share < fewest:
+            yield (
+                f"'{part.name}' compares the rows of one forward pass, but a batch of {train.batch_size} in "
+                f"{world_size()} process(es) × {train.accumulation} accumulation step(s) leaves {share} of each "
+                f"domain: its loss would always be 0. Leave it at least {fewest}, better 8."
+            )
 
 
 def _share(train: TrainSpec) -> int | None:

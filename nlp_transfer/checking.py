@@ -18,9 +18,8 @@ from .recipe.schema import Recipe
 from .recipe.shipped import HUB, resolve_path
 from .recipe.stages import PretrainStage
 from .reporter import Reporter
-from .running import workspace
 from .verdict import JUDGES
-from .workspace import Workspace
+from .workspace import Workspace, open_workspace
 
 
 def check(
@@ -47,7 +46,7 @@ def check(
     """
     planned = planned_runs(recipe, methods)
     recipe = resolve(recipe)
-    check_batches(recipe)
+    check_batches(recipe, methods)
     result: dict[str, Any] = {
         "recipe": recipe.model_dump(),
         "runs": dict(Counter(member.strategy for member in planned)),
@@ -76,7 +75,7 @@ def _notes(recipe: Recipe, given: dict[str, Any]) -> list[str]:
 
 def _described(recipe: Recipe, splits: Splits) -> dict[str, Any]:
     # A run's own workspace, so that nothing passes here that a run refuses.
-    space = workspace(recipe, splits, Path(str(recipe.output)), Reporter())
+    space = open_workspace(recipe, splits, Path(str(recipe.output)), Reporter())
     several = len(splits.sources) > 1
     named = {
         f"source.{source.name}.{key}" if several else f"source.{key}": split

@@ -33,8 +33,11 @@ from .tasks.ner import Ner
 from .verdict import JUDGES, rows_that_differ, verdict
 from .workspace import Workspace
 
+SAMPLE = 0
+"""Seed of the rows that models are compared on without labels."""
 
-def with_settings(space: Workspace, outcome: Outcome) -> None:
+
+def write_prediction_settings(space: Workspace, outcome: Outcome) -> None:
     """Write the prediction settings beside each task model."""
     for result in outcome.named().values():
         if "task" in result.facts:
@@ -42,10 +45,6 @@ def with_settings(space: Workspace, outcome: Outcome) -> None:
             space.task.restore(result.facts["task"])
             recipe = space.recipe
             write_settings(result.model, space.task, space.limits, recipe.task.polarity, recipe.data.target.label_map)
-
-
-SAMPLE = 0
-"""Seed of the rows that models are compared on without labels."""
 
 
 def evaluate_models(space: Workspace, outcome: Outcome, folder: Path) -> dict[str, Any]:

@@ -13,9 +13,9 @@ from pathlib import Path
 
 from .errors import ModelError, first_line
 from .exporting.record import is_export
-from .fetching import fetch, is_url
+from .fetching import fetch, is_url, without_user
 from .hashing import file_sha256
-from .model_files import read_object
+from .model_files import ADAPTER_CONFIG, has_adapter, read_object
 from .pulling import StalledError, Wanted, pull
 
 DEADLINE = 5.0
@@ -90,7 +90,7 @@ def resolve(model_id: str, revision: str | None = None) -> ResolvedModel:
         ModelError: Nothing was found; says what was tried and how to work offline. Takes seconds at most.
     """
     if is_url(model_id):
-        return _resolve_folder(model_id, fetch(model_id, FILES))
+        return _resolve_folder(without_user(model_id), fetch(model_id, FILES))
     path = Path(model_id).expanduser()
     if path.is_dir():
         return _resolve_folder(model_id, path)
@@ -112,8 +112,8 @@ def _resolve_folder(model_id: str, path: Path) -> ResolvedModel:
         if not (path / "model").is_dir():
             raise ModelError(f"model '{model_id}': this run is not finished (it has no model/). Run its recipe again.")
         path = path / "model"
-    if (path / "adapter_config.json").is_file():
-        config = read_object(path / "adapter_config.json")
+    if has_adapter(path):
+        config = read_object(path / ADAPTER_CONFIG)
         if not isinstance(config.get("base_model_name_or_path"), str):
             raise ModelError(f"'{path / 'adapter_config.json'}' is damaged: it names no base_model_name_or_path.")
         try:
@@ -182,7 +182,7 @@ def _resolve_hub(model_id: str, revision: str | None) -> ResolvedModel:
 
 
 def _downloaded(model_id: str, revision: str | None, folder: Path, note: str, commit: str | None) -> ResolvedModel:
-    if (folder / "adapter_config.json").is_file():
+    if has_adapter(folder):
         return replace(_resolve_folder(model_id, folder), adapter_commit=commit)
     return ResolvedModel(model_id, revision, folder, note=note, commit=commit)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -68,7 +68,7 @@ def with_labels(loaded: Loaded, old: Sequence[str], new: Sequence[str]) -> Loade
     model.config.id2label = dict(enumerate(new))
     model.config.label2id = {label: number for number, label in enumerate(new)}
     model.num_labels = len(new)
-    return Loaded(model, loaded.fresh)
+    return loaded
 
 
 def renew_head(loaded: Loaded) -> Loaded:
@@ -77,7 +77,7 @@ def renew_head(loaded: Loaded) -> Loaded:
     for name, module in _linear_layers(loaded.model):
         _start(module, loaded.model.config)
         fresh |= {f"{name}.{key}" for key, _ in module.named_parameters()}
-    return Loaded(loaded.model, frozenset(fresh))
+    return replace(loaded, fresh=frozenset(fresh))
 
 
 def _start(layer: torch.nn.Linear, config: Any) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from .models import encoder_layers, encoder_of
+from .models import encoder_layers, encoder_of, without_peft
 
 AFTER_ATTENTION = {
     "bert": "attention.output",
@@ -36,7 +36,7 @@ def read_first_token(model: Any) -> None:
     Args:
         model: A ``transformers`` model, plain or under PEFT.
     """
-    inner = model.get_base_model() if hasattr(model, "get_base_model") else model
+    inner = without_peft(model)
     place = AFTER_ATTENTION.get(inner.config.model_type)
     if place is None or not type(inner).__name__.endswith("ForSequenceClassification"):
         return

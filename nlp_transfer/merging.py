@@ -6,7 +6,7 @@ from pathlib import Path
 
 from . import finding, models
 from .errors import ModelError
-from .model_files import label_config, read_object
+from .model_files import ADAPTER_CONFIG, label_config, read_object
 
 
 def merge_into(source: finding.ResolvedModel, folder: Path) -> finding.ResolvedModel:
@@ -21,7 +21,7 @@ def merge_into(source: finding.ResolvedModel, folder: Path) -> finding.ResolvedM
     """
     assert source.adapter is not None
     if not (folder / "config.json").is_file():
-        kind = read_object(source.adapter / "adapter_config.json").get("task_type")
+        kind = read_object(source.adapter / ADAPTER_CONFIG).get("task_type")
         heads = {"SEQ_CLS": "AutoModelForSequenceClassification", "TOKEN_CLS": "AutoModelForTokenClassification"}
         labels = models.label_names(source)
         if kind not in heads or labels is None:

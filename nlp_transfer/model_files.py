@@ -9,6 +9,14 @@ from typing import Any
 
 from .errors import ModelError
 
+ADAPTER_CONFIG = "adapter_config.json"
+"""What PEFT says of an adapter."""
+
+
+def has_adapter(folder: Path) -> bool:
+    """Whether a folder holds a PEFT adapter."""
+    return (folder / ADAPTER_CONFIG).is_file()
+
 
 def read_object(path: Path) -> dict[str, Any]:
     """Return what a file holds that is one JSON object.

@@ -149,6 +149,9 @@ def _merge_adapter(model: Any, source: ResolvedModel) -> Any:
     from peft import PeftModel
 
     assert source.adapter is not None
+    if not (source.adapter / "adapter_model.safetensors").is_file():
+        # PEFT would take a pickle instead.
+        raise ModelError(f"model '{source.adapter}': this adapter has no adapter_model.safetensors. Save it as one.")
     tokens = len(load_tokenizer(source))
     if tokens > model.get_input_embeddings().num_embeddings:
         # The adapter holds the new rows, as PEFT's own loading takes for granted, too.
@@ -195,15 +198,20 @@ def pools_by_mean(config: Any) -> bool:
     return getattr(config, "classifier_pooling", "cls") == "mean"
 
 
+def without_peft(model: Any) -> Any:
+    """Return the model inside a PEFT model, any other as it is."""
+    return model.get_base_model() if hasattr(model, "get_base_model") else model
+
+
 def encoder_of(model: Any) -> Any:
     """Return the encoder (``model.bert``, ``model.roberta``, …) inside a model with a head, also under PEFT."""
-    inner = model.get_base_model() if hasattr(model, "get_base_model") else model
+    inner = without_peft(model)
     return getattr(inner, inner.base_model_prefix)
 
 
 def encoder_prefix(model: Any) -> str:
     """Return the name under which the encoder hangs in its model, with a dot: ``bert.``."""
-    inner = model.get_base_model() if hasattr(model, "get_base_model") else model
+    inner = without_peft(model)
     return f"{inner.base_model_prefix}."
 
 

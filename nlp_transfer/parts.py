@@ -32,7 +32,17 @@ from .pretraining.simcse import SimCse
 from .pretraining.tsdae import Tsdae
 from .recipe.messages import describe
 from .recipe.schema import Part, Recipe, TaskSpec
-from .stage_rules import Finding, label_findings, name_of, stage_findings, value_at
+from .recipe_rules import (
+    Finding,
+    hub_findings,
+    label_findings,
+    name_of,
+    password_findings,
+    stage_findings,
+    trust_findings,
+    value_at,
+    vocabulary_findings,
+)
 from .tasks.base import Task
 from .tasks.classification import Classification, MultiLabel
 from .tasks.ner import Ner, tag_set
@@ -106,7 +116,7 @@ def findings(data: dict[str, Any], known: Known = METHODS) -> list[Finding]:
         found += _settings_findings(part, ("methods", number), known, "method")
         if names.index(names[number]) < number:
             found.append((("methods", number), f"method '{names[number]}' is named twice."))
-    found += _hub_findings(data)
+    found += [*hub_findings(data), *password_findings(data)]
     return found + _combination_findings(data, [known.get(name) for name in names], names)
 
 
@@ -154,9 +164,10 @@ def _combination_findings(
             f"'{names[number]}' and '{names[taught[0]]}' each need a teacher, but a step has the answers of one only."
         )
         found.append((("methods", number), f"{text} Remove one of the two."))
-    found += _trust_findings(data, bool(names), has_target)
+    found += trust_findings(data, bool(names), has_target)
     if value_at(data, "model", "extend_vocabulary"):
-        found += _vocabulary_findings(data, tuning, has_target)
+        able = {name: one.trains_new_tokens for name, one in TUNINGS.items()}
+        found += vocabulary_findings(data, tuning, able, has_target)
     return found + label_findings(data) + stage_findings(data, moves, bool(names), has_target)
 
 
@@ -191,74 +202,6 @@ def _method_problems(
 def _settings(data: dict[str, Any], name: str) -> dict[str, Any]:
     """Return a method's settings as they are written."""
     return next(part for part in data["methods"] if isinstance(part, dict) and part.get("name") == name)
-
-
-def _trust_findings(data: dict[str, Any], methods: bool, has_target: bool) -> list[Finding]:
-    found: list[Finding] = []
-    selection, guard = name_of(data.get("selection", "source_dev")), data.get("guard")
-    if selection == "oracle" and not value_at(data, "data", "target", "dev"):
-        text = (
-            "'oracle' selects with labels of the target. Set data.target.dev to labelled rows that are not those of "
-            "data.target.test, or select without labels: source_dev, bnm or class_ami."
-        )
-        found.append((("selection",), text))
-    elif selection not in (None, "source_dev", "oracle") and not has_target:
-        text = f"'{selection}' scores unlabelled target text. Set data.target.unlabelled, or use source_dev."
-        found.append((("selection",), text))
-    if value_at(data, "evaluate", "label_free") and not has_target:
-        text = "label-free scores read unlabelled target text. Set data.target.unlabelled, or leave this out."
-        found.append((("evaluate", "label_free"), text))
-    if guard is True or isinstance(guard, dict):
-        stages = data.get("stages")
-        staged = isinstance(stages, list) and any(name_of(stage) != "finetune" for stage in stages)
-        missing = [
-            *([] if methods or staged or selection != "source_dev" else ["a method or stage that adapts"]),
-            *([] if data.get("source_only", True) else ["source_only: true"]),
-            *([] if has_target else ["data.target.unlabelled"]),
-        ]
-        if missing:
-            text = f"the guard compares an adapted model with its twin; this recipe lacks: {', '.join(missing)}."
-            found.append((("guard",), f"{text} Add it, or leave the guard out."))
-    return found
-
-
-def _hub_findings(data: dict[str, Any]) -> list[Finding]:
-    """Ask for what a push at the end of the run needs, and nobody can guess."""
-    hub, card = data.get("hub"), data.get("card") or {}
-    if not isinstance(hub, dict) or not isinstance(card, dict):
-        return []
-    asked = {"license": "such as apache-2.0, mit or other", "language": "such as en"}
-    to_hub = "://" not in str(hub.get("repo"))
-    found: list[Finding] = [
-        (("card", key), f"a model card on the hub needs the {key} of the model, {example}; no run knows it. Set it.")
-        for key, example in asked.items()
-        if to_hub and card.get(key) is None
-    ]
-    for key in ("merged", "base"):
-        if hub.get(key) and name_of(data.get("tuning", "full")) != "lora":
-            found.append((("hub", key), "only tuning 'lora' gives an adapter. Leave this out."))
-    return found
-
-
-def _vocabulary_findings(data: dict[str, Any], tuning: str | None, has_target: bool) -> list[Finding]:
-    """Say what is missing for new tokens to be found and their vectors to be trained."""
-    able = [name for name, one in TUNINGS.items() if one.trains_new_tokens]
-    stages = data.get("stages")
-    pretrains = isinstance(stages, list) and "pretrain" in map(name_of, stages)
-    cut = name_of(data.get("task")) == "ner" and value_at(data, "data", "long_texts") == "truncate"
-    reasons = {
-        f"tuning '{tuning}' never trains their vectors. Use {' or '.join(able)}": tuning in TUNINGS.keys() - able,
-        "only pretraining on target text trains their vectors. Add the stage pretrain": not pretrains,
-        "they are found in target text. Set data.target.unlabelled": not has_target,
-        "they move the place where long texts are cut off, so that the twin would tag other words. Use long_texts: "
-        "windows": cut,
-    }
-    path = ("model", "extend_vocabulary")
-    return [
-        (path, f"new tokens do not go with the rest of this recipe: {reason}, or remove the setting.")
-        for reason, wrong in reasons.items()
-        if wrong
-    ]
 
 
 @lru_cache(maxsize=64)

@@ -13,21 +13,19 @@ from .arguments import check_batches
 from .card.facts import facts_of, told_of
 from .card.text import card_text
 from .checkpoints import copy_folder
-from .data.windows import Limits
-from .errors import HubError, Problem, RecipeError, UserError
-from .evaluation import evaluate_models, with_settings
+from .data.load import Split
+from .errors import HubError, UserError
+from .evaluation import evaluate_models, write_prediction_settings
 from .fingerprints import identity
-from .hardware import choose_precision, idle_gpus, is_main_process
+from .hardware import idle_gpus, is_main_process
 from .hub.push import check_token, push_as_told
 from .merging import merge_into
 from .parts import METHODS, Known
-from .preparing.load import build_task, load_splits, say_notes
-from .preparing.splits import Splits
+from .preparing.load import load_splits, say_notes
 from .processes import first_process_first, wait_for_all
 from .recipe.defaults import resolve
 from .recipe.publishing import HubSpec
 from .recipe.schema import Recipe
-from .recipe.stages import PretrainStage
 from .records import look_up, read_json, rerun
 from .reloading.check import check_reload
 from .reloading.examples import read_examples, write_examples
@@ -39,7 +37,7 @@ from .reporter import Reporter
 from .sequence import Outcome, train_stages
 from .stages.base import StageResult
 from .whole import write_text
-from .workspace import Workspace
+from .workspace import Workspace, open_workspace
 
 
 @dataclass(frozen=True)
@@ -100,7 +98,7 @@ def run(
     """
     reporter = Reporter() if reporter is None or not is_main_process() else reporter
     recipe = resolve(recipe)
-    check_batches(recipe)
+    check_batches(recipe, methods)
     if recipe.hub is not None:
         check_token(recipe.hub)
     if fresh:
@@ -168,12 +166,15 @@ def _run_claimed(
     begun = time.time()
     splits = load_splits(recipe, data)
     say_notes(splits, reporter)
-    space = replace(workspace(recipe, splits, folder, reporter), methods=methods, reuse=tuple(reuse))
+    space = replace(open_workspace(recipe, splits, folder, reporter), methods=methods, reuse=tuple(reuse))
     if space.base.adapter is not None:
         with first_process_first():
             # Named by its weights: an adapter that was trained anew in the meantime is merged anew.
             place = folder / "stages" / f"base-{identity(space.base)[:12]}"
             space = replace(space, base=merge_into(space.base, place))
+    cut = _cut_rows(space)
+    for note in cut:
+        reporter.say(note)
     spare = idle_gpus()
     if spare:
         reporter.warn(
@@ -182,11 +183,11 @@ def _run_claimed(
         )
     fingerprints = splits.fingerprints()
     record = runfolder.environment(recipe, fingerprints, _named(space.base))
-    record |= {"rows": {name: len(rows) for name, rows in splits.named().items()}, "notes": splits.notes}
+    record |= {"rows": {name: len(rows) for name, rows in splits.named().items()}, "notes": [*splits.notes, *cut]}
     record["methods"] = told_of(methods, recipe.methods)
     outcome = train_stages(space, folder, fingerprints)
     if is_main_process():
-        with_settings(space, outcome)
+        write_prediction_settings(space, outcome)
     wait_for_all()
     metrics = evaluate_models(space, outcome, folder)
     if is_main_process():
@@ -196,6 +197,23 @@ def _run_claimed(
         _complete(space, outcome, metrics, record, checked)
     wait_for_all()
     return RunResult(folder, read_json(folder / "metrics.json", rerun(folder)))
+
+
+def _cut_rows(space: Workspace) -> list[str]:
+    """Say of each split how many texts lose words, where the recipe says to cut them off."""
+    if not space.limits.truncate:
+        return []
+    found = {
+        role: space.task.encode(split.rows, space.tokenizer, space.limits, labelled=False).long_rows
+        for role, split in space.splits.named().items()
+        if isinstance(split, Split)
+    }
+    return [
+        f"{role}: {count} texts are longer than {space.limits.max_length} tokens; the rest of them is not read "
+        "(data.long_texts: truncate)."
+        for role, count in found.items()
+        if count
+    ]
 
 
 def _named(base: finding.ResolvedModel) -> dict[str, Any]:
@@ -240,32 +258,3 @@ def _check_model(space: Workspace, kept: StageResult, folder: Path, checked: boo
     if checked:
         worst = check_reload(folder / "model", examples, space.base.folder)
         space.reporter.say(f"model/ loads in a fresh process with the logits of training (to {worst:.1g})")
-
-
-def workspace(recipe: Recipe, splits: Splits, folder: Path, reporter: Reporter) -> Workspace:
-    """Find the model, and gather what the stages share.
-
-    Raises:
-        ModelError: The model is not found, or is not an encoder.
-        RecipeError: ``data.max_length`` is more than the model can read.
-    """
-    base = finding.resolve(recipe.model.id, recipe.model.revision)
-    config = models.read_config(base)
-    tokenizer = models.load_tokenizer(base)
-    longest = models.longest_input(config, tokenizer)
-    wanted = recipe.data.max_length
-    if wanted is not None and wanted > longest:
-        text = f"{wanted} is more than the {longest} tokens that '{base.id}' can read."
-        raise RecipeError([Problem(text, "data.max_length")])
-    for number, stage in enumerate(recipe.stages):
-        if isinstance(stage, PretrainStage) and stage.block_length is not None and stage.block_length > longest:
-            text = f"{stage.block_length} is more than the {longest} tokens that '{base.id}' can read."
-            raise RecipeError([Problem(text, f"stages[{number}].block_length")])
-    window = min(512, longest) if wanted is None else wanted
-    stride = min(32, window // 4) if recipe.data.stride is None else recipe.data.stride
-    limits = Limits(window, stride, recipe.data.long_texts == "truncate")
-    precision = choose_precision(recipe.train.precision)
-    reporter.say(f"model: {base.id} ({base.note})")
-    reporter.say(f"precision: {precision.reason}")
-    task = build_task(recipe, splits)
-    return Workspace(recipe, splits, task, base, tokenizer, limits, precision, reporter, folder / "log.jsonl")

@@ -14,7 +14,7 @@ from .fingerprints import identity, stage_fingerprint
 from .guard import ADAPTED, TWIN
 from .parts import METHODS
 from .preparing.splits import corpus_role
-from .recipe.schema import Part, TrainSpec
+from .recipe.schema import Part, TrainSpec, teachers_of
 from .recipe.stages import AnyStage, FinetuneStage, PretrainStage, SelfTrainStage, SoupStage
 from .stages.base import Before, StageResult, borrow, recorded
 from .stages.finetune import finetune
@@ -83,7 +83,7 @@ def train_stages(space: Workspace, folder: Path, fingerprints: dict[str, str]) -
     outcome = Outcome()
     adapted = with_new_tokens(space)
     # A model that does not go with the others is better known before anything is trained.
-    teachers = [identity(alike(adapted, place)) for part in recipe.methods for place in _teachers(part)]
+    teachers = [identity(alike(adapted, place)) for part in recipe.methods for place in teachers_of(part)]
     soups = {
         number: [identity(alike(adapted, place)) for place in stage.models]
         for number, stage in enumerate(recipe.stages, start=1)
@@ -135,12 +135,6 @@ def _own_code(space: Workspace, part: Part) -> dict[str, str]:
         return {"code": inspect.getsource(method)}
     except (OSError, TypeError):  # typed into an interpreter
         return {}
-
-
-def _teachers(part: Part) -> list[str]:
-    """Return the teachers that a method's settings name, one or several."""
-    given = part.settings.get("teacher") or []
-    return [given] if isinstance(given, str) else given
 
 
 def _train_twin(

@@ -6,11 +6,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from . import finding, parts
+from . import finding, models, parts
 from .data.windows import Limits
-from .hardware import Precision
+from .errors import Problem, RecipeError
+from .hardware import Precision, choose_precision
+from .preparing.load import build_task
 from .preparing.splits import Splits
 from .recipe.schema import Recipe
+from .recipe.stages import PretrainStage
 from .reporter import Reporter
 from .tasks.base import Task
 from .vocabulary.new_tokens import NewTokens
@@ -47,3 +50,33 @@ class Workspace:
     methods: parts.Known = field(default_factory=lambda: parts.METHODS)
     reuse: tuple[Path, ...] = ()
     new_tokens: NewTokens = field(default_factory=dict)
+
+
+def open_workspace(recipe: Recipe, splits: Splits, folder: Path, reporter: Reporter) -> Workspace:
+    """Find the base model, and gather what the stages share.
+
+    Raises:
+        ModelError: The model is not found, or is not an encoder.
+        RecipeError: ``data.max_length`` is more than the model can read.
+    """
+    base = finding.resolve(recipe.model.id, recipe.model.revision)
+    config = models.read_config(base)
+    tokenizer = models.load_tokenizer(base)
+    longest = models.longest_input(config, tokenizer)
+    wanted = recipe.data.max_length
+    if wanted is not None and wanted > longest:
+        text = f"{wanted} is more than the {longest} tokens that '{base.id}' can read."
+        raise RecipeError([Problem(text, "data.max_length")])
+    for number, stage in enumerate(recipe.stages):
+        if isinstance(stage, PretrainStage) and stage.block_length is not None and stage.block_length > longest:
+            text = f"{stage.block_length} is more than the {longest} tokens that '{base.id}' can read."
+            raise RecipeError([Problem(text, f"stages[{number}].block_length")])
+    window = min(512, longest) if wanted is None else wanted
+    stride = min(32, window // 4) if recipe.data.stride is None else recipe.data.stride
+    limits = Limits(window, stride, recipe.data.long_texts == "truncate")
+    precision = choose_precision(recipe.train.precision)
+    reporter.say(f"model: {base.id} ({base.note})")
+    reporter.say(f"precision: {precision.reason}")
+    task = build_task(recipe, splits)
+    task.mean_pooling = models.pools_by_mean(config)
+    return Workspace(recipe, splits, task, base, tokenizer, limits, precision, reporter, folder / "log.jsonl")

@@ -10,8 +10,7 @@ from helpers import data_of, recipe_data, rows_of
 from nlp_transfer.preparing.load import load_splits
 from nlp_transfer.recipe.defaults import resolve
 from nlp_transfer.reporter import Reporter
-from nlp_transfer.running import workspace
-from nlp_transfer.workspace import Workspace
+from nlp_transfer.workspace import Workspace, open_workspace
 
 BOTH = {"name": "finetune", "on": "both"}
 ON_TARGET = {"name": "finetune", "on": "target"}
@@ -37,4 +36,4 @@ def renamed(kind: str, old: str, new: str) -> Any:
 
 def space_of(recipe: Any, data: dict[str, Any]) -> Workspace:
     recipe = resolve(recipe)
-    return workspace(recipe, load_splits(recipe, data), Path("x"), Reporter())
+    return open_workspace(recipe, load_splits(recipe, data), Path("x"), Reporter())

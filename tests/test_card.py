@@ -43,9 +43,11 @@ def whole_card(kept: str = "adapted", splits: tuple[str, ...] = ("source.dev", "
     scores = INTERVAL | changes.pop("scores", {})
     model, base = changes.pop("model", "some/model"), changes.pop("base", "some/model")
     dev, domains, prints = changes.pop("dev", "memory"), changes.pop("domains", None), changes.pop("prints", {})
+    test = changes.pop("test", "memory")
     values = recipe_data(Path("run"), Path("x"), source_only=True, **changes) | {"model": model}
     values["data"]["target"]["train"] = "memory"
     values["data"]["source"]["dev"] = dev
+    values["data"]["target"]["test"] = test
     recipe = resolve(recipe_from(values))
     metrics = {
         "headline": "accuracy",
@@ -166,6 +168,26 @@ def test_scores_are_of_the_split_that_the_hub_knows() -> None:
     dev = {"path": "hub:a/b", "split": "validation"}
     found = ModelCard(whole_card(scores={"accuracy": 0.5}, dev=dev)).data.eval_results
     assert [(one.dataset_type, one.dataset_split) for one in found] == [("a/b", "validation"), ("target.test", "test")]
+
+
+def test_equal_metrics_of_two_domains_stay_two_results() -> None:
+    """One configuration a domain, the usual layout; and rows that only a label map tells apart."""
+    here = {"path": "hub:a/b", "split": "test", "config": "books", "revision": "v1"}
+    for there, place in (({"config": "kitchen"}, ("a/b", "kitchen")), ({}, ("target.test", None))):
+        found = ModelCard(whole_card(scores={"accuracy": 0.5}, dev=here, test=here | there)).data.eval_results
+        assert [(one.dataset_name, one.dataset_type, one.dataset_config) for one in found] == [
+            ("small: source.dev", "a/b", "books"),
+            ("small: target.test", *place),
+        ]
+
+
+def test_what_the_twin_did_not_read_is_not_said_of_it() -> None:
+    for kept, more in (("adapted", ["a/corpus"]), ("source-only", [])):
+        stages = pretrain(corpus={"path": "hub:a/corpus"})
+        text = whole_card(kept, methods=("dann",), stages=stages, dev={"path": "hub:a/dev"})
+        data = ModelCard(text).data.to_dict()
+        assert ({"domain-adaptation", "dann"} <= set(data["tags"])) == (kept == "adapted")
+        assert data.get("datasets", []) == more
 
 
 def test_metadata_invents_nothing() -> None:

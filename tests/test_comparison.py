@@ -433,6 +433,14 @@ def test_a_comparison_may_be_moved_but_not_be_of_different_rows(
             compare(recipe, ["dann", "frozen"], [1, 2], folder=tmp_path / "elsewhere", data=data_of("classification"))
 
 
+def test_rows_held_out_are_the_same_for_every_seed(tmp_path: Path, tiny_bert: Path) -> None:
+    recipe = recipe_for(tmp_path, tiny_bert)
+    recipe.data.source.dev = None
+    data = {role: rows for role, rows in data_of("classification").items() if role != "source.dev"}
+    found = compare(recipe, ["source_only"], [1, 2], folder=tmp_path / "compared", data=data)
+    assert len(found.summary["strategies"]["source_only"]["scores"]["source.dev"]["values"]) == 2
+
+
 def test_a_run_that_another_process_works_on_is_told_once(
     compared: tuple[Path, dict[str, Any], Listener], monkeypatch: pytest.MonkeyPatch
 ) -> None:

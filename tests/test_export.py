@@ -296,8 +296,15 @@ def test_parity_sees_what_differs(exports):
     share = np.mean([label == "so-so" for label in rows["label"]])
     assert wrong.largest == pytest.approx(100, abs=1e-3)
     assert wrong.agreement == pytest.approx(share) and wrong.loss == pytest.approx(1 - share)
-    other.window_logits = lambda windows: [row * np.nan for row in read(windows)]
-    assert compare(model, other, rows, "here").largest == float("inf")
+    for wrong_one in (0, -1):
+
+        def damaged(windows, wrong_one=wrong_one):
+            found = [*read(windows)]
+            found[wrong_one] = found[wrong_one] * np.nan
+            return found
+
+        other.window_logits = damaged
+        assert compare(model, other, rows, "here").largest == float("inf")
 
 
 def test_the_command_says_how_close_the_export_is(exports, quick, tmp_path):

@@ -10,11 +10,13 @@ import pytest
 import torch
 from conftest import build_model
 from helpers import Listener, data_of, make_recipe, saved_weights
+from transformers import AutoModelForSequenceClassification
 
 from nlp_transfer import finding, load_predictor, models, parts
 from nlp_transfer.data.windows import Limits
 from nlp_transfer.hardware import Precision
-from nlp_transfer.heads import head_change
+from nlp_transfer.heads import head_change, renew_head, with_labels
+from nlp_transfer.models import Loaded
 from nlp_transfer.preparing.splits import Splits
 from nlp_transfer.running import run
 from nlp_transfer.stages.model import task_model
@@ -178,3 +180,10 @@ def test_an_earlier_run_with_other_labels_lends_its_rows(tuning: str, tiny_bert:
     tags = parts.label_names(still.task, ["LOC", "ORG", "PER"])
     assert torch.allclose(new[: len(tags) - 2], old[: len(tags) - 2], atol=1e-6)
     assert not torch.allclose(new[-2:], old[-2:], atol=1e-2)
+
+
+def test_new_tokens_stay_known_where_a_head_changes(tmp_path: Path) -> None:
+    folder = trained(tmp_path / "model", "bert", "AutoModelForSequenceClassification", ["a", "b"])
+    model = AutoModelForSequenceClassification.from_pretrained(folder)
+    loaded = Loaded(model, frozenset(), (5, 6))
+    assert with_labels(loaded, ["a", "b"], ["a", "c"]).new_rows == renew_head(loaded).new_rows == (5, 6)

@@ -287,6 +287,14 @@ def test_files_are_exactly_those_that_a_dry_run_lists(runs: dict[str, Path], hub
         assert str(runs["full"].parent).encode() not in content, name
 
 
+def test_a_dry_run_of_an_adapter_asks_nobody(runs: dict[str, Path], hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = len(hub.log)
+    monkeypatch.setattr(finding, "resolve", None)
+    planned = send(runs["lora"], "user/planned", dry_run=True)
+    assert len(hub.log) == before
+    assert "adapter_config.json" in planned.files and "someone/tiny" in planned.card
+
+
 def test_report_is_pushed_unless_it_is_left_out(runs: dict[str, Path], hub: Hub) -> None:
     planned = send(runs["full"], "user/reported", dry_run=True, report=True)
     assert "report.html" in planned.files
@@ -374,9 +382,7 @@ def test_a_run_whose_push_fails_is_told_how_to_push_it(hub: Hub, tmp_path: Path)
 
 
 @pytest.mark.parametrize("url", ["ftp://me:secretword@127.0.0.1:9/m", "failing://me:secretword@host/m"])
-def test_a_push_that_fails_tells_no_password(
-    url: str, hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_push_that_fails_tells_no_password(url: str, runs: dict[str, Path], hub: Hub) -> None:
     class Failing(AbstractFileSystem):
         protocol = "failing"
 
@@ -388,9 +394,8 @@ def test_a_push_that_fails_tells_no_password(
             raise OSError(f"no route to {path}")
 
     register_implementation("failing", Failing, clobber=True)
-    values = recipe_data(tmp_path / "run", Path("someone/tiny")) | {"card": CARD, "hub": {"repo": url, "report": False}}
-    with pytest.raises(HubError, match=r"is finished, but was not pushed: '\w+://(127|host).*cannot be") as caught:
-        run(recipe_from(values), data=data_of("classification"))
+    with pytest.raises(HubError, match=r"^'\w+://(127|host).*cannot be") as caught:
+        send(runs["full"], url)
     assert "secretword" not in "".join(traceback.format_exception(caught.value))
 
 
@@ -730,11 +735,12 @@ def test_a_new_repository_may_be_public(runs: dict[str, Path], hub: Hub) -> None
 
 
 def test_replacing_removes_the_old_model_and_nothing_else(runs: dict[str, Path], hub: Hub) -> None:
-    files = {".gitattributes": b"", "notes.txt": b"mine", "pytorch_model.safetensors": b"old"}
+    inner = "checkpoint-1/model.safetensors"
+    files = {".gitattributes": b"", "notes.txt": b"mine", inner: b"mine", "pytorch_model.safetensors": b"old"}
     hub_client.make(hub, "user/renewed", files, public=True)
     send(runs["full"], "user/renewed", replace=True, public=True)
     held = hub.repos["user/renewed"].files
-    assert {"notes.txt", "model.safetensors"} <= set(held)
+    assert {"notes.txt", inner, "model.safetensors"} <= set(held)
     assert "pytorch_model.safetensors" not in held
 
 
@@ -804,6 +810,16 @@ def test_an_adapter_on_a_local_base_needs_an_id_for_it(hub: Hub, tiny_bert: Path
     assert "base_model:" not in send(folder, "user/local", form="merged", dry_run=True).card
 
 
+def test_recipes_hold_no_passwords() -> None:
+    values = recipe_data(Path("run"), Path("x")) | {"model": "ftp://me:secretword@host/base"}
+    values["methods"] = [{"name": "anchor", "teacher": ["ftp://me:secretword@host/other"]}]
+    with pytest.raises(RecipeError) as caught:
+        recipe_from(values)
+    told = str(caught.value)
+    assert "model" in told and "methods.0.teacher.0: the URL 'ftp://host/other' is given with a password" in told
+    assert "secretword" not in told
+
+
 def test_a_recipe_that_pushes_is_asked_for_what_no_run_knows() -> None:
     values = recipe_data(Path("run"), Path("x")) | {"hub": {"repo": "user/x", "merged": True}}
     with pytest.raises(RecipeError) as caught:
@@ -857,3 +873,13 @@ def test_files_and_memory_take_a_push(runs: dict[str, Path], hub: Hub, tmp_path:
     assert not list(place.parent.glob("*.part")) + list(place.parent.glob("*.old"))
     with pytest.raises(ModelError, match="cannot be fetched"):
         load_predictor("memory://nothing/here")
+
+
+@pytest.mark.parametrize("inside", ["", "model", "copies/mine"])
+def test_a_run_is_not_pushed_into_itself(inside: str, runs: dict[str, Path], tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    shutil.copytree(runs["full"], folder)
+    before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    with pytest.raises(HubError, match="lies in the run itself"):
+        send(folder, (folder / inside).as_uri(), replace=True)
+    assert before == {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}

@@ -48,7 +48,7 @@ LAYERS = {
         *["diagnosis.classifier", "diagnosis.features", "diagnosis.fluency", "diagnosis.texts"],
         *["report.curves", "report.slices", "report.examples", "report.confusion"],
     ],
-    3: ["trainer", "parts", "stage_rules", "arguments", "callbacks", "outputs", "strategies"],
+    3: ["trainer", "parts", "recipe_rules", "arguments", "callbacks", "outputs", "strategies"],
     4: [
         *["preparing", "workspace", "selecting", "jobs", "stages", "inference", "sequence", "runfolder"],
         *["fingerprints", "predictor", "settings", "reloading", "exporting.predictor", "exporting.processor"],

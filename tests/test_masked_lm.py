@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import tokenizers
 import torch
 import transformers
 from conftest import build_model, byte_level_tokenizer, sentencepiece_tokenizer, tiny_config, wordpiece_tokenizer
@@ -15,8 +16,9 @@ from helpers import Listener, data_of, make_recipe, saved_weights, text_rows
 from nlp_transfer import jobs
 from nlp_transfer.data.batching import PairCollator
 from nlp_transfer.data.blocks import Block, pack, special_edges
-from nlp_transfer.data.masking import MaskedBlocks, mask_block
+from nlp_transfer.data.masking import MaskedBlocks, blocks_of_rows, mask_block
 from nlp_transfer.data.pairs import NO_TARGET, Pick
+from nlp_transfer.data.windows import Limits, windows_of_texts
 from nlp_transfer.errors import ModelError
 from nlp_transfer.objectives import MaskedLMObjective
 from nlp_transfer.running import run
@@ -258,7 +260,8 @@ def test_packing_loses_no_token_and_cuts_no_word(name: str, length: int) -> None
     in_texts = sum(len({word for word in tokenizer(text).word_ids() if word is not None}) for text in TEXTS)
     room = length - len(prefix) - len(suffix)
     longer = sum(1 for text in TEXTS for size in np.bincount(word_sizes(tokenizer, text)) if size > room)
-    assert in_texts <= words <= in_texts + 8 * longer  # only a word longer than a block is cut
+    marks = 2 if name == "pieces" else 0  # "Corp," and "Oslo!" are each one word to that tokenizer
+    assert in_texts <= words <= in_texts + marks + 8 * longer  # only a word longer than a block is cut
 
 
 def word_sizes(tokenizer: Any, text: str) -> list[int]:
@@ -289,3 +292,24 @@ def test_padding_is_never_a_unit() -> None:
     batch = PairCollator(0)([data[Pick(number, NO_TARGET, 0)] for number in range(len(blocks))])
     assert ((batch["labels"] != UNKNOWN) == batch["units"]).all()
     assert not (batch["units"] & (batch["attention_mask"] == 0)).any()
+
+
+def test_texts_without_spaces_are_no_single_word() -> None:
+    text = "北京很好吃我们去北京吃饭。 unbelievably good"
+    pieces = tokenizers.Tokenizer(
+        tokenizers.models.Unigram([("<unk>", 0.0), *((one, -2.0) for one in {*text, "▁"})], 0)
+    )
+    pieces.pre_tokenizer = tokenizers.pre_tokenizers.Metaspace()
+    names = {"unk_token": "<unk>", "sep_token": "</s>", "cls_token": "<s>", "pad_token": "<pad>"}
+    tokenizer = transformers.PreTrainedTokenizerFast(tokenizer_object=pieces, **names)
+    (block,) = pack(tokenizer, [text], 256)
+    ids = tokenizer(text, return_offsets_mapping=True)
+    covered: dict[int, set[int]] = {}
+    for group, (begin, end) in zip(block.groups, ids["offset_mapping"], strict=True):
+        if group >= 0:
+            covered.setdefault(int(group), set()).update(range(begin, end))
+    whole = ["".join(text[at] for at in sorted(places)).strip() for places in covered.values()]
+    assert whole == [*"北京很好吃我们去北京吃饭。", "unbelievably", "good"]
+    windows = windows_of_texts(tokenizer, [text], Limits(256))
+    (own,) = blocks_of_rows(tokenizer, [text], windows, Limits(256))
+    assert (own.groups == block.groups).all()

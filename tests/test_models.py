@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 
+import peft
 import pytest
 import torch
 import transformers
@@ -42,6 +43,18 @@ def test_fresh_parameters_are_named(tiny_bert):
     loaded = load(tiny_bert, num_labels=3)
     assert loaded.fresh == {"classifier.weight", "classifier.bias"}
     assert any(name.startswith("cls.") for name in load(tiny_bert, "AutoModelForMaskedLM").fresh)
+
+
+def test_pickled_adapters_are_refused(tiny_bert, tmp_path):
+    folder = tmp_path / "adapter"
+    peft.get_peft_model(load(tiny_bert).model, peft.LoraConfig(r=2, task_type="SEQ_CLS")).save_pretrained(folder)
+    edit_json(folder / "adapter_config.json", base_model_name_or_path=str(tiny_bert))
+    weights = folder / "adapter_model.safetensors"
+    torch.save(load_file(weights), folder / "adapter_model.bin")
+    load(folder)
+    weights.unlink()
+    with pytest.raises(ModelError, match=r"has no adapter_model\.safetensors"):
+        load(folder)
 
 
 def test_pickled_weights_are_refused(tiny_bert, tmp_path):

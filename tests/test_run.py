@@ -294,12 +294,22 @@ def test_long_texts_are_counted(tmp_path, tiny_bert):
     rows = sentiment_rows(20, 0)
     long = [row | {"text": f"{row['text']} " * 20 if number < 5 else row["text"]} for number, row in enumerate(rows)]
     data = {"source.train": Dataset.from_list(long), "source.dev": Dataset.from_list(rows)}
+    data |= {"target.test": Dataset.from_list(long)}
     for treatment in ("windows", "truncate"):
         values = recipe_values(tmp_path, tiny_bert, output=str(tmp_path / treatment))
         values["data"] |= {"target": {}, "long_texts": treatment, "max_length": 48}
         listener = Listener()
         result = run(recipe_from(values), data=data, reporter=listener)
-        assert any("5 of 20 source texts are longer than 48 tokens" in line for line in listener.said)
+        told = {
+            "windows": ["finetune: 5 of 20 source texts are longer than 48 tokens: read in overlapping windows."],
+            "truncate": [
+                f"{split}: 5 texts are longer than 48 tokens; the rest of them is not read (data.long_texts: truncate)."
+                for split in ("source.train", "target.test")
+            ],
+        }
+        assert [line for line in listener.said if "longer than" in line] == told[treatment]
+        notes = read_json(result.folder / "environment.json")["notes"]
+        assert [note for note in notes if "longer than" in note] == (told[treatment] if treatment == "truncate" else [])
         assert read_json(result.folder / "stages/1-finetune/done.json")["long_rows"] == 5
         assert load_predictor(result.folder).limits.truncate == (treatment == "truncate")
 

@@ -180,11 +180,18 @@ def test_explanations_beyond_their_limits_are_refused(service: tuple[Running, ht
     for body, says in (
         ({"text": "x" * 1501}, "text"),
         ({"text": "x", "label": "best"}, "'best' is none of the labels: bad, good, so-so"),
+        ({"text": "x", "label": "l" * 1001}, "label"),
         ({"text": "x", "at": -1}, "at"),
         ({"texts": ["x"]}, "text"),
     ):
         reply = service[1].post("/explain", json=body)
         assert (reply.status_code, reply.json()["error"].startswith(says)) == (422, True), reply.text
+
+
+def test_a_label_that_is_no_text_is_refused(service: tuple[Running, httpx.Client]) -> None:
+    content = b'{"text": "x", "label": "\\ud800"}'
+    reply = service[1].post("/explain", content=content, headers={"Content-Type": "application/json"})
+    assert reply.status_code == 422 and reply.json()["error"]
 
 
 def log_odds(logits_C: np.ndarray, label: int) -> float:

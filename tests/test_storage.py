@@ -38,6 +38,18 @@ def test_what_lies_beside_the_place_is_not_touched(tmp_path: Path) -> None:
     assert left == kept | {"mine/config.json"}
 
 
+@pytest.mark.parametrize("name", ["notes.txt", "checkpoint-1/model.safetensors"])
+def test_what_no_push_has_written_is_not_replaced(name: str, tmp_path: Path) -> None:
+    place = tmp_path / "models"
+    push_to_storage(place.as_uri(), package(tmp_path / "first", "first"), replace=False)
+    (place / name).parent.mkdir(exist_ok=True)
+    (place / name).write_text("precious")
+    with pytest.raises(HubError, match=f"holds what no push has written \\({name.split('/')[0]}\\)"):
+        push_to_storage(place.as_uri(), package(tmp_path / "second", "second"), replace=True)
+    assert (place / name).read_text() == "precious"
+    assert (place / "config.json").read_text() == "first"
+
+
 def test_what_was_there_is_put_back_where_the_last_move_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     place = tmp_path / "models/mine"
     push_to_storage(place.as_uri(), package(tmp_path / "first", "first"), replace=False)

@@ -305,3 +305,19 @@ def test_encoding_without_labels_holds_none():
     rows = Dataset.from_dict({"text": TEXTS, "label": ["positive"] * 4})
     encoded = Classification(LABELS).encode(rows, wordpiece_tokenizer(), Limits(64), labelled=False)
     assert all(row["label"] == UNKNOWN for row in encoded.features)
+
+
+def test_an_entity_that_begins_inside_a_token_has_no_say_in_the_temperature():
+    task = Ner(tag_set(["LOC"]))
+    generator = np.random.default_rng(0)
+    logits = generator.normal(size=(200, 3)) * 3
+    tags = [task.labels[number] for number in (logits + generator.normal(size=(200, 3)) * 2).argmax(-1)]
+    within = task._continued(logits[:1])
+
+    def fitted(rows, answers):
+        return task.temperature(Dataset.from_dict({"tags": [answers]}), [rows])
+
+    without = fitted(logits, tags)
+    assert 0.6 < without < 19
+    assert fitted(np.concatenate([logits, within]), [*tags, "B-LOC"]) == without
+    assert fitted(np.concatenate([logits, within]), [*tags, "I-LOC"]) != without

@@ -14,15 +14,18 @@ import pytest
 import torch
 import transformers
 from conftest import build_model
+from helpers import make_recipe
 from safetensors.torch import load_file
 from torch.nn import functional as F
 from training import Bench, StopAfter, build, largest_difference
 
 from nlp_transfer import finding, models, parts
+from nlp_transfer.arguments import check_batches
 from nlp_transfer.data.batching import PairCollator
 from nlp_transfer.data.pairs import EpochSampler, Pick
-from nlp_transfer.errors import TrainingError
+from nlp_transfer.errors import RecipeError, TrainingError
 from nlp_transfer.methods.dann import Dann
+from nlp_transfer.recipe import resolve
 from nlp_transfer.trainer import SIDE_FILE, parameter_groups
 from nlp_transfer.tuning import Full, Lora
 from nlp_transfer.units import UNKNOWN, Sizes
@@ -438,3 +441,17 @@ def test_the_trainer_multiplies_terms_with_the_factor(tiny_bert: Path, tmp_path:
     first, second = (line for line in watcher.logs if "loss" in line)
     assert first["loss"] == pytest.approx(first["loss_task"], rel=1e-4)
     assert second["loss"] == pytest.approx(second["loss_task"] + second["loss_dann_domain"], rel=1e-4)
+
+
+@pytest.mark.parametrize("name", ["mmd", "coral", "mcc"])
+def test_a_batch_that_leaves_nothing_to_compare_is_refused(name: str, tmp_path: Path) -> None:
+    def recipe(kind: str, accumulation: int, *methods: str) -> Any:
+        made = make_recipe(tmp_path, tmp_path, kind, methods=methods)
+        train = made.train.model_copy(update={"batch_size": 8, "accumulation": accumulation})
+        return resolve(made.model_copy(update={"train": train}))
+
+    check_batches(recipe("classification", 4, name))
+    check_batches(recipe("classification", 8, "dann"))
+    check_batches(recipe("ner", 8, name))
+    with pytest.raises(RecipeError, match=rf"stages\.0\.train\.batch_size: '{name}' compares .* leaves 1 of each"):
+        check_batches(recipe("classification", 8, name))

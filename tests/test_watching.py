@@ -550,3 +550,11 @@ def wait_for(path: Path) -> None:
     while not path.is_file():
         assert time.monotonic() < end, "no page"
         time.sleep(0.05)
+
+
+def test_files_of_the_run_belong_to_the_models_in_it(tmp_path: Path) -> None:
+    for name in ("run/recipe.yaml", "run/metrics.json", "run/model/config.json", "run/exports/onnx/model.onnx"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text("{}")
+    for inside in ("run", "run/model", "run/exports/onnx"):
+        assert (tmp_path / "run/metrics.json") in belongings(tmp_path / inside).values()

@@ -22,11 +22,21 @@ def belongings(model: str | Path) -> dict[str, str | Path | None]:
     """Return the files that belong to a model, by what a message calls them; none of a hub id.
 
     Args:
-        model: Run folder, model folder or hub id.
+        model: Run folder, model folder or hub id. Of a model or an export inside a run, the run's files are meant, too.
     """
     folder = Path(model).expanduser()
     if not folder.is_dir():
         return {}
+    folder = folder.resolve()
+    run = next((place for place in folder.parents if _is_run(place)), None)
+    return _files(folder) | ({} if run is None else _files(run))
+
+
+def _is_run(folder: Path) -> bool:
+    return (folder / "recipe.yaml").is_file() and (folder / "model").is_dir()
+
+
+def _files(folder: Path) -> dict[str, str | Path | None]:
     own = {f"model's {path.relative_to(folder)}": path for pattern in OWN for path in folder.glob(pattern)}
     return {**own, **{f"model's {role}": path for role, path in _data_files(folder)}}
 

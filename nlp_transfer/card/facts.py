@@ -11,7 +11,7 @@ from typing import Any
 from ..errors import RunError
 from ..fetching import is_url
 from ..methods.base import Method
-from ..model_files import labels_in
+from ..model_files import has_adapter, labels_in
 from ..parts import METHODS
 from ..recipe.publishing import CardSpec
 from ..recipe.schema import Part
@@ -73,7 +73,7 @@ def facts_of(record: Record) -> Facts:
     except (OSError, ValueError) as error:
         raise RunError(f"'{record.folder}' has lost its model ({error}). Run its recipe again.") from error
     base = environment["model"]
-    adapter = (folder / "adapter_config.json").is_file()
+    adapter = has_adapter(folder)
     if base.get("merged") is not None and not adapter:
         # What it was fine-tuned from is that adapter; the folder it was merged in is this run's own.
         base = base | base["merged"] | {"revision": None}

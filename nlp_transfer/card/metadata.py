@@ -8,7 +8,9 @@ from huggingface_hub import EvalResult, ModelCardData
 
 from ..chosen import is_oracle
 from ..guard import ADAPTED
+from ..recipe.files import DataFile
 from ..recipe.shipped import HUB
+from ..recipe.stages import PretrainStage
 from ..report.record import Record
 from .facts import Facts
 from .origins import ORACLES, with_origins
@@ -25,7 +27,7 @@ def metadata(record: Record, facts: Facts) -> ModelCardData:
         facts: What else is known.
     """
     pipeline = pipeline_of(facts)
-    recipe = record.recipe
+    recipe, adapted = record.recipe, record.metrics["kept"] == ADAPTED
     known: dict[str, Any] = {
         "language": facts.spec.languages or None,
         "license": facts.spec.license,
@@ -39,8 +41,7 @@ def metadata(record: Record, facts: Facts) -> ModelCardData:
         metrics=["f1"] if record.kind == "ner" else ["accuracy", "f1"],
         tags=[
             *("nlp_transfer", recipe.task.name),
-            *(["domain-adaptation"] if recipe.adapts else []),
-            *(part.name for part in recipe.methods),
+            *(["domain-adaptation", *(part.name for part in recipe.methods)] if adapted else []),
             *facts.spec.tags,
         ],
         model_name=recipe.name,
@@ -55,8 +56,15 @@ def pipeline_of(facts: Facts) -> str:
 
 
 def hub_datasets(record: Record, facts: Facts) -> list[str]:
-    """Return the hub ids of the data sets, each once."""
-    read = [file.path.removeprefix(HUB) for file in record.recipe.data.files.values() if file.path.startswith(HUB)]
+    """Return the hub ids of the data sets that the kept model was trained on, each once."""
+    recipe = record.recipe
+    files: list[DataFile | None] = [source.train for source in recipe.data.sources.values()]
+    if recipe.uses_target_labels:
+        files.append(recipe.data.target.train)
+    if record.metrics["kept"] == ADAPTED and recipe.adapts:
+        files.append(recipe.data.target.unlabelled)
+        files += [stage.corpus for stage in recipe.stages if isinstance(stage, PretrainStage)]
+    read = [file.path.removeprefix(HUB) for file in files if file is not None and file.path.startswith(HUB)]
     return list(dict.fromkeys([*read, *facts.spec.datasets]))
 
 
@@ -70,10 +78,12 @@ def _results(record: Record, pipeline: str) -> list[EvalResult]:
     # The twin's checkpoint is source dev's.
     if kept == ADAPTED and is_oracle(metrics["selection"]):
         chosen = " (checkpoint selected with target labels)"
-    found = []
+    found: list[EvalResult] = []
     for split, scores in metrics["scores"][kept].items():
-        file = files.get(split)
-        hub = file is not None and file.path.startswith(HUB)
+        data = _data_of(split, files.get(split))
+        if any(data == {key: getattr(one, key) for key in data} for one in found):
+            # Results of equal data are taken for one, and these rows were read in another way: with other labels.
+            data = _data_of(split, None)
         for name in ("accuracy", "f1", "macro_f1", "micro_f1"):
             if not isinstance(scores.get(name), float):
                 continue
@@ -81,12 +91,23 @@ def _results(record: Record, pipeline: str) -> list[EvalResult]:
                 EvalResult(
                     task_type=pipeline,
                     task_name=NAMES[pipeline],
-                    dataset_type=file.path.removeprefix(HUB) if file is not None and hub else split,
                     dataset_name=f"{record.recipe.name}: {split}",
-                    dataset_split=(file.split if file is not None and hub else None) or split.rsplit(".", 1)[-1],
+                    **data,
                     metric_type=name.rsplit("_", 1)[-1],
                     metric_name=f"{name.replace('_', ' ')}{chosen}",
                     metric_value=round(scores[name], 6),
                 )
             )
     return found
+
+
+def _data_of(split: str, file: DataFile | None) -> dict[str, Any]:
+    """Return what tells the hub which rows were scored; of files of this machine the role that they have."""
+    if file is None or not file.path.startswith(HUB):
+        return {"dataset_type": split, "dataset_split": split.rsplit(".", 1)[-1]}
+    return {
+        "dataset_type": file.path.removeprefix(HUB),
+        "dataset_config": file.config,
+        "dataset_split": file.split or split.rsplit(".", 1)[-1],
+        "dataset_revision": file.revision,
+    }

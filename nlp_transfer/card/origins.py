@@ -17,7 +17,7 @@ from ..errors import UserError
 from ..exporting.record import is_export
 from ..guard import ADAPTED, TWIN
 from ..recipe import load
-from ..recipe.schema import Recipe
+from ..recipe.schema import Recipe, teachers_of
 from ..recipe.stages import SoupStage
 from ..records import read_json
 
@@ -106,8 +106,7 @@ def _places(recipe: Recipe, role: str) -> Iterator[str]:
     yield recipe.model.id
     if role == ADAPTED:
         for part in recipe.methods:
-            given = part.settings.get("teacher") or []
-            yield from [given] if isinstance(given, str) else given
+            yield from teachers_of(part)
         for stage in recipe.stages:
             yield from stage.models if isinstance(stage, SoupStage) else ()
 

@@ -116,7 +116,7 @@ def _wrong_values(recipe: Recipe, strategy: StrategySpec, key: str, values: Rang
         # Of whole numbers the second, too: batches of some cannot be divided.
         for value in (values.low, *([values.low + 1] if values.whole else []), values.high):
             try:
-                check_batches(resolve(_recipe_of(recipe, strategy, methods, f"{key}={value!r}")))
+                check_batches(resolve(_recipe_of(recipe, strategy, methods, f"{key}={value!r}")), methods)
             except RecipeError as error:
                 yield from (_problem(key, problem.message) for problem in error.problems)
 

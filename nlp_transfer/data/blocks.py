@@ -14,11 +14,13 @@ import shutil
 from array import array
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import islice
+from itertools import groupby, islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from .whole_words import word_numbers
 
 TEXTS_AT_ONCE = 1000
 
@@ -45,8 +47,7 @@ def pack(
         tokenizer: A fast tokenizer.
         texts: Texts, in the order in which they are packed; read as they are needed.
         block_length: Tokens in a block, special tokens included.
-        whole_words: Group the pieces of a word (by the tokenizer's own word borders); otherwise each token is its
-            own group.
+        whole_words: Group the pieces of a word (:mod:`.whole_words`); otherwise each token is its own group.
         joined: Concatenate texts, separated by the separator token (FULL-SENTENCES of RoBERTa, Liu et al. 2019).
             Otherwise each text has a block of its own, or several where it is longer than one.
 
@@ -80,18 +81,19 @@ def _texts_in_words(tokenizer: Any, texts: Iterable[str], whole_words: bool) -> 
     waiting = iter(texts)
     while batch := list(islice(waiting, TEXTS_AT_ONCE)):
         encoded = tokenizer(
-            batch, add_special_tokens=False, return_attention_mask=False, return_token_type_ids=False, verbose=False
+            batch,
+            add_special_tokens=False,
+            return_attention_mask=False,
+            return_token_type_ids=False,
+            return_offsets_mapping=whole_words,
+            verbose=False,
         )
         for number, ids in enumerate(encoded["input_ids"]):
-            # SentencePiece tokenizers split at spaces only, which is what a word is there.
-            word_ids = encoded.word_ids(number) if whole_words else range(len(ids))
-            words: list[list[int]] = []
-            for at, token in enumerate(ids):
-                if at and word_ids[at] == word_ids[at - 1]:
-                    words[-1].append(token)
-                else:
-                    words.append([token])
-            yield words
+            if not whole_words:
+                yield [[token] for token in ids]
+                continue
+            numbers = word_numbers(batch[number], encoded.word_ids(number), encoded["offset_mapping"][number])
+            yield [[ids[at] for at in word] for _, word in groupby(range(len(ids)), key=numbers.__getitem__)]
 
 
 def _block(words: Sequence[Sequence[int]], prefix: list[int], suffix: list[int]) -> Block:

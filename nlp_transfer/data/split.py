@@ -68,7 +68,7 @@ def stratified_split(split: Split, share: float, seed: int, kind: Kind | None = 
     Args:
         split: Labelled rows.
         share: Share of the rows to hold out, between 0 and 1 (both excluded).
-        seed: The recipe's seed.
+        seed: Another one holds out other rows.
         kind: What the rows hold; by default what their columns say.
 
     Returns:

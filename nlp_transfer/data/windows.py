@@ -13,6 +13,8 @@ from typing import Any
 
 import numpy as np
 
+from .whole_words import word_numbers
+
 
 @dataclass(frozen=True)
 class Limits:
@@ -109,7 +111,7 @@ def windows_of_words(
 
 
 def word_groups(tokenizer: Any, texts: Sequence[str], limits: Limits) -> list[np.ndarray]:
-    """Return which tokens make up a word, by the tokenizer's own word borders.
+    """Return which tokens make up a word (:mod:`.whole_words`).
 
     Args:
         tokenizer: A fast tokenizer.
@@ -121,7 +123,7 @@ def word_groups(tokenizer: Any, texts: Sequence[str], limits: Limits) -> list[np
         special tokens.
     """
     return [
-        window.groups for of_row in _encode(tokenizer, texts, limits, offsets=False, groups=True) for window in of_row
+        window.groups for of_row in _encode(tokenizer, texts, limits, offsets=True, groups=True) for window in of_row
     ]
 
 
@@ -170,14 +172,16 @@ def _encode(
         indices[row].append(index)
     places = encoded["offset_mapping"] if offsets else [[]] * len(encoded["input_ids"])
 
-    def words(index: int) -> np.ndarray:
-        return np.array([-1 if word is None else word for word in encoded.word_ids(index)]) if groups else EMPTY
+    def words(row: int, index: int) -> np.ndarray:
+        return np.array(word_numbers(texts[row], encoded.word_ids(index), places[index])) if groups else EMPTY
 
     windows = []
-    for of_row in indices:
+    for row, of_row in enumerate(indices):
         kept = of_row[:1] if limits.truncate else of_row
         weight, cut = 1.0 / len(kept), len(kept) < len(of_row)
-        windows.append([_Raw(encoded["input_ids"][index], places[index], words(index), weight, cut) for index in kept])
+        windows.append(
+            [_Raw(encoded["input_ids"][index], places[index], words(row, index), weight, cut) for index in kept]
+        )
     return windows
 
 

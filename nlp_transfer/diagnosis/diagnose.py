@@ -22,9 +22,8 @@ from ..recipe.defaults import resolve
 from ..recipe.schema import ModelSpec, Recipe, TargetData
 from ..recipe.stages import FinetuneStage, PretrainStage
 from ..reporter import Reporter
-from ..running import workspace
 from ..strategies import STAGES, other_tokens
-from ..workspace import Workspace
+from ..workspace import Workspace, open_workspace
 from .advice import SOUP_OF, Evidence, advise, comparisons
 from .between import NO_TARGET, a_distances, source_distances
 from .distance import FEWEST, Mmd, mmd_test
@@ -72,7 +71,7 @@ def diagnose(
     """
     begun = time.monotonic()
     reporter = Reporter() if reporter is None else reporter
-    check_batches(resolve(recipe))
+    check_batches(resolve(recipe), methods)
     supervised = recipe.uses_target_labels
     recipe, data = _without_target_labels(recipe, data)
     splits = load_splits(recipe, data)
@@ -176,7 +175,7 @@ def _without_target_labels(recipe: Recipe, data: dict[str, Any] | None) -> tuple
 
 def _workspace(recipe: Recipe, splits: Splits, reporter: Reporter) -> Workspace:
     # The folder is for a run's log, which nothing here writes.
-    return workspace(recipe, splits, Path(), reporter)
+    return open_workspace(recipe, splits, Path(), reporter)
 
 
 def _whole(splits: Splits, role: str) -> Split:

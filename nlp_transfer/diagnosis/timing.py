@@ -11,7 +11,7 @@ from dataclasses import replace
 
 from transformers.trainer_utils import set_seed
 
-from .. import models, parts
+from .. import parts
 from ..arguments import optimizer_steps
 from ..data.load import ORIGIN, Split
 from ..data.mixture import Mixture
@@ -126,7 +126,6 @@ def _task_speed(space: Workspace, source: Side, away: Side | None) -> Speed:
     set_seed(space.recipe.seed)
     model = task_model(space, train, None, "diagnose").to(default_device())
     read_first_token(model)
-    space.task.mean_pooling = models.pools_by_mean(model.config)
     objective = TaskObjective(space.task)
     share = max(1, int(train.batch_size or 1) // train.accumulation)
 

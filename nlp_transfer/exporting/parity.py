@@ -76,7 +76,8 @@ def _largest(model: Sequence[np.ndarray], export: Sequence[np.ndarray]) -> float
     """Infinite where the texts were cut into other windows, or where a logit is no number."""
     if [one.shape for one in model] != [other.shape for other in export]:
         return float("inf")
-    largest = max((float(np.abs(one - other).max()) for one, other in zip(model, export, strict=True)), default=0.0)
+    # np.max, unlike max, gives NaN wherever one is.
+    largest = float(np.max([np.abs(one - other).max() for one, other in zip(model, export, strict=True)], initial=0.0))
     return largest if np.isfinite(largest) else float("inf")
 
 

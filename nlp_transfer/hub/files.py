@@ -48,8 +48,8 @@ class PushFile:
 
 
 def allowed(name: str) -> bool:
-    """Whether a push may hold a file of this name."""
-    return any(fnmatchcase(name, pattern) for pattern in ALLOWED)
+    """Whether a push may hold a file of this name, which is in no folder."""
+    return "/" not in name and any(fnmatchcase(name, pattern) for pattern in ALLOWED)
 
 
 def list_files(folder: Path, secrets: Sequence[str], private: Sequence[str]) -> list[PushFile]:

@@ -14,6 +14,7 @@ from ..card.facts import ADAPTER, MERGE, Facts, facts_of
 from ..card.text import card_text
 from ..errors import HubError, RecipeError
 from ..merging import merge_into
+from ..model_files import ADAPTER_CONFIG
 from ..recipe import dump
 from ..recipe.publishing import CardSpec
 from ..recipe.schema import Recipe
@@ -30,7 +31,6 @@ from .files import MODEL_FILES
 
 Form = Literal["as it is", "adapter", "merged"]
 AS_IT_IS: Form = "as it is"
-ADAPTER_ONLY: Form = "adapter"
 MERGED: Form = "merged"
 
 
@@ -77,14 +77,15 @@ class Package:
     examples: list[Example]
 
 
-def pack(record: Record, shape: Shape, folder: Path, commit_of: CommitOf) -> Package:
+def pack(record: Record, shape: Shape, folder: Path, commit_of: CommitOf | None) -> Package:
     """Put the files of a push into an empty folder; the run stays as it is.
 
     Args:
         record: The run's record.
         shape: What is wanted.
         folder: The folder.
-        commit_of: Is asked for the commit of an adapter's base, where that is unknown.
+        commit_of: Is asked for the commit of an adapter's base, where that is unknown. None: neither it nor the hub is
+            asked; the base of an adapter is not looked for, unless it is merged.
 
     Raises:
         HubError: The run has no adapter, or the base of its adapter has no hub id or is another model there.
@@ -97,17 +98,20 @@ def pack(record: Record, shape: Shape, folder: Path, commit_of: CommitOf) -> Pac
             "--adapter and --merged."
         )
     facts = replace(facts, place=shape.place, folder=shape.place, spec=shape.card)
-    source = finding.resolve(str(record.folder))
+    base: Path | None = None
     if shape.form == MERGED:
-        _merge(source, folder)
+        _merge(finding.resolve(str(record.folder)), folder)
         facts = replace(facts, relation=MERGE)
     else:
         _copy_model(record.folder / "model", folder)
     if facts.relation == ADAPTER:
-        facts, source = _named_base(record, facts, shape, source)
-        revision = facts.revision or commit_of(str(facts.base), source.folder)
-        facts = replace(facts, revision=revision)
-        _name_base(folder / "adapter_config.json", str(facts.base), revision)
+        name = _name_of_base(record, facts, shape)
+        if commit_of is not None:
+            source = finding.resolve(name if facts.base is None else str(record.folder))
+            base = source.folder
+            facts = replace(facts, revision=facts.revision or source.commit or commit_of(name, base))
+        facts = replace(facts, base=name, base_name=name)
+        _name_base(folder / ADAPTER_CONFIG, name, facts.revision)
     public = replace(record, recipe=public_recipe(record.recipe))
     card = card_text(public, facts)
     write_text(folder / "README.md", card)
@@ -115,7 +119,6 @@ def pack(record: Record, shape: Shape, folder: Path, commit_of: CommitOf) -> Pac
     shutil.copyfile(record.folder / "metrics.json", folder / "metrics.json")
     if shape.report:
         write_text(folder / REPORT, run_page(gather(public)))
-    base = source.folder if facts.relation == ADAPTER else None
     return Package(folder, card, base, read_examples(record.folder))
 
 
@@ -173,19 +176,15 @@ def _merge(source: finding.ResolvedModel, folder: Path) -> None:
     shutil.copyfile(source.adapter / SETTINGS, folder / SETTINGS)
 
 
-def _named_base(
-    record: Record, facts: Facts, shape: Shape, source: finding.ResolvedModel
-) -> tuple[Facts, finding.ResolvedModel]:
-    """Return what is known of an adapter with a base that has a hub id, and that base as it is found under its id."""
-    if facts.base is not None:
-        return facts, source
-    if shape.base is None:
+def _name_of_base(record: Record, facts: Facts, shape: Shape) -> str:
+    """Return the hub id of an adapter's base."""
+    name = facts.base or shape.base
+    if name is None:
         raise HubError(
             f"the adapter of '{record.folder}' stands on the local folder '{facts.base_name}', which nobody else "
             "has. Push it merged (--merged), or name the hub id of that very base (--base owner/name)."
         )
-    source = finding.resolve(shape.base)
-    return replace(facts, base=shape.base, base_name=shape.base, revision=source.commit), source
+    return name
 
 
 def _name_base(path: Path, base: str, revision: str | None) -> None:

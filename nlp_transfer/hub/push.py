@@ -92,7 +92,9 @@ def push(
         check_repo_id(repo)
     record = _finished(Path(run))
     spec = _told(record.recipe.card, card)
-    if not stored:
+    if stored:
+        _check_apart(repo, record.folder)
+    else:
         check_card(spec)
     secret = _token(token)
     if secret is None and not (stored or dry_run):
@@ -100,7 +102,7 @@ def push(
     with tempfile.TemporaryDirectory(prefix="push-") as name:
         shown = without_user(repo)
         api = HfApi(token=secret)
-        pinned = (lambda base, folder: None) if dry_run else partial(commit_of, api)
+        pinned = None if dry_run else partial(commit_of, api)
         package = pack(record, Shape(shown, form, base, report, spec), Path(name), pinned)
         files = list_files(package.folder, _secrets(secret, _token(None), password_of(repo)), _private(record))
         url = None if dry_run else _send(repo, files, package, Wish(repo, public, replace), api)
@@ -174,6 +176,13 @@ def _finished(run: Path) -> Record:
     if not (run / "metrics.json").is_file() or not (run / "model").is_dir():
         raise RunError(f"the run in '{run}' is not finished. Run its recipe again, which resumes it; then push.")
     return read_record(run)
+
+
+def _check_apart(url: str, run: Path) -> None:
+    """Refuse to write into the run itself, whose own model/ would be replaced."""
+    scheme, _, place = url.partition("://")
+    if scheme in ("file", "local") and Path(place).resolve().is_relative_to(run.resolve()):
+        raise HubError(f"'{url}' lies in the run itself, which a push leaves as it is. Name another place.")
 
 
 def _told(recipe: CardSpec, given: Mapping[str, Any] | None) -> CardSpec:

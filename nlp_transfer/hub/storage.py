@@ -9,13 +9,13 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ..errors import HubError
 from ..fetching import without_password, without_user
 from . import calls
-from .files import PushFile
+from .files import PushFile, allowed
 
 
 def push_to_storage(url: str, files: Sequence[PushFile], replace: bool) -> str:
@@ -24,7 +24,7 @@ def push_to_storage(url: str, files: Sequence[PushFile], replace: bool) -> str:
     Args:
         url: URL of the folder.
         files: All of them.
-        replace: Replace what the folder holds.
+        replace: Replace the model that the folder holds.
 
     Returns:
         The URL.
@@ -60,7 +60,13 @@ def _write(system: Any, place: str, url: str, files: Sequence[PushFile], replace
     if taken and _holds(system, place, files):
         return
     if taken and not replace:
-        raise HubError(f"'{url}' exists and holds something else. Give --replace to replace it, or another place.")
+        raise HubError(f"'{url}' exists and holds something else. Use --replace to replace it, or name another place.")
+    others = sorted(_name(entry) for entry in system.ls(place, detail=True) if not _is_ours(entry)) if taken else []
+    if others:
+        raise HubError(
+            f"'{url}' holds what no push has written ({', '.join(others[:3])}{', …' * (len(others) > 3)}), which "
+            "replacing it would delete. Name a folder of the model's own."
+        )
     # Names that nobody else has: whatever lies beside the place is not ours to touch.
     above, _, name = place.rpartition("/")
     part, old = (f"{above}/.{name}-{uuid.uuid4().hex}{kind}" for kind in (".part", ".old"))
@@ -81,6 +87,15 @@ def _write(system: Any, place: str, url: str, files: Sequence[PushFile], replace
         raise
     if taken:
         _remove(system, old)
+
+
+def _name(entry: Mapping[str, Any]) -> str:
+    return str(entry["name"]).rstrip("/").rsplit("/", 1)[-1]
+
+
+def _is_ours(entry: Mapping[str, Any]) -> bool:
+    """Whether an entry of a folder is a file that a push may have written."""
+    return entry["type"] == "file" and allowed(_name(entry))
 
 
 def _put_in_place(system: Any, part: str, place: str, old: str | None) -> None:

@@ -33,6 +33,7 @@ class Method(torch.nn.Module):
         needs_teacher: The method reads a teacher's logits (``Step.teacher_UC``).
         teachers: Runs or models that are this teacher, several as their mean; none: the source-only twin.
         taught_on: Rows on which the teacher's logits are read: ``source``, ``target`` or ``both``.
+        fewest_units: Units of each domain in a forward pass without which the method's terms are 0.
         in_rounds: The method can take part in rounds of self-training.
         masking: Set by a method that reads masked copies of target rows (``Step.masked``); target rows themselves
             then take part only where another method reads them.
@@ -45,6 +46,7 @@ class Method(torch.nn.Module):
     compares_domains: ClassVar[bool] = True
     needs_teacher: ClassVar[bool] = False
     in_rounds: ClassVar[bool] = True
+    fewest_units: ClassVar[int] = 1
     citation: ClassVar[str] = ""
 
     def __init__(

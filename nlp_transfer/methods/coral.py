@@ -24,6 +24,7 @@ class Coral(Method):
         shared: ``schedule`` and ``begin`` of every method.
     """
 
+    fewest_units = 2
     citation = "Sun and Saenko 2016, Deep CORAL, arXiv 1607.01719"
 
     def __init__(self, sizes: Sizes, *, weight: Annotated[float, Field(ge=0)] = 100.0, **shared: Any):

@@ -41,6 +41,7 @@ class Mmd(Method):
         shared: ``weight``, ``schedule`` and ``begin`` of every method.
     """
 
+    fewest_units = 2
     citation = (
         "Long et al. 2015, Learning Transferable Features with Deep Adaptation Networks, arXiv 1502.02791; "
         "class_conditional: Zhu et al. 2021, Deep Subdomain Adaptation Network, arXiv 2106.09388"

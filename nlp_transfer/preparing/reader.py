@@ -16,6 +16,9 @@ from ..recipe.shipped import resolve_path
 from ..tasks.sentiment import polarised
 from .splits import Source
 
+HELD_OUT = 0
+"""Seed of the rows that are held out: the same in every run, so that runs can be compared and built on each other."""
+
 
 @dataclass(frozen=True)
 class Reader:
@@ -65,7 +68,7 @@ class Reader:
     def with_dev(self, role: str, name: str, train: Split, dev: Split | None, kind: Kind) -> Source:
         """Return a source domain, with dev rows held out of its training rows where it has no others."""
         if dev is None:
-            train, dev = stratified_split(train, self.recipe.data.dev_share, self.recipe.seed, kind)
+            train, dev = stratified_split(train, self.recipe.data.dev_share, HELD_OUT, kind)
             self.notes.append(f"{role}.dev: {len(dev.rows)} rows held out of {role}.train (data.dev_share).")
         return Source(role, name, train, dev)
 

@@ -254,6 +254,12 @@ class Part(Section):
         return dict(self.model_extra or {})
 
 
+def teachers_of(part: Part) -> list[str]:
+    """Return the teachers that a method's settings name, one or several."""
+    given = part.settings.get("teacher") or []
+    return [given] if isinstance(given, str) else given
+
+
 def _finetune_only() -> list[AnyStage]:
     return [FinetuneStage()]
 

@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import RunError
+from ..model_files import ADAPTER_CONFIG, has_adapter
 from . import fresh_process
 from .examples import Example
 
@@ -65,13 +66,13 @@ def check_reload(folder: Path, examples: list[Example], base: Path | None = None
 
 def _on_local_base(folder: Path, place: Path, base: Path | None) -> Path:
     """Return an adapter that finds its base here; any other folder as it is."""
-    if base is None or not (folder / "adapter_config.json").is_file():
+    if base is None or not has_adapter(folder):
         return folder.resolve()
     copy = place / "adapter"
     shutil.copytree(folder, copy)
-    config = json.loads((copy / "adapter_config.json").read_text(encoding="utf8"))
+    config = json.loads((copy / ADAPTER_CONFIG).read_text(encoding="utf8"))
     config |= {"base_model_name_or_path": str(base.resolve()), "revision": None}
-    (copy / "adapter_config.json").write_text(json.dumps(config), encoding="utf8")
+    (copy / ADAPTER_CONFIG).write_text(json.dumps(config), encoding="utf8")
     return copy
 
 

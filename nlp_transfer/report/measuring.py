@@ -116,7 +116,6 @@ def _before_after(space: Workspace, outcome: Outcome) -> Iterator[tuple[str, Pre
 
 def _pretrained(space: Workspace) -> Predictor:
     config = models.read_config(space.base)
-    space.task.mean_pooling = models.pools_by_mean(config)
     model = models.load_model(space.task.auto_class, space.base, config).model.to(default_device())
     tokens = space.recipe.evaluate.batch_tokens
     return Predictor(model, space.tokenizer, space.task, space.limits, tokens, space.precision.bf16)

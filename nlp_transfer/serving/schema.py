@@ -8,6 +8,9 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, create_model
 
 from .settings import ServiceLimits
 
+LONGEST_LABEL = 1000
+"""Characters."""
+
 
 class Request(BaseModel):
     """A request: unknown keys are refused."""
@@ -30,7 +33,9 @@ def _whole(value: Any) -> Any:
 def explain_request(limits: ServiceLimits) -> type[Request]:
     """Return the model of a request for an explanation."""
     text = Annotated[str, Field(max_length=limits.explain_characters, description="The text to explain.")]
-    label = Annotated[str | None, Field(description="Label to explain; by default the one that is answered.")]
+    told = "Label to explain; by default the one that is answered."
+    # With a bound pydantic looks into the text, and refuses lone surrogates.
+    label = Annotated[str | None, Field(max_length=LONGEST_LABEL, description=told)]
     at = Annotated[
         Annotated[int, Field(ge=0), BeforeValidator(_whole)] | None,
         Field(description="Entities only: a character of the word to explain; by default the first entity."),

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import UserError
+from ..fetching import without_user
 from ..reporter import Reporter
 from .settings import ServiceLimits
 
@@ -62,7 +63,7 @@ def serve(
         )
         address = listener.getsockname()
         shown = f"[{address[0]}]" if ":" in address[0] else address[0]
-        reporter.say(f"Serving {model} on http://{shown}:{address[1]} (Ctrl+C stops it)")
+        reporter.say(f"Serving {without_user(str(model))} on http://{shown}:{address[1]} (Ctrl+C stops it)")
         if token is None and not is_loopback(address[0]):
             reporter.warn(f"others can reach {address[0]}, and no token is set: anybody may ask.")
         uvicorn.Server(config).run(sockets=[listener])

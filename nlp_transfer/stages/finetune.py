@@ -9,7 +9,7 @@ from typing import Any
 
 from transformers.trainer_utils import set_seed
 
-from .. import jobs, models, parts
+from .. import jobs, parts
 from ..caching import cached_encoder
 from ..chosen import told
 from ..jobs import Job
@@ -58,7 +58,6 @@ def finetune(
     recipe, task, train = space.recipe, space.task, TrainSpec.model_validate(stage.train)
     set_seed(recipe.seed)
     model = _starting_model(space, train, before, title)
-    task.mean_pooling = models.pools_by_mean(model.config)
     named = [] if twin or not stage.adapt else recipe.methods
     methods = parts.build_methods(named, unit_sizes(space, model), space.methods)
     chosen_by = selection_of(recipe, space.splits, stage, twin)
@@ -116,10 +115,9 @@ def _counts(rows: Rows) -> dict[str, int]:
 
 def _say_long_rows(space: Workspace, title: str, rows: Rows) -> None:
     labelled = rows.labelled
-    if labelled.long_rows:
-        fate = "cut off there (data.long_texts)" if space.limits.truncate else "read in overlapping windows"
+    if labelled.long_rows and not space.limits.truncate:
         side = "labelled" if rows.target_labels else "source"
         space.reporter.say(
             f"{title}: {labelled.long_rows} of {labelled.rows} {side} texts are longer than {space.limits.max_length} "
-            f"tokens: {fate}."
+            "tokens: read in overlapping windows."
         )

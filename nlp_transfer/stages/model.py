@@ -15,7 +15,7 @@ from .. import finding, models, parts
 from ..errors import ModelError
 from ..heads import head_change, renew_head, with_labels
 from ..last_layer import read_first_token
-from ..model_files import label_config
+from ..model_files import has_adapter, label_config
 from ..recipe.schema import TrainSpec
 from ..units import Sizes
 from ..vocabulary.extend import grow
@@ -56,7 +56,7 @@ def _with_head(space: Workspace, train: TrainSpec, title: str | None) -> models.
 
 def output_of(space: Workspace, folder: Path) -> finding.ResolvedModel:
     """Return where the weights of a finished stage are: its own folder, or its adapter on the run's base."""
-    adapter = (folder / "adapter_config.json").is_file()
+    adapter = has_adapter(folder)
     return replace(space.base, adapter=folder) if adapter else finding.ResolvedModel(str(folder), None, folder)
 
 
@@ -154,7 +154,7 @@ def adopt_encoder(model: Any, folder: Path) -> None:
     Raises:
         ModelError: The folder's weights do not belong to this encoder.
     """
-    adapter = (folder / "adapter_config.json").is_file()
+    adapter = has_adapter(folder)
     weights = load_file(folder / ("adapter_model.safetensors" if adapter else "model.safetensors"))
     if adapter:
         own = {_saved_name(name): parameter for name, parameter in model.named_parameters() if _adapts(name)}
@@ -195,7 +195,7 @@ def continue_from(model: Any, folder: Path) -> None:
         ModelError: The folder holds weights that this model has no place for.
     """
     outcome: Any
-    if (folder / "adapter_config.json").is_file():
+    if has_adapter(folder):
         from peft import set_peft_model_state_dict
 
         with models.quiet():
@@ -214,7 +214,7 @@ def adopt_model(model: Any, folder: Path) -> None:
         model: A model with a task head, after tuning.
         folder: Output model of the stage.
     """
-    if (folder / "adapter_config.json").is_file():
+    if has_adapter(folder):
         weights = load_file(folder / "adapter_model.safetensors")
         own = {_saved_name(name).replace(".modules_to_save", ""): name for name in model.state_dict()}
     else:

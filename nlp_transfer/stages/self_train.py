@@ -18,7 +18,7 @@ from typing import Any
 
 from transformers.trainer_utils import set_seed
 
-from .. import jobs, models, parts
+from .. import jobs, parts
 from ..caching import cached_encoder
 from ..chosen import told
 from ..hardware import default_device, is_main_process
@@ -141,7 +141,6 @@ def _plan(space: Workspace, stage: SelfTrainStage, folder: Path, fingerprint: st
     plan = Plan(space, stage, folder, fingerprint, before, rows, chosen_by)
     assert before.model is not None
     model = plan.model(before.model)
-    space.task.mean_pooling = models.pools_by_mean(model.config)
     if parts.TUNINGS[recipe.tuning.name].moves_features:
         return plan
     states, rows = read_once(space, model, rows)

@@ -52,7 +52,6 @@ def soup(space: Workspace, stage: SoupStage, folder: Path, fingerprint: str, bef
     begun, last = time.monotonic(), space.recipe.finetunes[-1]
     assert before.model is not None
     model = finished_model(space, TrainSpec.model_validate(last.train), before.model)
-    space.task.mean_pooling = models.pools_by_mean(model.config)
     average(model, ((place, other_model(space, place)) for place in stage.models))
     model.to(default_device())
     space.reporter.say(f"soup: the mean of the weights of {1 + len(stage.models)} models")

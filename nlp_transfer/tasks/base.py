@@ -129,7 +129,6 @@ class Task(ABC):
     peft_type: ClassVar[str]
     headline: str
     row_kind: Kind
-    text_kind: ClassVar[str] = "text"
     problem_type: str | None = None
 
     def __init__(self, labels: Sequence[str]):

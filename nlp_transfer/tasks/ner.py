@@ -18,6 +18,9 @@ from ..metrics import bootstrap_interval, entity_counts, entity_metrics, f1_from
 from ..pseudo_labels import PseudoLabel, Rule, keep
 from .base import Encoded, Score, Task
 
+NEVER = -1e9
+"""Logit of a tag that cannot be."""
+
 if TYPE_CHECKING:
     import torch
 
@@ -41,7 +44,6 @@ class Ner(Task):
     peft_type = "TOKEN_CLS"
     row_kind: Kind = "ner"
     headline = "f1"
-    text_kind = "words"
 
     def __init__(self, labels: Sequence[str]):
         super().__init__(labels)
@@ -136,7 +138,7 @@ class Ner(Task):
             if label.startswith("B-") and f"I-{label[2:]}" in self.index:
                 inside = self.index[f"I-{label[2:]}"]
                 continued_UC[:, inside] = np.logaddexp(logits_UC[:, inside], logits_UC[:, number])
-                continued_UC[:, number] = -1e9
+                continued_UC[:, number] = NEVER
         return continued_UC
 
     def probabilities(self, logits_UC: np.ndarray) -> np.ndarray:
@@ -153,8 +155,8 @@ class Ner(Task):
         greedy = logits_UC.argmax(-1)
         if self.first_C[greedy[0]] and self.allowed_CC[greedy[:-1], greedy[1:]].all():
             return [int(tag) for tag in greedy]
-        penalty_CC = np.where(self.allowed_CC, 0.0, -1e9)
-        best_C = np.where(self.first_C, logits_UC[0], -1e9)
+        penalty_CC = np.where(self.allowed_CC, 0.0, NEVER)
+        best_C = np.where(self.first_C, logits_UC[0], NEVER)
         back: list[np.ndarray] = []
         for row_C in logits_UC[1:]:
             paths_CC = best_C[:, None] + penalty_CC
@@ -183,11 +185,14 @@ class Ner(Task):
         return [min(found, key=lambda kind: (counts[kind], kind)) if found else "O" for found in types]
 
     def temperature(self, rows: datasets.Dataset, logits: list[np.ndarray]) -> float:
-        """Fit one temperature to all words that the model has read."""
+        """Fit one temperature to all words that the model has read.
+
+        Entities that begin inside a token are left out: no temperature makes what cannot be answered likely.
+        """
         gold = [self._ids(tags[: len(row)]) for tags, row in zip(rows["tags"], logits, strict=True)]
-        logits_UC = np.concatenate(logits)
-        read_U = self.was_read(logits_UC)
-        return fit_temperature(logits_UC[read_U], np.concatenate(gold)[read_U])
+        logits_UC, gold_U = np.concatenate(logits), np.concatenate(gold)
+        fitted_U = self.was_read(logits_UC) & (logits_UC[np.arange(len(gold_U)), gold_U] > NEVER)
+        return fit_temperature(logits_UC[fitted_U], gold_U[fitted_U])
 
     def confidences(
         self, gold: Sequence[Any], answers: Sequence[Any], logits: list[np.ndarray], temperature: float = 1.0

@@ -17,6 +17,7 @@ from ..bulk.belongings import belongings
 from ..bulk.places import refuse_clashes
 from ..data.formats import SUFFIXES
 from ..errors import DataError, Problem
+from ..fetching import without_user
 from ..inference import load_predictor
 from .arriving import LONGEST_LINE, arriving
 from .messages import FORMATS, BadLineError, Keys, Message, read_line, read_object, told_time
@@ -121,7 +122,7 @@ def watch(
         stack.enter_context(listening(wishes))
         batches = stack.enter_context(_batches(input, wishes.stopped))
         kind = _format(input, format)
-        name = str(model) if isinstance(model, str | Path) else type(model).__name__
+        name = without_user(str(model)) if isinstance(model, str | Path) else type(model).__name__
         texts, told = reference_texts(name, reference)
         predict: Any = load_predictor(model) if isinstance(model, str | Path) else model
         chosen = Rules(read_size(rules)) if isinstance(rules, str) else rules

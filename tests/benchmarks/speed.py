@@ -111,13 +111,14 @@ def ours(job: Job, folder: Path, **changes: Any) -> float:
     """
     import datasets
 
-    from nlp_transfer import parts, running
+    from nlp_transfer import parts
     from nlp_transfer.preparing.load import load_splits
     from nlp_transfer.recipe import resolve
     from nlp_transfer.reporter import Reporter
     from nlp_transfer.stages.base import Before
     from nlp_transfer.stages.finetune import finetune
     from nlp_transfer.stages.pretrain import pretrain
+    from nlp_transfer.workspace import open_workspace
 
     recipe = {
         "name": "speed",
@@ -137,7 +138,7 @@ def ours(job: Job, folder: Path, **changes: Any) -> float:
         "source.dev": datasets.Dataset.from_list(job.labelled[:4]),
         "target.unlabelled": datasets.Dataset.from_dict({"text": job.unlabelled}),
     }
-    space = running.workspace(checked, load_splits(checked, given), folder, Reporter())
+    space = open_workspace(checked, load_splits(checked, given), folder, Reporter())
     stage = checked.stages[0]
     begun = time.perf_counter()
     if stage.name == "pretrain":

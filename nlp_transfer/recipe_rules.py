@@ -1,9 +1,11 @@
-"""Which stages go together, and what they need of the rest of a recipe; looked at on a recipe's plain data."""
+"""Which sections of a recipe go together; looked at on its plain data, so that all problems show at once."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
+
+from .fetching import password_of, without_user
 
 Finding = tuple[tuple[str | int, ...], str]
 """A key path and what is wrong there."""
@@ -139,3 +141,103 @@ def _adapts(stage: Any) -> bool:
     """Whether a stage uses the recipe's methods."""
     switched_off = isinstance(stage, dict) and stage.get("adapt") is False
     return name_of(stage) not in ("pretrain", "soup") and not switched_off
+
+
+def trust_findings(data: dict[str, Any], methods: bool, has_target: bool) -> list[Finding]:
+    """Say what the selection, label-free scores and the guard lack.
+
+    Args:
+        data: Keys and values of a recipe, of any shape.
+        methods: The recipe names methods.
+        has_target: There is target text.
+    """
+    found: list[Finding] = []
+    selection, guard = name_of(data.get("selection", "source_dev")), data.get("guard")
+    if selection == "oracle" and not value_at(data, "data", "target", "dev"):
+        text = (
+            "'oracle' selects with labels of the target. Set data.target.dev to labelled rows that are not those of "
+            "data.target.test, or select without labels: source_dev, bnm or class_ami."
+        )
+        found.append((("selection",), text))
+    elif selection not in (None, "source_dev", "oracle") and not has_target:
+        text = f"'{selection}' scores unlabelled target text. Set data.target.unlabelled, or use source_dev."
+        found.append((("selection",), text))
+    if value_at(data, "evaluate", "label_free") and not has_target:
+        text = "label-free scores read unlabelled target text. Set data.target.unlabelled, or leave this out."
+        found.append((("evaluate", "label_free"), text))
+    if guard is True or isinstance(guard, dict):
+        stages = data.get("stages")
+        staged = isinstance(stages, list) and any(name_of(stage) != "finetune" for stage in stages)
+        missing = [
+            *([] if methods or staged or selection != "source_dev" else ["a method or stage that adapts"]),
+            *([] if data.get("source_only", True) else ["source_only: true"]),
+            *([] if has_target else ["data.target.unlabelled"]),
+        ]
+        if missing:
+            text = f"the guard compares an adapted model with its twin; this recipe lacks: {', '.join(missing)}."
+            found.append((("guard",), f"{text} Add it, or leave the guard out."))
+    return found
+
+
+def hub_findings(data: dict[str, Any]) -> list[Finding]:
+    """Ask for what a push at the end of the run needs, and nobody can guess."""
+    hub, card = data.get("hub"), data.get("card") or {}
+    if not isinstance(hub, dict) or not isinstance(card, dict):
+        return []
+    asked = {"license": "such as apache-2.0, mit or other", "language": "such as en"}
+    to_hub = "://" not in str(hub.get("repo"))
+    found: list[Finding] = [
+        (("card", key), f"a model card on the hub needs the {key} of the model, {example}; no run knows it. Set it.")
+        for key, example in asked.items()
+        if to_hub and card.get(key) is None
+    ]
+    for key in ("merged", "base"):
+        if hub.get(key) and name_of(data.get("tuning", "full")) != "lora":
+            found.append((("hub", key), "only tuning 'lora' gives an adapter. Leave this out."))
+    return found
+
+
+def vocabulary_findings(
+    data: dict[str, Any], tuning: str | None, able: Mapping[str, bool], has_target: bool
+) -> list[Finding]:
+    """Say what is missing for new tokens to be found and their vectors to be trained.
+
+    Args:
+        data: Keys and values of a recipe, of any shape.
+        tuning: Name of the tuning.
+        able: Of each tuning, whether it trains the vectors of new tokens.
+        has_target: There is target text.
+    """
+    stages = data.get("stages")
+    pretrains = isinstance(stages, list) and "pretrain" in map(name_of, stages)
+    cut = name_of(data.get("task")) == "ner" and value_at(data, "data", "long_texts") == "truncate"
+    reasons = {
+        f"tuning '{tuning}' never trains their vectors. Use {' or '.join(filter(able.get, able))}": able.get(
+            str(tuning)
+        )
+        is False,
+        "only pretraining on target text trains their vectors. Add the stage pretrain": not pretrains,
+        "they are found in target text. Set data.target.unlabelled": not has_target,
+        "they move the place where long texts are cut off, so that the twin would tag other words. Use long_texts: "
+        "windows": cut,
+    }
+    path = ("model", "extend_vocabulary")
+    return [
+        (path, f"new tokens do not go with the rest of this recipe: {reason}, or remove the setting.")
+        for reason, wrong in reasons.items()
+        if wrong
+    ]
+
+
+def password_findings(data: Any, path: tuple[str | int, ...] = ()) -> Iterator[Finding]:
+    """Refuse passwords in URLs: recipes are kept with each run, and pushed with its model."""
+    if isinstance(data, dict | list):
+        for key, value in data.items() if isinstance(data, dict) else enumerate(data):
+            yield from password_findings(value, (*path, key))
+    elif isinstance(data, str) and password_of(data) is not None:
+        text = (
+            f"the URL '{without_user(data)}' is given with a password, which no recipe should hold. Leave user and "
+            "password out; fsspec takes them from its configuration (FSSPEC_<PROTOCOL>_USERNAME and _PASSWORD, or "
+            "~/.config/fsspec/)."
+        )
+        yield path, text
