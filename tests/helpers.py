@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -177,6 +178,18 @@ class Listener:
 
     def show(self, item: Any) -> None:
         pass
+
+
+def shown(found: Any) -> str:
+    """What ``diagnose`` prints of a diagnosis, on a wide screen."""
+    from rich.console import Console
+
+    from nlp_transfer.diagnosis.report import render
+
+    console = Console(file=io.StringIO(), width=200, record=True, markup=False)
+    for item in render(found):
+        console.print(item)
+    return console.export_text()
 
 
 def saved_weights(folder: Path) -> dict[str, Any]:

@@ -12,7 +12,7 @@ import pytest
 import torch
 from helpers import Listener, data_of, recipe_data, rows_of, same_weights
 from safetensors.torch import load_file
-from test_recipe_defaults import minimal, valid
+from samples import minimal, valid
 
 from nlp_transfer import jobs
 from nlp_transfer.errors import RecipeError, RunError
