@@ -10,7 +10,7 @@ import pytest
 import torch
 import transformers
 from datasets import Dataset
-from helpers import Listener
+from helpers import Listener, read_json, read_lines
 from safetensors.torch import load_file, save_file
 from samples import multi_label_rows, ner_rows, recipe_values, sentiment_rows, write_data
 
@@ -20,14 +20,6 @@ from nlp_transfer.conclusions import in_one_sentence
 from nlp_transfer.errors import RunError
 from nlp_transfer.recipe import dump
 from nlp_transfer.screen import show_run
-
-
-def read_json(path):
-    return json.loads(path.read_text(encoding="utf8"))
-
-
-def read_lines(path):
-    return [json.loads(line) for line in path.read_text(encoding="utf8").splitlines()]
 
 
 def every_file(folder):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,7 +9,7 @@ from typing import Any
 
 import torch
 import transformers
-from helpers import TASKS, rows_of
+from helpers import TASKS, read_lines, rows_of
 
 from nlp_transfer import finding, models, parts
 from nlp_transfer.arguments import training_arguments
@@ -144,8 +143,7 @@ def build(
 
 def losses_are_finite_and_named(folder: Path, methods: tuple[str, ...]) -> None:
     """Check the losses that a run's fine-tuning logged: that of the task and those of each method, all finite."""
-    lines = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
-    logged = [line for line in lines if "loss" in line and line["stage"] == "finetune"]
+    logged = [line for line in read_lines(folder / "log.jsonl") if "loss" in line and line["stage"] == "finetune"]
     assert logged
     for line in logged:
         named = {key: value for key, value in line.items() if key.startswith("loss_")}
