@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import json
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -12,6 +14,31 @@ from conftest import WORDS
 PLAIN = [word.lower() for word in WORDS if word.islower()]
 NAMES = {"PER": ["Anna", "Berg"], "ORG": ["Acme", "Corp"], "LOC": ["Oslo", "Nile"]}
 COLOURS = ["bad", "good", "poor"]
+LABELS = ["bad", "fair", "good", "never"]
+"""Labels of :func:`random_answers`."""
+
+
+def read_json(path: Path) -> Any:
+    """What a JSON file holds."""
+    return json.loads(path.read_text(encoding="utf8"))
+
+
+def read_lines(path: Path) -> list[Any]:
+    """What each line of a file of JSON lines holds."""
+    return [json.loads(line) for line in path.read_text(encoding="utf8").splitlines()]
+
+
+def edit_json(path: Path, **changes: Any) -> None:
+    """Put values over those of a JSON object in a file."""
+    path.write_text(json.dumps(read_json(path) | changes), encoding="utf8")
+
+
+def random_answers(rows: int, seed: int) -> tuple[list[str], list[str]]:
+    """Gold and predicted labels that agree more often than by chance, without the last label."""
+    generator = np.random.default_rng(seed)
+    gold = generator.choice(LABELS[:3], rows, p=[0.6, 0.3, 0.1])
+    predicted = np.where(generator.random(rows) < 0.6, gold, generator.choice(LABELS[:3], rows))
+    return gold.tolist(), predicted.tolist()
 
 
 def text_rows(count: int, seed: int = 0, labels: tuple[str, ...] = ("bad", "good", "poor"), longest: int = 14) -> Any:
@@ -146,6 +173,15 @@ def make_recipe(*args: Any, **kwargs: Any) -> Any:
     return recipe_from(recipe_data(*args, **kwargs))
 
 
+def recipe_for(folder: Path, base: Path, kind: str = "classification", **changes: Any) -> Any:
+    """A checked recipe for comparisons, in which source-only is a strategy of its own."""
+    from nlp_transfer.parts import recipe_from
+
+    data = recipe_data(folder / "run", base, kind)
+    data.pop("source_only")
+    return recipe_from(data | changes)
+
+
 class Listener:
     """A reporter that remembers, and that can interrupt a stage after some steps."""
 
@@ -177,6 +213,18 @@ class Listener:
 
     def show(self, item: Any) -> None:
         pass
+
+
+def shown(found: Any) -> str:
+    """What ``diagnose`` prints of a diagnosis, on a wide screen."""
+    from rich.console import Console
+
+    from nlp_transfer.diagnosis.report import render
+
+    console = Console(file=io.StringIO(), width=200, record=True, markup=False)
+    for item in render(found):
+        console.print(item)
+    return console.export_text()
 
 
 def saved_weights(folder: Path) -> dict[str, Any]:

@@ -9,8 +9,34 @@ from typing import Any
 
 from conftest import WORDS, tiny_config
 
+from nlp_transfer.recipe import Recipe, parse
+
 NAMES = {"PER": ["Anna Berg", "Berg"], "ORG": ["Acme Corp", "Acme"], "LOC": ["Oslo", "Nile"]}
 PLAIN = [word for word in WORDS if word.islower()]
+TEXT_HEAD, TOKEN_HEAD = "AutoModelForSequenceClassification", "AutoModelForTokenClassification"
+TAGS = ["O", "B-PER", "I-PER", "B-LOC", "I-LOC"]
+ODD = [
+    "",
+    " ",
+    "\n\t\u3000",
+    "\x00",
+    "\x00\x01 good \x1b[31m film\x7f",
+    "\u200b\ufeff",
+    "cafe\u0301 naïve ﬁne Ⅷ",
+    "👩‍💻🙂 works in 北京, Zürich 🇳🇴!",
+    "مرحبا بالعالم",
+    "x" * 3000,
+    "good \ud800 film",
+    "[MASK] [SEP] <s> </s> [CLS] [PAD] <pad>",
+    "line one\r\nline two",
+]
+"""Texts as they also come: empty, of control characters, in other scripts, of one long word, with special tokens."""
+
+
+def random_texts(count: int, seed: int, longest: int = 100) -> list[str]:
+    """Texts of one to ``longest`` words."""
+    draw = random.Random(seed)
+    return [" ".join(draw.choices(PLAIN, k=draw.randint(1, longest))) for _ in range(count)]
 
 
 def sentiment_rows(count: int, seed: int, longest: int = 12) -> list[dict[str, Any]]:
@@ -86,6 +112,20 @@ def recipe_values(folder: Path, model: Path | str, task: str = "sentiment", **ch
         "evaluate": {"resamples": 100},
     }
     return values | changes
+
+
+def minimal(**sections: Any) -> dict[str, Any]:
+    """Plain data of the shortest recipe for named entities, with sections put over its own."""
+    base = {"name": "small", "model": "m", "task": "ner", "data": {"source": {"train": "a.conll"}}}
+    return base | sections
+
+
+def valid(data: dict[str, Any], *overrides: str) -> Recipe:
+    """The recipe of plain data that has no mistakes."""
+    recipe, problems = parse(data, overrides=overrides)
+    assert problems == [], problems
+    assert recipe is not None
+    return recipe
 
 
 def plain_classifier(folder: Path, tokenizer: Any, head: str, labels: list[str], seed: int = 0, **config: Any) -> Path:

@@ -17,8 +17,8 @@ import pyarrow.parquet
 import pytest
 import shared_prediction
 from conftest import build_model, wordpiece_tokenizer
+from launching import ACCELERATE, HERE, launch
 from samples import plain_classifier
-from test_multiprocess import ACCELERATE, HERE, launch
 from typer.testing import CliRunner
 
 from nlp_transfer import cli, predict_file, streaming

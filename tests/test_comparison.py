@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from helpers import Listener, data_of, recipe_data
+from helpers import Listener, data_of, recipe_data, recipe_for
 from pages import read_page
 
 from nlp_transfer import jobs, parts
@@ -28,13 +28,6 @@ from nlp_transfer.recipe.schema import Part
 from nlp_transfer.running import RunResult
 from nlp_transfer.screen import show_comparison
 from nlp_transfer.strategies import strategy_recipe
-
-
-def recipe_for(folder: Path, base: Path, kind: str = "classification", **changes: Any) -> Any:
-    data = recipe_data(folder / "run", base, kind)
-    data.pop("source_only")
-    return recipe_from(data | changes)
-
 
 # Strategies
 

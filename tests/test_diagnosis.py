@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 import math
 from pathlib import Path
@@ -14,7 +13,7 @@ import pytest
 import torch
 import transformers
 from conftest import build_model
-from helpers import data_of, make_recipe, recipe_data, rows_of
+from helpers import data_of, make_recipe, recipe_data, rows_of, shown
 from samples import plain_classifier, recipe_values, write_data
 from typer.testing import CliRunner
 
@@ -24,7 +23,6 @@ from nlp_transfer.diagnosis import measured
 from nlp_transfer.diagnosis.advice import Evidence, advise, comparisons
 from nlp_transfer.diagnosis.diagnose import usable
 from nlp_transfer.diagnosis.fluency import hidden_one_by_one, masked_log_probabilities, pseudo_perplexity
-from nlp_transfer.diagnosis.report import render
 from nlp_transfer.diagnosis.result import Diagnosis, Skipped
 from nlp_transfer.intervals import Interval
 from nlp_transfer.parts import METHODS
@@ -35,15 +33,6 @@ from nlp_transfer.strategies import strategy_recipe
 def steady(found: Diagnosis) -> dict[str, Any]:
     """What does not depend on the clock."""
     return {key: value for key, value in found.to_dict().items() if key not in ("time", "seconds")}
-
-
-def shown(found: Diagnosis) -> str:
-    from rich.console import Console
-
-    console = Console(file=io.StringIO(), width=200, record=True, markup=False)
-    for item in render(found):
-        console.print(item)
-    return console.export_text()
 
 
 @pytest.fixture(scope="module")

@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 import torch
 from conftest import build_model, wordpiece_tokenizer
+from launching import TORCHRUN, launch
 from samples import plain_classifier, recipe_values, write_data
 from target_labels import THEN, given, renamed, values
-from test_multiprocess import TORCHRUN, launch
 
 from nlp_transfer import distill, load_predictor, recipe_from, run
 from nlp_transfer.distillation import distill as distilling

@@ -17,9 +17,18 @@ from conftest import byte_level_tokenizer, tiny_config, wordpiece_tokenizer
 from datasets import Dataset
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from samples import ner_rows, plain_classifier, recipe_values, write_data
+from samples import (
+    ODD,
+    TAGS,
+    TEXT_HEAD,
+    TOKEN_HEAD,
+    ner_rows,
+    plain_classifier,
+    random_texts,
+    recipe_values,
+    write_data,
+)
 from services import running
-from test_inference import ODD, TAGS, TEXT_HEAD, TOKEN_HEAD, random_texts
 
 from nlp_transfer import evaluate, export, load_predictor, recipe_from, run, streaming
 from nlp_transfer.errors import ModelError

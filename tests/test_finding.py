@@ -12,6 +12,7 @@ import time
 import pytest
 import torch
 import transformers
+from helpers import edit_json
 
 from nlp_transfer import finding
 from nlp_transfer.errors import ModelError
@@ -21,10 +22,6 @@ from nlp_transfer.models import load_model, load_tokenizer, read_config
 
 TEXT_HEAD = "AutoModelForSequenceClassification"
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
-
-
-def edit_json(path, **changes):
-    path.write_text(json.dumps(json.loads(path.read_text(encoding="utf8")) | changes), encoding="utf8")
 
 
 # --- folders -----------------------------------------------------------------------------------------------------

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 from datasets import Dataset
-from helpers import TASKS, Listener, data_of, recipe_data, same_weights
+from helpers import TASKS, Listener, data_of, read_json, recipe_data, same_weights
 from huggingface_hub import ModelCard
 from samples import sentiment_rows
 
@@ -48,10 +48,6 @@ def values(folder: Path, model: Path, strength: float, **changes: Any) -> dict[s
     methods = ({"name": "push", "strength": strength},)
     recipe = recipe_data(folder, model, methods=methods, source_only=True, max_grad_norm=0.0, **LONG)
     return recipe | {"task": {"name": "classification"}} | changes
-
-
-def read_json(path: Path) -> Any:
-    return json.loads(path.read_text(encoding="utf8"))
 
 
 # The guard

@@ -12,7 +12,7 @@ import torch
 import transformers
 from conftest import byte_level_tokenizer, sentencepiece_tokenizer, wordpiece_tokenizer
 from datasets import Dataset
-from samples import PLAIN, plain_classifier, recipe_values, write_data
+from samples import ODD, PLAIN, TAGS, TEXT_HEAD, TOKEN_HEAD, plain_classifier, random_texts, recipe_values, write_data
 
 from nlp_transfer import evaluate, finding, load_predictor, recipe_from, run, watch
 from nlp_transfer.bulk.writing import answer_schema
@@ -23,33 +23,11 @@ from nlp_transfer.serving.schema import EntitiesAnswer
 from nlp_transfer.settings import SETTINGS, write_settings
 from nlp_transfer.tasks.classification import Classification, MultiLabel
 
-TEXT_HEAD, TOKEN_HEAD = "AutoModelForSequenceClassification", "AutoModelForTokenClassification"
 TOKENIZERS = {
     "wordpiece": wordpiece_tokenizer,
     "byte-level": byte_level_tokenizer,
     "sentencepiece": sentencepiece_tokenizer,
 }
-TAGS = ["O", "B-PER", "I-PER", "B-LOC", "I-LOC"]
-ODD = [
-    "",
-    " ",
-    "\n\t\u3000",
-    "\x00",
-    "\x00\x01 good \x1b[31m film\x7f",
-    "\u200b\ufeff",
-    "cafe\u0301 naïve ﬁne Ⅷ",
-    "👩‍💻🙂 works in 北京, Zürich 🇳🇴!",
-    "مرحبا بالعالم",
-    "x" * 3000,
-    "good \ud800 film",
-    "[MASK] [SEP] <s> </s> [CLS] [PAD] <pad>",
-    "line one\r\nline two",
-]
-
-
-def random_texts(count, seed, longest=100):
-    draw = random.Random(seed)
-    return [" ".join(draw.choices(PLAIN, k=draw.randint(1, longest))) for _ in range(count)]
 
 
 @pytest.fixture(scope="module")

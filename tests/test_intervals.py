@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from helpers import LABELS, random_answers
 from scipy.stats import binom
 
 from nlp_transfer import intervals
@@ -18,16 +19,6 @@ from nlp_transfer.intervals import (
     ratio,
 )
 from nlp_transfer.metrics import accuracy_counts, macro_f1_counts
-
-LABELS = ["bad", "fair", "good", "never"]
-
-
-def random_answers(rows: int, seed: int) -> tuple[list[str], list[str]]:
-    """Return gold and predicted labels that agree more often than by chance, without the last label."""
-    generator = np.random.default_rng(seed)
-    gold = generator.choice(LABELS[:3], rows, p=[0.6, 0.3, 0.1])
-    predicted = np.where(generator.random(rows) < 0.6, gold, generator.choice(LABELS[:3], rows))
-    return gold.tolist(), predicted.tolist()
 
 
 def loop_interval(counts_NK: np.ndarray, statistic: Any, resamples: int, seed: int) -> tuple[float, float]:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import itertools
 import json
-import math
 from pathlib import Path
 from typing import Any
 
@@ -19,15 +18,13 @@ import torch
 import transformers
 from helpers import TASKS, data_of, recipe_data
 from safetensors.torch import load_file
+from training import losses_are_finite_and_named, part
 
 from nlp_transfer import jobs, parts
 from nlp_transfer.last_layer import read_first_token
 from nlp_transfer.running import run
 from nlp_transfer.stages import base as stages
 from nlp_transfer.tasks.base import Task
-
-SETTINGS = {"top_layers": {"n": 1}, "joint_mlm": {"head_steps": 2}}
-"""Settings that a tiny encoder of two layers needs, and a quick test."""
 
 BATCH = {
     "input_ids": torch.tensor([[2, 50, 60, 70, 80, 3], [2, 90, 51, 3, 0, 0]]),
@@ -60,10 +57,6 @@ def all_pairs() -> list[Case]:
 
 def name_of(case: Case) -> str:
     return "-".join([*case[:2], *case[2]])
-
-
-def part(name: str) -> dict[str, Any]:
-    return {"name": name, **SETTINGS.get(name, {})}
 
 
 def plain(folder: Path, model: Path, kind: str, tuning: str, methods: tuple[str, ...]) -> dict[str, Any]:
@@ -141,18 +134,6 @@ def test_run(
     scores = result.metrics["scores"]["adapted" if methods else "source-only"]
     assert set(scores) == {"source.dev", "target.test"}
     assert all(0.0 <= score["interval"]["value"] <= 1.0 for score in scores.values())
-
-
-def losses_are_finite_and_named(folder: Path, methods: tuple[str, ...]) -> None:
-    lines = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
-    logged = [line for line in lines if "loss" in line and line["stage"] == "finetune"]
-    assert logged
-    for line in logged:
-        named = {key: value for key, value in line.items() if key.startswith("loss_")}
-        assert "loss_task" in named
-        assert all(any(key.startswith(f"loss_{name}_") for key in named) for name in methods)
-        assert len(named) >= 1 + len(methods)
-        assert all(math.isfinite(value) for value in [line["loss"], line["grad_norm"], *named.values()])
 
 
 def right_parameters_moved(spy: Spy, tuning: str, moves_features: bool) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from helpers import LABELS, random_answers
 from seqeval.metrics import classification_report as entity_report
 from seqeval.scheme import IOB2
 from sklearn.metrics import classification_report, confusion_matrix, f1_score
@@ -31,16 +32,7 @@ from nlp_transfer.metrics import (
     tune_thresholds,
 )
 
-LABELS = ["bad", "fair", "good", "never"]
 TAGS = ["O", "B-PER", "I-PER", "B-LOC", "I-LOC"]
-
-
-def random_labels(rows: int, seed: int) -> tuple[list[str], list[str]]:
-    """Return gold and predicted labels that agree more often than by chance, without the last label."""
-    generator = np.random.default_rng(seed)
-    gold = generator.choice(LABELS[:3], rows, p=[0.6, 0.3, 0.1])
-    predicted = np.where(generator.random(rows) < 0.6, gold, generator.choice(LABELS[:3], rows))
-    return gold.tolist(), predicted.tolist()
 
 
 def random_tags(sentences: int, seed: int) -> tuple[list[list[str]], list[list[str]]]:
@@ -92,7 +84,7 @@ class TestClassification:
 
     @pytest.mark.parametrize("rows", [1, 7, 500])
     def test_against_sklearn(self, rows: int) -> None:
-        gold, predicted = random_labels(rows, seed=rows)
+        gold, predicted = random_answers(rows, seed=rows)
         scores = classification_metrics(gold, predicted, LABELS)
         report = classification_report(gold, predicted, labels=LABELS, output_dict=True, zero_division=0)
         check_table(scores["per_class"], report, LABELS)
@@ -244,7 +236,7 @@ class TestEntities:
 
 class TestCounts:
     def test_sums_give_the_metrics(self) -> None:
-        gold, predicted = random_labels(200, seed=3)
+        gold, predicted = random_answers(200, seed=3)
         scores = classification_metrics(gold, predicted, LABELS)
         assert ratio(accuracy_counts(gold, predicted).sum(0)) == pytest.approx(scores["accuracy"])
         counts = macro_f1_counts(gold, predicted, LABELS)
@@ -278,7 +270,7 @@ class TestCounts:
         gold: Any
         predicted: Any
         if kind == "classification":
-            gold, predicted = random_labels(50, seed=5)
+            gold, predicted = random_answers(50, seed=5)
             scores = classification_metrics(gold, predicted, LABELS)
         elif kind == "multi_label":
             _, _, gold, predicted = random_sets(50, seed=5)
@@ -309,7 +301,7 @@ class TestEvaluate:
 
         from nlp_transfer.evaluate_metrics import F1, Accuracy, Average
 
-        gold, predicted = random_labels(90, seed=8)
+        gold, predicted = random_answers(90, seed=8)
         averages: tuple[Average, ...] = ("macro", "weighted", "micro")
         metric = evaluate.combine(
             [Accuracy(cache_dir=tmp_path), *(F1(average, cache_dir=tmp_path) for average in averages)]

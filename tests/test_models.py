@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 
 import peft
@@ -10,6 +9,7 @@ import pytest
 import torch
 import transformers
 from conftest import build_model, tiny_config, wordpiece_tokenizer
+from helpers import edit_json
 from safetensors.torch import load_file, save_file
 
 from nlp_transfer.errors import ModelError
@@ -22,10 +22,6 @@ TEXT_HEAD = "AutoModelForSequenceClassification"
 def load(folder, head=TEXT_HEAD, **changes):
     source = resolve(str(folder))
     return load_model(head, source, read_config(source, **changes))
-
-
-def edit_json(path, **changes):
-    path.write_text(json.dumps(json.loads(path.read_text(encoding="utf8")) | changes), encoding="utf8")
 
 
 def test_weights_are_fp32_whatever_the_checkpoint_holds(tiny_bert, tmp_path):

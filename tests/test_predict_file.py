@@ -46,7 +46,6 @@ def test_txt_answers_line_for_line(tmp_path: Path) -> None:
     answers, summary = predict(tmp_path / "in.txt", "\ufeffone\r\n\n  two \nsep\u2028here\x85\nlast")
     assert texts(answers) == ["one", "", "  two ", "sep\u2028here\x85", "last"]
     assert (summary["rows"], summary["errors"]) == (5, 0)
-    assert summary["seconds"] >= 0
 
 
 def test_jsonl(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from samples import minimal, valid
 
 from nlp_transfer.errors import RecipeError
 from nlp_transfer.methods.base import Method
@@ -26,18 +27,6 @@ data:
   source:
     train: train.jsonl
 """
-
-
-def minimal(**sections: Any) -> dict[str, Any]:
-    base = {"name": "small", "model": "m", "task": "ner", "data": {"source": {"train": "a.conll"}}}
-    return base | sections
-
-
-def valid(data: dict[str, Any], *overrides: str) -> Recipe:
-    recipe, problems = parse(data, overrides=overrides)
-    assert problems == []
-    assert recipe is not None
-    return recipe
 
 
 def messages(data: dict[str, Any], *overrides: str) -> list[str]:

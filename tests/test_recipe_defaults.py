@@ -9,21 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from samples import minimal, valid
 
-from nlp_transfer.recipe import Recipe, dump, json_schema, load, parse, resolve
+from nlp_transfer.recipe import Recipe, dump, json_schema, load, resolve
 from nlp_transfer.recipe.schema import TrainSpec
-
-
-def minimal(**sections: Any) -> dict[str, Any]:
-    base = {"name": "small", "model": "m", "task": "ner", "data": {"source": {"train": "a.conll"}}}
-    return base | sections
-
-
-def valid(data: dict[str, Any], *overrides: str) -> Recipe:
-    recipe, problems = parse(data, overrides=overrides)
-    assert problems == []
-    assert recipe is not None
-    return recipe
 
 
 @pytest.mark.parametrize(

@@ -28,20 +28,24 @@ def finished(tiny_bert: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return running.run(recipe, data=data_of("ner")).folder
 
 
-def test_examples_are_what_the_trained_model_gave(finished: Path) -> None:
-    examples = read_examples(finished)
+def check_examples(folder: Path) -> None:
+    """Check that a run's examples are what its model gives in fp32."""
+    examples = read_examples(folder)
     assert examples is not None
     assert len(examples) == 4
-    again = examples_of(load_predictor(finished, precision="fp32").model, [one["input_ids"] for one in examples])
+    again = examples_of(load_predictor(folder, precision="fp32").model, [one["input_ids"] for one in examples])
     for one, other in zip(examples, again, strict=True):
         assert np.allclose(one["logits"], other["logits"], atol=1e-5)
+
+
+def test_examples_are_what_the_trained_model_gave(finished: Path) -> None:
+    check_examples(finished)
 
 
 def test_examples_are_in_fp32_after_training_in_bf16(tiny_bert: Path, tmp_path: Path) -> None:
     """Training in bf16 leaves autocast inside the model's forward, where nothing around it switches it off."""
     recipe = make_recipe(tmp_path / "run", tiny_bert, "classification", LORA, precision="bf16", learning_rate=0.05)
-    folder = running.run(recipe, data=data_of("classification")).folder
-    test_examples_are_what_the_trained_model_gave(folder)
+    check_examples(running.run(recipe, data=data_of("classification")).folder)
 
 
 def test_a_run_checks_its_model_unless_told_not_to(

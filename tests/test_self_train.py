@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 import torch
-from helpers import Listener, data_of, recipe_data, rows_of, same_weights
+from helpers import Listener, data_of, read_lines, recipe_data, rows_of, same_weights
 from safetensors.torch import load_file
-from test_recipe_defaults import minimal, valid
+from samples import minimal, valid
 
 from nlp_transfer import jobs
 from nlp_transfer.errors import RecipeError, RunError
@@ -83,10 +83,6 @@ def go(recipe: Any, kind: str = "classification", data: Any = None) -> tuple[Run
     return run(recipe, data=data_of(kind) if data is None else data, reporter=listener), listener  # type: ignore[arg-type]
 
 
-def lines(path: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in path.read_text(encoding="utf8").splitlines()]
-
-
 def facts(folder: Path = Path("run")) -> dict[str, Any]:
     found: dict[str, Any] = json.loads((folder / STAGE / "done.json").read_text())
     return found
@@ -122,7 +118,7 @@ def test_kept_rows_are_trained_on_with_the_answers_of_the_model_and_no_others(
     recipe = finetuned(rounds=1)
     spy = Spy(monkeypatch)
     result, listener = go(recipe)
-    labels = lines(Path("run") / STAGE / "round-1" / self_train.LABELS)
+    labels = read_lines(Path("run") / STAGE / "round-1" / self_train.LABELS)
     assert [line["row"] for line in labels] == list(range(19))
     kept = [line for line in labels if line["kept"]]
     assert 0 < len(kept) < 19
@@ -178,7 +174,7 @@ def test_tasks_tunings_and_options(name: str, tiny_bert: Path, monkeypatch: pyte
     assert not listener.warned
     assert [report["round"] for report in facts()["rounds"]] == [1, 2]
     assert facts()["rounds"][1]["steps"] == 4
-    logged = [line for line in lines(Path("run/log.jsonl")) if line["stage"] == "self_train 2" and "loss" in line]
+    logged = [line for line in read_lines(Path("run/log.jsonl")) if line["stage"] == "self_train 2" and "loss" in line]
     assert all(torch.isfinite(torch.tensor(line["loss"])) for line in logged)
     assert ("loss_mean_teacher_consistency" in logged[-1]) == ("mean_teacher" in stage)
     card = Path("run/README.md").read_text(encoding="utf8")
@@ -204,7 +200,7 @@ def test_twin_takes_as_many_steps_as_all_that_trains_the_task(tiny_bert: Path) -
             {"name": "self_train", "rounds": 2, "train": {"epochs": 1.2, "learning_rate": 1e-3}}]  # fmt: skip
     values = recipe_data(Path("run"), tiny_bert, stages=plan, max_steps=None, learning_rate=5e-3)
     result, _ = go(recipe_from(values | {"source_only": True}))
-    steps = {line["stage"]: line["steps"] for line in lines(Path("run/stages.jsonl"))}
+    steps = {line["stage"]: line["steps"] for line in read_lines(Path("run/stages.jsonl"))}
     assert steps == {"finetune": 5, "self_train": 2 * 4, "source-only": 5 + 2 * 4}
     assert set(result.metrics["gain"]) == {"source.dev", "target.test"}
 

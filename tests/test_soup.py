@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from helpers import Listener, data_of, recipe_data
+from helpers import Listener, data_of, recipe_data, recipe_for
 from safetensors.torch import load_file
 from transformers import BertConfig, BertForSequenceClassification
 
@@ -156,12 +156,6 @@ def test_what_does_not_go_with_the_run_is_told_before_training(
 
 
 # The strategy
-
-
-def recipe_for(folder: Path, base: Path) -> Any:
-    data = recipe_data(folder / "run", base)
-    data.pop("source_only")
-    return recipe_from(data)
 
 
 @pytest.fixture(scope="module")

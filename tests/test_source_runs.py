@@ -12,9 +12,8 @@ import datasets
 import numpy as np
 import pytest
 import torch
-from helpers import TASKS, Listener, data_of, make_recipe, recipe_data, same_weights
-from test_diagnosis import shown
-from test_matrix import losses_are_finite_and_named, part
+from helpers import TASKS, Listener, data_of, make_recipe, recipe_data, same_weights, shown
+from training import losses_are_finite_and_named, part
 
 from nlp_transfer import compare, diagnose, jobs, parts
 from nlp_transfer.data.mixture import Mixture

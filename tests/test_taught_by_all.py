@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from helpers import Listener, data_of, recipe_data
+from helpers import Listener, data_of, recipe_data, recipe_for
 from scipy.special import expit, logit, softmax
 
 from nlp_transfer import finding, jobs, models, parts
@@ -27,12 +27,6 @@ from nlp_transfer.stages.teacher import mean_answer
 
 NAMES = ["source_only", "dann", "mcc", "ensemble"]
 ROLES = ["source-only", "adapted", "adapted"]
-
-
-def recipe_for(folder: Path, base: Path) -> Any:
-    data = recipe_data(folder / "run", base)
-    data.pop("source_only")
-    return recipe_from(data)
 
 
 # Several teachers

@@ -1,14 +1,15 @@
-"""Training without a run folder, for tests of the trainer itself; also used by the processes that tests start."""
+"""Training without a run folder, for tests of the trainer itself, and checks of whole runs; processes use it, too."""
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
 import transformers
-from helpers import TASKS, rows_of
+from helpers import TASKS, read_lines, rows_of
 
 from nlp_transfer import finding, models, parts
 from nlp_transfer.arguments import training_arguments
@@ -23,6 +24,14 @@ from nlp_transfer.recipe.schema import Recipe, TaskSpec, TrainSpec
 from nlp_transfer.tasks.base import Encoded, Task
 from nlp_transfer.trainer import TransferTrainer
 from nlp_transfer.units import Sizes
+
+SETTINGS = {"top_layers": {"n": 1}, "joint_mlm": {"head_steps": 2}}
+"""Settings that a tiny encoder of two layers needs, and a quick test."""
+
+
+def part(name: str) -> dict[str, Any]:
+    """A tuning or method as recipes write it, with the settings that it needs here."""
+    return {"name": name, **SETTINGS.get(name, {})}
 
 
 class Watcher(transformers.TrainerCallback):
@@ -130,6 +139,18 @@ def build(
         sizes = Sizes(hidden=model.config.hidden_size, labels=len(made.labels))
         methods = {name: parts.METHODS[name](sizes, **settings) for name, settings in wanted.items()}  # type: ignore[call-arg]
     return Bench(kind, model, made, source, target, tokenizer, methods)
+
+
+def losses_are_finite_and_named(folder: Path, methods: tuple[str, ...]) -> None:
+    """Check the losses that a run's fine-tuning logged: that of the task and those of each method, all finite."""
+    logged = [line for line in read_lines(folder / "log.jsonl") if "loss" in line and line["stage"] == "finetune"]
+    assert logged
+    for line in logged:
+        named = {key: value for key, value in line.items() if key.startswith("loss_")}
+        assert "loss_task" in named
+        assert all(any(key.startswith(f"loss_{name}_") for key in named) for name in methods)
+        assert len(named) >= 1 + len(methods)
+        assert all(math.isfinite(value) for value in [line["loss"], line["grad_norm"], *named.values()])
 
 
 def largest_difference(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> float:

@@ -10,13 +10,11 @@ from __future__ import annotations
 
 import argparse
 import json
-import subprocess
-import sys
 import tempfile
 from pathlib import Path
 from typing import Any
 
-from record import command_line, write_results
+from record import command_line, in_process, write_results
 from transfer import Case, review_files, rows
 
 
@@ -59,16 +57,6 @@ def measure(strategy: str, data: Path, count: int) -> dict[str, Any]:
     }
 
 
-def in_process(strategy: str, options: argparse.Namespace) -> dict[str, Any]:
-    """Run :func:`measure` in a process of its own."""
-    command = [sys.executable, __file__, "--data", str(options.data), "--rows", str(options.rows), "--one", strategy]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise SystemExit(done.stderr)
-    figures: dict[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])
-    return figures
-
-
 def main() -> None:
     """Measure every strategy, print the figures and write the JSON."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -87,7 +75,7 @@ def main() -> None:
         found = {name: figures for name, figures in found.items() if name in ("source_only", *options.strategies)}
     for _ in range(options.rounds):
         for name, figures in found.items():
-            figures.append(in_process(name, options))
+            figures.append(in_process(__file__, "--data", options.data, "--rows", options.rows, "--one", name))
             print(name, figures[-1], flush=True)
     results = {name: min(figures, key=lambda one: one["seconds"]) for name, figures in found.items()}
     base = results["source_only"]

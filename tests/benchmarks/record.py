@@ -5,6 +5,8 @@ from __future__ import annotations
 import importlib.metadata
 import json
 import shlex
+import subprocess
+import sys
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -40,6 +42,16 @@ def _shown(value: Any) -> str:
     # Below the folder of the data, as the other benchmarks are given it.
     at = next((number for number, part in enumerate(path.parts) if part in DOMAINS), -1)
     return "/".join(["DATA", *path.parts[at:]]) if at > 0 else path.name
+
+
+def in_process(script: str, *arguments: Any) -> dict[str, Any]:
+    """Run a script in a process of its own; return the figures that it prints last, as JSON."""
+    command = [sys.executable, script, *map(str, arguments)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise SystemExit(done.stderr)
+    figures: dict[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])
+    return figures
 
 
 def read_results(path: Path | None) -> dict[str, Any]:

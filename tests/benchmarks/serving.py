@@ -13,8 +13,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -22,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from record import command_line, write_results
+from record import command_line, in_process, write_results
 
 FILES = {"classifier": "sentiment/kitchen/target_test.jsonl", "tagger": "ner/conll2003/test.conll"}
 PIPELINES = {"classifier": "text-classification", "tagger": "token-classification"}
@@ -72,16 +70,6 @@ def measure(way: str, kind: str, place: Path, file: Path, rows: int, single: int
         answer([text])
         times.append(1000 * (time.perf_counter() - begun))
     return {"texts_per_second": round(len(texts) / seconds, 1), "times": times}
-
-
-def in_process(*arguments: Any) -> dict[str, Any]:
-    """Run :func:`measure` in a process of its own."""
-    command = [sys.executable, __file__, "--one", json.dumps([str(item) for item in arguments])]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise SystemExit(done.stderr)
-    figures: dict[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])
-    return figures
 
 
 def summed_up(rounds: list[dict[str, Any]]) -> dict[str, Any]:
@@ -138,7 +126,8 @@ def compare(kind: str, run: Path, options: argparse.Namespace) -> dict[str, Any]
             places[way] = exported.folder
             print(f"{kind:10} {way:18} {(exported.int8 or exported.fp32).told}", flush=True)
         settings = (file, options.rows, options.single, options.batch_tokens)
-        rounds = [{way: in_process(way, kind, places[way], *settings) for way in WAYS} for _ in range(options.rounds)]
+        asked = {way: json.dumps([way, kind, place, *settings], default=str) for way, place in places.items()}
+        rounds = [{way: in_process(__file__, "--one", asked[way]) for way in WAYS} for _ in range(options.rounds)]
         results = {way: summed_up([one[way] for one in rounds]) for way in WAYS}
         for way in WAYS:
             figures = results[way]
