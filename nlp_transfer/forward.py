@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import copy
+import itertools
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -89,3 +91,13 @@ def predicting(model: Any, autocast: bool) -> Iterator[torch.device]:
     with torch.autocast(device.type, dtype=torch.bfloat16, enabled=autocast):
         yield device
     model.train(was_training)
+
+
+def cast_linear(model: torch.nn.Module) -> torch.nn.Module:
+    """Return a copy of a model whose linear layers hold what autocast makes of their weights; all else is shared."""
+    shared = {id(tensor): tensor for tensor in itertools.chain(model.parameters(), model.buffers())}
+    copied = copy.deepcopy(model, shared)
+    for layer in [module for module in copied.modules() if isinstance(module, torch.nn.Linear)]:
+        for name, value in [*layer.named_parameters(recurse=False)]:
+            setattr(layer, name, torch.nn.Parameter(value.detach().to(torch.bfloat16), requires_grad=False))
+    return copied

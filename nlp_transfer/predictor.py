@@ -10,7 +10,7 @@ import itertools
 import re
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import datasets
@@ -128,6 +128,17 @@ class Predictor:
         logits = self.logits(rows)
         tags = self.task.answer(logits)
         return [token_answer(self.task, *row) for row in zip(texts, words, starts, tags, logits, strict=True)]
+
+
+def with_cast_weights(predictor: Predictor) -> Predictor:
+    """Return a predictor that gives the same answers, and gives one text's sooner where it computes in bf16.
+
+    Autocast casts the weights of linear layers once a call, which takes as long as a short text; here they are cast
+    for good. All else is shared with the predictor that is given.
+    """
+    from .forward import cast_linear
+
+    return replace(predictor, model=cast_linear(predictor.model)) if predictor.bf16 else predictor
 
 
 def text_answer(task: Task, text: str, answer: Any, logits_C: np.ndarray) -> dict[str, Any]:

@@ -57,6 +57,17 @@ def test_a_batch_waits_for_others_and_no_longer_than_it_must() -> None:
     assert sizes == [2]
 
 
+def test_a_lone_client_does_not_wait_for_others() -> None:
+    async def work(batcher: Batcher) -> float:
+        await batcher.submit([1, 2], [1, 1], 10)
+        begun = time.monotonic()
+        for item in range(3):
+            await batcher.submit([item], [1], 10)
+        return time.monotonic() - begun
+
+    assert batched(work, list, budget=2, most=9, wait=15.0) < 10
+
+
 def test_closing_finishes_what_waits() -> None:
     held = threading.Event()
 

@@ -7,6 +7,7 @@ import contextlib
 import json
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from fastapi import Depends, FastAPI
@@ -23,6 +24,7 @@ from .refusals import add_handlers
 from .schema import Answer
 from .settings import ServiceLimits
 from .twin import Predict
+from .worker import in_passing
 
 OPEN = (*page.PATHS, routes.HEALTH, "/openapi.json")
 """Paths that need no token: they say nothing of the model."""
@@ -93,14 +95,15 @@ def build_app(service: Service, limits: ServiceLimits | None = None, token: str 
 
 
 def _lanes(service: Service, limits: ServiceLimits, metrics: Metrics) -> dict[str, Batcher]:
-    """Return the batcher of each path, each with a thread of its own: an explanation takes as long as many answers."""
+    """Return the batcher of each path: an explanation takes as long as many answers, which do not wait for it."""
     tokens = {"budget": limits.batch_tokens, "most": limits.queue_tokens, "wait": limits.wait}
     lanes = {routes.PREDICT: _lane(routes.PREDICT, _encoded(service.predict), metrics, **tokens)}
     if service.twin is not None:
-        lanes[routes.TWIN] = _lane(routes.TWIN, _encoded(service.twin), metrics, **tokens)
+        lanes[routes.TWIN] = _lane(routes.TWIN, partial(in_passing, _encoded(service.twin)), metrics, **tokens)
     if service.explain is not None:
         alone = {"budget": 1, "most": limits.queue_explanations}
-        lanes[routes.EXPLAIN] = _lane(routes.EXPLAIN, _explained(service.explain), metrics, **alone)
+        compute = partial(in_passing, _explained(service.explain))
+        lanes[routes.EXPLAIN] = _lane(routes.EXPLAIN, compute, metrics, **alone)
     return lanes
 
 

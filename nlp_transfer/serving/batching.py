@@ -85,7 +85,8 @@ class Batcher:
         compute: Takes items, returns as many answers in the same order. Called in one thread only.
         budget: Cost up to which items are computed together; a single item may cost more.
         most: Cost up to which work may come before the end of a job, its own included; a single job may always wait.
-        wait: Seconds that a batch below the budget waits for more jobs.
+        wait: Seconds that a batch below the budget waits for more jobs; not where the one before had a single job, as
+            a lone client asks again only when it has its answer.
         observer: Told of each batch.
     """
 
@@ -108,6 +109,7 @@ class Batcher:
         self._worker = Worker(name)
         self._runner: asyncio.Task[None] | None = None
         self._closing = False
+        self._alone = False
         self._seconds_per_cost = 0.0
         self._begun: float | None = None
 
@@ -178,6 +180,7 @@ class Batcher:
             batch = self._next()
             if not batch:
                 continue
+            self._alone = len(batch) == 1 and not self._jobs
             begun = time.monotonic()
             await self._answer(batch)
             seconds, cost = time.monotonic() - begun, max(1, sum(part.cost for part in batch))
@@ -187,12 +190,14 @@ class Batcher:
                 self._observer.batch(sum(len(part.items) for part in batch), seconds)
 
     async def _filled(self) -> bool:
-        """Wait for a job, and then a little for others; False where nothing waits at the end."""
+        """Wait for a job, and then a little for others, if there were some; False where nothing waits at last."""
         while not self._jobs:
             if self._closing:
                 return False
             self._changed.clear()
             await self._changed.wait()
+        if self._alone:
+            return True
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(self._wait):
                 while sum(job.cost for job in self._jobs) < self._budget:

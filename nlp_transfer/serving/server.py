@@ -12,6 +12,7 @@ from ..errors import UserError
 from ..fetching import without_user
 from ..reporter import Reporter
 from .settings import ServiceLimits
+from .worker import in_passing
 
 if TYPE_CHECKING:
     from .app import Service
@@ -51,7 +52,7 @@ def serve(
     reporter = Reporter() if reporter is None else reporter
     listener = bind(host, port)
     with listener:
-        app = build_app(prepare(model), limits, token)
+        app = build_app(in_passing(prepare, model), limits, token)
         config = uvicorn.Config(
             app,
             # What is under way may take this long, and a batch before it as long again.
@@ -83,6 +84,7 @@ def check_extra() -> None:
 def prepare(model: str | Path) -> Service:
     """Load a model, and ask it once: what comes back says what kind of answers it gives."""
     from ..inference import known_labels, load_predictor
+    from ..predictor import with_cast_weights
     from .app import Service
     from .explaining import Explainer, explainable
     from .schema import kind_of
@@ -93,7 +95,7 @@ def prepare(model: str | Path) -> Service:
     twin = twin_folder(Path(model).expanduser())
     return Service(
         name=Path(model).name or str(model),
-        predict=predictor,
+        predict=with_cast_weights(predictor),
         kind=kind_of(answer),
         labels=known_labels(predictor.task),
         twin=None if twin is None else Lazy(lambda: load_predictor(twin)),

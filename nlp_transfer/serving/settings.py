@@ -24,7 +24,7 @@ class ServiceLimits:
         explain_characters: Longest text that is explained, in characters (422).
         batch_tokens: About as many tokens are computed in one go, from as many clients as are waiting; a request of
             more is computed in slices, between which others have their turn.
-        wait: Seconds that a batch which is not full waits for more.
+        wait: Seconds that a batch which is not full waits for more, where several clients are asking.
         queue_tokens: About as many tokens may be computed until a request is answered, its own included; as requests
             take turns, a long one counts no more than a slice before a short one (503 beyond).
         queue_explanations: As many explanations may wait (503 beyond).
