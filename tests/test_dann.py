@@ -51,7 +51,7 @@ def test_reversal_is_minus_lambda_times_the_plain_gradient(strength: float) -> N
 def test_plain_gradient_is_right_by_finite_differences() -> None:
     """Independent of autograd: the reversed gradient is −λ × the slope of the loss."""
     torch.manual_seed(0)
-    method = Dann(Sizes(4, 3), hidden=6, dropout=0.0, max_lambda=0.3).double()
+    method = Dann(Sizes(4, 3), hidden=6, dropout=0.0, max_lambda=0.3, bounded=False).double()
     features = torch.randn(6, 4, dtype=torch.float64, requires_grad=True)
     domain = [0, 0, 1, 1, 1, 1]
     method.terms(step(features, domain))["domain"].backward()
@@ -131,7 +131,7 @@ def test_accuracy_is_balanced() -> None:
 
 
 def test_at_most_max_units_of_each_domain_are_looked_at() -> None:
-    method = Dann(Sizes(4, 3), dropout=0.0, max_units=6)
+    method = Dann(Sizes(4, 3), dropout=0.0, max_units=6, bounded=False)
     for domain, kept in (([0] * 40 + [1] * 3, 9), ([0] * 40 + [1] * 40, 12), ([0] * 5 + [1] * 6, 11)):
         features = torch.randn(len(domain), 4, requires_grad=True)
         method.terms(step(features, domain))["domain"].backward()
@@ -174,7 +174,7 @@ def test_collapse_is_told_once(tiny_bert: Path, tmp_path: Path) -> None:
 
 def test_a_run_tells_of_a_lost_game(tiny_bert: Path, tmp_path: Path) -> None:
     """At once, in its log, and in its card."""
-    lost = {"name": "dann", "max_lambda": 10, "rate_factor": 0.01, "dropout": 0.0}
+    lost = {"name": "dann", "max_lambda": 10, "rate_factor": 0.01, "dropout": 0.0, "bounded": False}
     recipe = make_recipe(tmp_path / "run", tiny_bert, methods=(lost,), max_steps=25, learning_rate=5e-3)
     listener = Listener()
     folder = run(recipe, data=data_of("classification"), reporter=listener).folder  # type: ignore[arg-type]

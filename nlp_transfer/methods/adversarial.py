@@ -39,7 +39,8 @@ class Adversarial(Method):
         rate_factor: Learning rate of the discriminator as a multiple of the encoder's.
         max_units: At most this many units of the source (of all sources together) and of the target are looked at in
             a step (drawn at random); NER batches hold thousands.
-        bounded: In a step whose J_D is above ln D nothing flows back into the encoder.
+        bounded: In a step whose J_D is above ln D nothing flows back into the encoder; with false the game is the
+            papers' own.
         balance: Give every class that source and target have in a step the same weight, by source labels and target
             predictions: implicit class-conditioned alignment (Jiang et al. 2020, ICML) by weights in the
             place of sampling. For NER, where most units are ``O``; set ``begin``, as predictions mean nothing at first.
@@ -57,7 +58,7 @@ class Adversarial(Method):
         dropout: Annotated[float, Field(ge=0, lt=1)] = 0.1,
         rate_factor: Annotated[float, Field(gt=0)] = 10.0,
         max_units: Annotated[int, Field(ge=2)] = 512,
-        bounded: bool = False,
+        bounded: bool = True,
         balance: bool = False,
         **shared: Any,
     ):
