@@ -76,6 +76,12 @@ class HubError(UserError):
     """A model cannot be pushed: token, network, repository, or what is to be pushed; nothing of the run is changed."""
 
 
+def listing(names: Sequence[str], most: int = 10) -> str:
+    """Return the first names of a list, and how many more there are."""
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
+
+
 def nearest(word: str, allowed: Iterable[str]) -> str:
     """Return a hint that names the closest allowed word, or an empty string.
 

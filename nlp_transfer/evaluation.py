@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +29,7 @@ from .selecting import selection_of
 from .selection import SCORES, score
 from .sequence import Outcome
 from .settings import write_settings
+from .stages.base import StageResult
 from .stages.model import output_of
 from .tasks.base import Score, Task
 from .tasks.ner import Ner
@@ -61,29 +64,15 @@ def evaluate_models(space: Workspace, outcome: Outcome, folder: Path) -> dict[st
         The content of ``metrics.json``.
     """
     recipe = space.recipe
-    splits: dict[str, Split] = {"source.dev": space.splits.dev, **space.splits.scored}
     roles = {ADAPTED if recipe.adapts else TWIN: outcome.final}
     if outcome.twin is not None:
         roles[TWIN] = outcome.twin
-    scores: dict[str, dict[str, Score]] = {}
-    calibrated: dict[str, dict[str, Any] | None] = {}
-    candidates: dict[str, Candidate] = {}
-    for role, result in roles.items():
-        source = output_of(space, result.model)
-        predictor = load_resolved(source, batch_tokens=recipe.evaluate.batch_tokens, precision=recipe.train.precision)
-        logits = {name: predictor.logits(split.rows, shared=True) for name, split in splits.items()}
-        scores[role] = {}
-        for name, split in splits.items():
-            found, rows = _score(predictor.task, name, split, logits[name], space)
-            scores[role] |= found
-            if is_main_process():
-                runfolder.write_lines(file_of(folder, role, name), rows)
-        calibrated[role] = _calibration(predictor.task, splits, logits)
-        guarded = isinstance(recipe.guard, GuardSpec) and outcome.twin is not None
-        if guarded or recipe.evaluate.label_free:
-            candidates[role] = _candidate(predictor, space, scores[role]["source.dev"])
+    judged = recipe.evaluate.label_free or (isinstance(recipe.guard, GuardSpec) and outcome.twin is not None)
+    found = {role: _scored(space, role, result, folder, judged) for role, result in roles.items()}
+    scores = {role: model.scores for role, model in found.items()}
+    candidates = {role: model.candidate for role, model in found.items() if model.candidate is not None}
     metrics = _metrics(recipe, space.task.headline, scores) | _target_labels(space) | made_of_oracles(recipe, scores)
-    metrics["calibration"] = calibrated
+    metrics["calibration"] = {role: model.calibration for role, model in found.items()}
     if outcome.twin is not None:
         metrics["steps"] = outcome.steps
     if recipe.evaluate.label_free:
@@ -92,17 +81,50 @@ def evaluate_models(space: Workspace, outcome: Outcome, folder: Path) -> dict[st
             for role, candidate in candidates.items():
                 write_target(folder, role, candidate.target.probabilities_DUC)
     if isinstance(recipe.guard, GuardSpec) and len(candidates) > 1:
-        decision = decide(
-            candidates[ADAPTED],
-            candidates[TWIN],
-            space.task.labels,
-            recipe.guard,
-            Interval(**metrics["gain"]["source.dev"]),
-            without_vote(recipe.selection.name, recipe.task.labels_words),
-        )
-        _say(decision, space)
-        metrics |= {"kept": decision.kept, "guard": decision.to_dict()}
+        metrics |= _guarded(space, recipe.guard, candidates, Interval(**metrics["gain"]["source.dev"]))
     return metrics
+
+
+@dataclass(frozen=True)
+class _Scored:
+    """What is known of a model once it has answered.
+
+    Args:
+        scores: Of each split.
+        calibration: Reliability on these, and the temperature of source dev.
+        candidate: What guard and label-free scores look at, where they are asked for.
+    """
+
+    scores: dict[str, Score]
+    calibration: dict[str, Any] | None
+    candidate: Candidate | None
+
+
+def _scored(space: Workspace, role: str, result: StageResult, folder: Path, judged: bool) -> _Scored:
+    """Let a model answer all labelled splits; write its predictions."""
+    recipe = space.recipe
+    source = output_of(space, result.model)
+    predictor = load_resolved(source, batch_tokens=recipe.evaluate.batch_tokens, precision=recipe.train.precision)
+    splits: dict[str, Split] = {"source.dev": space.splits.dev, **space.splits.scored}
+    logits = {name: predictor.logits(split.rows, shared=True) for name, split in splits.items()}
+    scores: dict[str, Score] = {}
+    for name, split in splits.items():
+        found, rows = _score(predictor.task, name, split, logits[name], space)
+        scores |= found
+        if is_main_process():
+            runfolder.write_lines(file_of(folder, role, name), rows)
+    candidate = _candidate(predictor, space, scores["source.dev"]) if judged else None
+    return _Scored(scores, _calibration(predictor.task, splits, logits), candidate)
+
+
+def _guarded(
+    space: Workspace, spec: GuardSpec, candidates: Mapping[str, Candidate], source_gain: Interval
+) -> dict[str, Any]:
+    """Let the guard choose, and say what it found; return what ``metrics.json`` keeps of it."""
+    abstaining = without_vote(space.recipe.selection.name, space.recipe.task.labels_words)
+    decision = decide(candidates[ADAPTED], candidates[TWIN], space.task.labels, spec, source_gain, abstaining)
+    _say(decision, space)
+    return {"kept": decision.kept, "guard": decision.to_dict()}
 
 
 def _candidate(predictor: Predictor, space: Workspace, source_dev: Score) -> Candidate:

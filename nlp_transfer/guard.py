@@ -109,6 +109,27 @@ def called(role: str, target_labels: Any) -> str:
     return LABELS_ONLY if role == TWIN and target_labels else role
 
 
+@dataclass(frozen=True)
+class _Seen:
+    """How far the answers of two models lie apart on target text.
+
+    Args:
+        agreement: Share of units that both answer alike.
+        kappa: Agreement beyond chance.
+        divergence: Of the adapted model's answers from the twin's, and from the labels of source dev, in nats.
+    """
+
+    agreement: float
+    kappa: float
+    divergence: dict[str, float]
+
+
+def _seen(adapted: Candidate, twin: Candidate) -> _Seen:
+    chosen_DU, others_DU = adapted.target.chosen_DU, twin.target.chosen_DU
+    agreement = float((chosen_DU == others_DU).all(0).mean())
+    return _Seen(agreement, mean_kappa(chosen_DU, others_DU), _divergences(adapted, twin))
+
+
 def decide(
     adapted: Candidate,
     twin: Candidate,
@@ -139,27 +160,26 @@ def decide(
     if fewest < FEWEST_UNITS:
         few = f"Only {fewest} units to compare on: too few to say anything for the adapted model, or against it."
         return Decision(unproven, [few], False, numbers)
-    agreement = float((adapted.target.chosen_DU == twin.target.chosen_DU).all(0).mean())
-    beyond_chance = mean_kappa(adapted.target.chosen_DU, twin.target.chosen_DU)
-    divergence = _divergences(adapted, twin)
-    numbers |= {
-        "agreement": _rounded(agreement),
-        "kappa": _rounded(beyond_chance),
-        "divergence": {name: _rounded(value) for name, value in divergence.items()},
-        "source_shares": _named(shares(twin.source.gold_DU, _classes(twin)), labels),
-    }
     scored = {name: Scored(side.target, side.source) for name, side in ((ADAPTED, adapted), (TWIN, twin))}
-    numbers |= {ADAPTED: _summary(adapted, scored[ADAPTED], labels), TWIN: _summary(twin, scored[TWIN], labels)}
     found = votes(scored[ADAPTED], scored[TWIN], abstaining)
-    numbers["evidence"] = {name: _rounded_or_none(vote.difference) for name, vote in found.items()}
-    numbers["evidence_error"] = {name: _rounded_or_none(vote.error) for name, vote in found.items()}
-    if agreement == 1.0:
+    seen = _seen(adapted, twin)
+    numbers |= {
+        "agreement": _rounded(seen.agreement),
+        "kappa": _rounded(seen.kappa),
+        "divergence": {name: _rounded(value) for name, value in seen.divergence.items()},
+        "source_shares": _named(shares(twin.source.gold_DU, _classes(twin)), labels),
+        ADAPTED: _summary(adapted, scored[ADAPTED], labels),
+        TWIN: _summary(twin, scored[TWIN], labels),
+        "evidence": {name: _rounded_or_none(vote.difference) for name, vote in found.items()},
+        "evidence_error": {name: _rounded_or_none(vote.error) for name, vote in found.items()},
+    }
+    if seen.agreement == 1.0:
         same = f"There is no difference: both models answer alike on all {len(twin.target)} target units."
         return Decision(unproven, [same], False, numbers)
     faults = [
-        *_share_faults(adapted, twin, labels, divergence, spec),
+        *_share_faults(adapted, twin, labels, seen.divergence, spec),
         *_strength_faults(adapted, twin, spec, source_gain),
-        *_loose_faults(beyond_chance, twin, found, spec),
+        *_loose_faults(seen.kappa, twin, found, spec),
     ]
     if faults:
         return Decision(TWIN, faults, True, numbers)

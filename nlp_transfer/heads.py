@@ -8,9 +8,8 @@ from typing import Any
 
 import torch
 
+from .errors import listing
 from .models import Loaded, encoder_prefix
-
-SHOWN = 10
 
 
 @dataclass(frozen=True)
@@ -30,9 +29,9 @@ class HeadChange:
     def __str__(self) -> str:
         if not self.kept:
             return "the model's head is for other labels; it starts anew."
-        told = [f"the model's head keeps its rows of {_listing(self.kept)}"]
-        told += [f"those of {_listing(self.new)} are fresh"] if self.new else []
-        told += [f"those of {_listing(self.gone)} are left out"] if self.gone else []
+        told = [f"the model's head keeps its rows of {listing(self.kept)}"]
+        told += [f"those of {listing(self.new)} are fresh"] if self.new else []
+        told += [f"those of {listing(self.gone)} are left out"] if self.gone else []
         return f"{'; '.join(told)}."
 
 
@@ -100,8 +99,3 @@ def _linear_layers(model: Any) -> list[tuple[str, torch.nn.Linear]]:
 def _output_layer(model: Any, labels: int) -> tuple[str, torch.nn.Linear]:
     """Return the layer that gives the logits: the last of them."""
     return [(name, layer) for name, layer in _linear_layers(model) if layer.out_features == labels][-1]
-
-
-def _listing(labels: Sequence[str]) -> str:
-    more = f" and {len(labels) - SHOWN} more" if len(labels) > SHOWN else ""
-    return ", ".join(labels[:SHOWN]) + more

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from .fetching import is_url
 from .recipe.schema import Recipe
 from .recipe.shipped import HUB, resolve_path
+from .tables import table
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -73,7 +74,7 @@ def score_table(metrics: Mapping[str, Any]) -> Table:
         rows.append([split, *cells, *([] if gain is None else [interval_text(gain[split], signed=True)])])
     shown = {name: called(name, metrics.get("target_labels")) for name in names}
     header = [f"{shown[name]} (kept)" if name == metrics.get("kept") else shown[name] for name in names]
-    return _table(title, ["split", *header, *([] if gain is None else ["gain"])], rows)
+    return table(title, ["split", *header, *([] if gain is None else ["gain"])], rows, no_wrap=True)
 
 
 def show_comparison(comparison: Comparison) -> None:
@@ -115,7 +116,7 @@ def comparison_table(summary: Mapping[str, Any]) -> Table:
         cost = [f"{entry['steps']:,}", f"{entry['seconds']:.0f}", memory]
         rows.append([marked, *scores, gain, collapsed, f"{entry['mean_rank']:.2f}", *cost])
     header = ["strategy", *splits, "gain over its twin", "collapsed", "mean rank", "steps", "seconds", "MiB"]
-    return _table(title, header, rows)
+    return table(title, header, rows, no_wrap=True)
 
 
 def _mean_text(score: Mapping[str, Any]) -> str:
@@ -167,8 +168,8 @@ def show_score(score: Score, as_json: bool = False, notes: Sequence[str] = ()) -
     show(
         f"{score.headline} {interval_text(score.interval.to_dict())}",
         *(f"{told} dropped, as the model's {name} maps their label to null." for name, told in dropped.items()),
-        _table("", ["metric", "value"], plain),
-        _table("", ["label", "precision", "recall", "f1", "support"], rows),
+        table("", ["metric", "value"], plain, no_wrap=True),
+        table("", ["label", "precision", "recall", "f1", "support"], rows, no_wrap=True),
         *notes,
     )
 
@@ -285,7 +286,7 @@ def show_distilled(distilled: Distilled) -> None:
     header = ["model", *distilled.gain, "weights", "texts/s"]
     run = distilled.run
     notes = [line for note in label_notes(with_origins(run.metrics, run.folder)) for line in (note, "")]
-    show("", _table(run.metrics["headline"], header, rows), "", *notes, f"Run folder: {run.folder}")
+    show("", table(run.metrics["headline"], header, rows, no_wrap=True), "", *notes, f"Run folder: {run.folder}")
 
 
 def show_push(result: PushResult) -> None:
@@ -301,15 +302,3 @@ def show_push(result: PushResult) -> None:
         "",
         result.card,
     )
-
-
-def _table(title: str, header: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table(title=Text(title) if title else None, title_justify="left")
-    for number, name in enumerate(header):
-        table.add_column(Text(name), justify="left" if number == 0 else "right", no_wrap=True)
-    for row in rows:
-        table.add_row(*(Text(cell) for cell in row))  # Text: a label such as [b] is no markup
-    return table

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from ..errors import RecipeError, RunError
+from ..errors import RecipeError, RunError, listing
 from ..recipe.load import load
 from ..recipe.schema import Recipe
 from ..recipe.yaml import dump_data
@@ -57,9 +57,8 @@ def check_claims(claims: Iterable[tuple[Path, Recipe]], folder: Path) -> None:
             foreign.append((place, difference(found, text)))
     if foreign:
         names = [str(place.relative_to(folder)) for place, _ in foreign]
-        more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
         raise RunError(
-            f"comparison folder '{folder}' holds what another recipe has trained: {', '.join(names[:NAMED])}{more}. "
+            f"comparison folder '{folder}' holds what another recipe has trained: {listing(names, NAMED)}. "
             f"{foreign[0][1]} Give the comparison another folder (--output), give a strategy that has changed another "
             "title, or delete the folders that are to be trained anew."
         )

@@ -12,12 +12,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from nlp_transfer.data import spans as spans_
-from nlp_transfer.data import tags as tags_
-from nlp_transfer.data.formats import Table
-from nlp_transfer.data.spans import Span
-from nlp_transfer.errors import Problem, nearest
-from nlp_transfer.recipe.schema import Columns
+from ..errors import Problem, nearest
+from ..recipe.schema import Columns
+from . import spans as spans_
+from . import tags as tags_
+from .formats import Table
+from .spans import Span
 
 Kind = Literal["classification", "multi_label", "ner", "text", "words"]
 KINDS: tuple[Kind, ...] = ("classification", "multi_label", "ner", "text", "words")

@@ -8,8 +8,8 @@ from typing import Any
 
 from datasets import Dataset
 
-from nlp_transfer.data.texts import Row, checked
-from nlp_transfer.errors import DataError, Problem, nearest
+from ..errors import DataError, Problem, nearest
+from .texts import Row, checked
 
 ROWS_AT_ONCE = 1000
 

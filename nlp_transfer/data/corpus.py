@@ -10,12 +10,12 @@ from pathlib import Path
 
 from datasets import Dataset
 
-from nlp_transfer.data.columns import dataset_rows, parquet_rows
-from nlp_transfer.data.formats import SUFFIXES
-from nlp_transfer.data.load import HUB, SHOWN, check_file, from_hub, refuse
-from nlp_transfer.data.spans import is_blank
-from nlp_transfer.data.texts import FORMATS, Row, read_rows
-from nlp_transfer.errors import DataError, Problem
+from ..errors import DataError, Problem
+from .columns import dataset_rows, parquet_rows
+from .formats import SUFFIXES
+from .load import HUB, SHOWN, check_file, from_hub, refuse
+from .spans import is_blank
+from .texts import FORMATS, Row, read_rows
 
 ADVICE = "Name it with corpus.columns.text."
 

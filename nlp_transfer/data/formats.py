@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from nlp_transfer.errors import Problem
+from ..errors import Problem
 
 FORMATS = ("csv", "tsv", "jsonl", "parquet", "txt", "conll")
 SUFFIXES = {

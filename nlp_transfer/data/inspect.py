@@ -9,15 +9,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy
 
-from nlp_transfer.data import spans
-from nlp_transfer.data.load import Split
-from nlp_transfer.data.split import distinct_labels, normalise
+from ..tables import table
+from . import spans
+from .load import Split
+from .split import distinct_labels, normalise
 
 if TYPE_CHECKING:
     from rich.table import Table
 
 _LABELLED = ("classification", "multi_label", "ner")
-_PERCENTILES = (5, 50, 95)
+PERCENTILES = (5, 50, 95)
 
 
 def describe(
@@ -84,8 +85,8 @@ def _describe_one(
         "kind": split.kind,
         "rows": len(split),
         "labels": _label_counts(split),
-        "words": _percentiles([len(row) for row in words]),
-        "tokens": None if tokens is None else _percentiles(tokens),
+        "words": percentiles([len(row) for row in words]),
+        "tokens": None if tokens is None else percentiles(tokens),
         "longer": longer,
         "duplicates": len(split) - len(_texts(split)),
         "skipped_blank": split.skipped_blank,
@@ -108,9 +109,10 @@ def _label_counts(split: Split) -> dict[str, int] | None:
     return {label: counts[label] for label in sorted(counts)}
 
 
-def _percentiles(values: Sequence[int]) -> dict[str, int]:
-    cuts = numpy.percentile(numpy.asarray(values), _PERCENTILES, method="inverted_cdf")
-    return {**{f"p{q}": int(cut) for q, cut in zip(_PERCENTILES, cuts, strict=True)}, "max": int(max(values))}
+def percentiles(values: Sequence[int]) -> dict[str, int]:
+    """Return the 5th, 50th and 95th percentile and the maximum of some lengths, by name."""
+    cuts = numpy.percentile(numpy.asarray(values), PERCENTILES, method="inverted_cdf")
+    return {**{f"p{q}": int(cut) for q, cut in zip(PERCENTILES, cuts, strict=True)}, "max": int(max(values))}
 
 
 def _shared_texts(splits: Mapping[str, Split], texts: Mapping[str, dict[str, int]]) -> list[dict[str, Any]]:
@@ -181,7 +183,7 @@ def render(description: Mapping[str, Any]) -> list[Table]:
     if labelled:
         names = sorted({label for counts in labelled.values() for label in counts})
         rows = [[name, *(f"{counts.get(name, 0):,}" for counts in labelled.values())] for name in names]
-        tables.append(_table("Labels", ["label", *labelled], rows))
+        tables.append(table("Labels", ["label", *labelled], rows))
     if description["vocabulary"]:
         by_source = [gap.get("by_source", {}) for gap in description["vocabulary"]]
         rows = [
@@ -189,19 +191,19 @@ def render(description: Mapping[str, Any]) -> list[Table]:
             for gap, apart in zip(description["vocabulary"], by_source, strict=True)
         ]
         header = ["split", "words seen in the source", *(f"in {name}" for name in by_source[0])]
-        tables.append(_table("Vocabulary", header, rows))
+        tables.append(table("Vocabulary", header, rows))
     if description["shared_texts"]:
         rows = [
             [" & ".join(pair["splits"]), f"{pair['texts']:,}", " = ".join(pair["example"])]
             for pair in description["shared_texts"]
         ]
-        tables.append(_table("Texts that two splits share", ["splits", "texts", "for example"], rows))
+        tables.append(table("Texts that two splits share", ["splits", "texts", "for example"], rows))
     if description["label_gaps"]:
         rows = [
             [gap["split"], ", ".join(gap["not_in_training"]), ", ".join(gap["missing"])]
             for gap in description["label_gaps"]
         ]
-        tables.append(_table("Label gaps", ["split", "not in training", "missing here"], rows))
+        tables.append(table("Label gaps", ["split", "not in training", "missing here"], rows))
     return tables
 
 
@@ -223,20 +225,8 @@ def _split_table(description: Mapping[str, Any]) -> Table:
     header = ["split", "rows", "words 5·50·95 % max", "tokens 5·50·95 % max", longer, "duplicates"]
     if description["max_length"] is None:
         header, rows = [*header[:4], header[5]], [[*row[:4], row[5]] for row in rows]
-    return _table("Splits", header, rows)
+    return table("Splits", header, rows)
 
 
 def _span(lengths: Mapping[str, int] | None) -> str:
     return "–" if lengths is None else " · ".join(str(value) for value in lengths.values())
-
-
-def _table(title: str, header: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table(title=title, title_justify="left")
-    for index, name in enumerate(header):
-        table.add_column(Text(name), justify="left" if index == 0 else "right")
-    for row in rows:
-        table.add_row(*(Text(cell) for cell in row))  # Text: a label such as [b] is no markup
-    return table

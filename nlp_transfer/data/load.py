@@ -14,13 +14,13 @@ from pathlib import Path
 
 from datasets import Dataset, Features, List, Value
 
-from nlp_transfer.data import formats
-from nlp_transfer.data.canonical import KINDS, Canonical, Kind, canonicalise, column_names
-from nlp_transfer.data.formats import Table
-from nlp_transfer.data.hub import load_hub_split
-from nlp_transfer.data.tags import Scheme
-from nlp_transfer.errors import DataError, Problem, nearest
-from nlp_transfer.recipe.schema import Columns
+from ..errors import DataError, Problem, nearest
+from ..recipe.schema import Columns
+from . import formats
+from .canonical import KINDS, Canonical, Kind, canonicalise, column_names
+from .formats import Table
+from .hub import load_hub_split
+from .tags import Scheme
 
 HUB = "hub:"
 ORIGIN = "origin"

@@ -8,10 +8,10 @@ from collections import Counter
 from collections.abc import Collection, Hashable
 from dataclasses import dataclass
 
-from nlp_transfer.data.canonical import Kind
-from nlp_transfer.data.load import Split
-from nlp_transfer.data.tags import entity_type
-from nlp_transfer.errors import DataError, Problem, nearest
+from ..errors import DataError, Problem, listing, nearest
+from .canonical import Kind
+from .load import Split
+from .tags import entity_type
 
 _RARE = ("rare",)
 
@@ -168,21 +168,16 @@ def label_problems(train_labels: Collection[str], split: Split) -> list[Problem]
             if label not in known:
                 rows[label] += 1
                 first.setdefault(label, row)
+    names = listing([f"'{name}'" for name in sorted(known)])
     noun = "entity type" if split.kind == "ner" else "label"
     return [
         Problem(
             f"the {noun} '{label}' ({rows[label]} row{'s' * (rows[label] != 1)} of {split.name}) does not "
-            f"occur in the training data, which has {_listing(known)}.{nearest(label, sorted(known))}",
+            f"occur in the training data, which has {names}.{nearest(label, sorted(known))}",
             split.locate(row),
         )
         for label, row in first.items()
     ]
-
-
-def _listing(labels: Collection[str], most: int = 10) -> str:
-    names = sorted(labels)
-    rest = f" and {len(names) - most} more" if len(names) > most else ""
-    return ", ".join(f"'{name}'" for name in names[:most]) + rest
 
 
 def one_class_problem(split: Split) -> Problem | None:

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Literal
 
-from nlp_transfer.data.spans import Span
+from .spans import Span
 
 Scheme = Literal["IOB2", "IOB1", "BIOES"]
 

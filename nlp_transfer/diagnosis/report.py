@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from ..intervals import Interval
+from ..tables import table
 from .advice import FAR, NEAR, PERPLEXITY_RATIO, PIECES_GAP, UNSEEN_GAP, comparisons
 from .distance import ADistance
 from .features import MAX_LENGTH
@@ -58,7 +58,7 @@ def _split_table(found: Diagnosis) -> Table:
         "split",
         "unknown",
     ]
-    return _table(f"Texts (the encoder reads their first {MAX_LENGTH} tokens)", header, rows)
+    return table(f"Texts (the encoder reads their first {MAX_LENGTH} tokens)", header, rows)
 
 
 def _worst_words(found: Diagnosis) -> list[str]:
@@ -97,7 +97,7 @@ def _distance_table(found: Diagnosis) -> Table:
         counts = f"source {one_of.source_types:,}, target {one_of.target_types:,}; grows with the sample"
         rows.append(["different words in both", f"{one_of.shared_types:.1%}", counts])
     rows += _pieces_rows(found) + _perplexity_rows(found)
-    return _table("How far apart the domains are", ["measure", "value", "reading"], rows, left=(0, 2))
+    return table("How far apart the domains are", ["measure", "value", "reading"], rows, left=(0, 2))
 
 
 def _nearest_source(found: Diagnosis) -> list[str]:
@@ -158,7 +158,7 @@ def _shift_items(found: Diagnosis) -> list[RenderableType]:
     if len(order) > LABELS_SHOWN:
         title += f" (the {LABELS_SHOWN} of {len(order)} that move most)"
     clear = "more" if shift.clear else "no more"
-    lines: list[RenderableType] = [_table(title, ["label", "source train", "target, estimated"], rows)]
+    lines: list[RenderableType] = [table(title, ["label", "source train", "target, estimated"], rows)]
     lines.append(f"Shift {shift.shift:.2f}: {clear} than resampling alone can give ({shift.noise:.2f}).")
     distance = found.unit_distance
     if not isinstance(distance, Skipped) and distance.distance.low > 2 * shift.shift:
@@ -175,13 +175,13 @@ def _model_table(found: Diagnosis) -> Table:
         head = one.leep.skipped if isinstance(one.leep, Skipped) else f"{one.leep:.3f}"
         rows.append([one.model, f"{one.logme:.4f}", f"{one.dev_accuracy:.3f}", head])
     title = "Candidate models on source rows, best LogME first (larger is better)"
-    return _table(title, ["model", "LogME", "frozen, source dev", "LEEP"], rows)
+    return table(title, ["model", "LogME", "frozen, source dev", "LEEP"], rows)
 
 
 def _time_table(found: Diagnosis) -> Table:
     rows = [[one.strategy, _duration(one.seconds), _duration(one.run_seconds), one.basis] for one in found.time]
     title = "Estimated time on this machine, from a few measured steps"
-    return _table(title, ["strategy", "training", "with its twin", "measured"], rows, left=(0, 3))
+    return table(title, ["strategy", "training", "with its twin", "measured"], rows, left=(0, 3))
 
 
 def _duration(seconds: float) -> str:
@@ -192,15 +192,3 @@ def _duration(seconds: float) -> str:
 
 def _interval(one: Interval, digits: int = 2) -> str:
     return f"{one.value:.{digits}f} [{one.low:.{digits}f}, {one.high:.{digits}f}]"
-
-
-def _table(title: str, header: Sequence[str], rows: Sequence[Sequence[str]], left: Sequence[int] = (0,)) -> Table:
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table(title=Text(title), title_justify="left")
-    for number, name in enumerate(header):
-        table.add_column(Text(name), justify="left" if number in left else "right")
-    for row in rows:
-        table.add_row(*(Text(cell) for cell in row))  # Text: a label such as [b] is no markup
-    return table

@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from ..data import spans
+from ..data.inspect import percentiles
 from ..data.load import Split
 from .result import Texts
-from .vocabulary import percentiles, pieces, pieces_of_words
+from .vocabulary import pieces, pieces_of_words
 
 
 def words_of(split: Split) -> list[list[str]]:

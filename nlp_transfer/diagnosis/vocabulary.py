@@ -8,8 +8,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-PERCENTILES = (5, 50, 95)
-
 
 @dataclass(frozen=True)
 class Overlap:
@@ -19,7 +17,6 @@ class Overlap:
         source_types: Different words of the source sample.
         target_types: Different words of the target sample.
         shared_types: Different words of both ÷ different words of either (Jaccard).
-        shared_tokens: Running words of the target that also occur in the source.
         unseen: Running words of the target that do not occur in the source (out-of-vocabulary rate).
         unseen_at_home: The same rate for held-out source rows: what is to be expected without any change of domain.
         most_unseen: The most frequent unseen words with their counts.
@@ -28,7 +25,6 @@ class Overlap:
     source_types: int
     target_types: int
     shared_types: float
-    shared_tokens: float
     unseen: float
     unseen_at_home: float
     most_unseen: list[tuple[str, int]]
@@ -74,7 +70,6 @@ def overlap(
         source_types=len(seen),
         target_types=len(away),
         shared_types=_share(len(seen.keys() & away.keys()), either),
-        shared_tokens=_share(away.total() - unseen.total(), away.total()),
         unseen=rate,
         unseen_at_home=_share(sum(count for word, count in home.items() if word not in seen), home.total()),
         most_unseen=sorted(unseen.items(), key=lambda item: (-item[1], item[0]))[:show],
@@ -133,9 +128,3 @@ def pieces_of_words(
     found = np.searchsorted(np.asarray(starts), begins, side="right") - 1
     inside = (found >= 0) & (begins < np.asarray(ends)[found]) & (begins < np.array([end for _, end in offsets]))
     return np.where(inside, found, -1)
-
-
-def percentiles(values: Sequence[int]) -> dict[str, int]:
-    """Return the 5th, 50th and 95th percentile and the maximum of some lengths, by name."""
-    cuts = np.percentile(np.asarray(values), PERCENTILES, method="inverted_cdf")
-    return {**{f"p{q}": int(cut) for q, cut in zip(PERCENTILES, cuts, strict=True)}, "max": int(max(values))}

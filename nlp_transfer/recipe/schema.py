@@ -21,8 +21,6 @@ from .training import AverageSpec as AverageSpec
 from .training import TrainSpec as TrainSpec
 from .trust import GuardSpec, SelectionSpec
 
-TASKS = ("classification", "sentiment", "ner")
-
 
 class VocabularySpec(Section):
     """New tokens for the target: those that shorten its text most, see :mod:`nlp_transfer.vocabulary.extend`.

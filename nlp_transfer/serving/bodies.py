@@ -1,4 +1,4 @@
-"""Bodies of requests: no larger than allowed, and there in time, so that no client can hold much for long."""
+"""Bodies of requests: no larger than allowed, and there in time, so that no request can hold much for long."""
 
 from __future__ import annotations
 

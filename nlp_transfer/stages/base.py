@@ -109,8 +109,16 @@ def _facts(path: Path) -> dict[str, Any]:
 def begin(space: Workspace, folder: Path, fingerprint: str) -> None:
     """Drop the checkpoints of other data or settings: resuming from them would mix the two."""
     if is_main_process() and discard_others(folder, fingerprint):
-        space.reporter.warn(f"{folder}: data or settings are not those that it was begun with; it begins anew.")
+        space.reporter.warn(f"{folder}: its data or settings have changed; the stage begins anew.")
     wait_for_all()
+
+
+def resumed(space: Workspace, folder: Path, fingerprint: str) -> StageResult | None:
+    """Return the result of a stage that is already done; else make its folder fit to begin or to go on."""
+    done = finished(folder, fingerprint)
+    if done is None:
+        begin(space, folder, fingerprint)
+    return done
 
 
 def finish(space: Workspace, folder: Path, fingerprint: str, model: Any, facts: dict[str, Any]) -> StageResult:

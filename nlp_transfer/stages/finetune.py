@@ -51,10 +51,9 @@ def finetune(
     Returns:
         The result; ``model/`` loads with plain ``transformers`` or ``peft``.
     """
-    done = base.finished(folder, fingerprint)
+    done = base.resumed(space, folder, fingerprint)
     if done is not None:
         return done
-    base.begin(space, folder, fingerprint)
     recipe, task, train = space.recipe, space.task, TrainSpec.model_validate(stage.train)
     set_seed(recipe.seed)
     model = _starting_model(space, train, before, title)

@@ -56,10 +56,9 @@ def pretrain(
         The result; ``model/`` is a masked-LM checkpoint (or adapter) whose encoder the next stage adopts. Objectives
         that train no masked-LM head leave the one that was there.
     """
-    done = base.finished(folder, fingerprint)
+    done = base.resumed(space, folder, fingerprint)
     if done is not None:
         return done
-    base.begin(space, folder, fingerprint)
     train = TrainSpec.model_validate(stage.train)
     longest = min(DEFAULT_BLOCK, space.limits.max_length) if stage.block_length is None else stage.block_length
     pretraining = pretraining_of(space, stage, longest)

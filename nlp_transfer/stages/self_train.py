@@ -113,10 +113,9 @@ def self_train(
     Returns:
         The result; its facts hold what each round kept.
     """
-    done = base.finished(folder, fingerprint)
+    done = base.resumed(space, folder, fingerprint)
     if done is not None:
         return done
-    base.begin(space, folder, fingerprint)
     plan = _plan(space, stage, folder, fingerprint, before)
     kept, facts = _rounds(plan)
     model = plan.model(kept)

@@ -45,10 +45,9 @@ def soup(space: Workspace, stage: SoupStage, folder: Path, fingerprint: str, bef
     Raises:
         ModelError: A model has other labels, other tokens or other layers, or comes from other pretrained weights.
     """
-    done = base.finished(folder, fingerprint)
+    done = base.resumed(space, folder, fingerprint)
     if done is not None:
         return done
-    base.begin(space, folder, fingerprint)
     begun, last = time.monotonic(), space.recipe.finetunes[-1]
     assert before.model is not None
     model = finished_model(space, TrainSpec.model_validate(last.train), before.model)
