@@ -101,7 +101,8 @@ class _Pull:
             allow_patterns=list(wanted.files),
             etag_timeout=wanted.timeout,
         )
-        return Path(folder)
+        # If the revision has moved meanwhile, it is not the commit whose files these are.
+        return Path(folder).with_name(wanted.commit)
 
     def seen(self) -> tuple[str, float, int]:
         """What changes when something arrives; on the disk also where another process fetches, and this one waits."""

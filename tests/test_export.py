@@ -305,6 +305,16 @@ def test_parity_sees_what_differs(exports):
     share = np.mean([label == "so-so" for label in rows["label"]])
     assert wrong.largest == pytest.approx(100, abs=1e-3)
     assert wrong.agreement == pytest.approx(share) and wrong.loss == pytest.approx(1 - share)
+
+    def wrong_where_long(windows):
+        return [
+            row + (len(window.input_ids) == model.limits.max_length)
+            for row, window in zip(read(windows), windows, strict=True)
+        ]
+
+    other.window_logits = wrong_where_long
+    short = own_answers(model, random_texts(9, 6, longest=3))
+    assert compare(model, other, short, "here").largest == pytest.approx(1, abs=1e-3)
     for wrong_one in (0, -1):
 
         def damaged(windows, wrong_one=wrong_one):

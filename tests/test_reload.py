@@ -20,7 +20,7 @@ from nlp_transfer.last_layer import read_first_token
 from nlp_transfer.parts import recipe_from
 from nlp_transfer.running import run
 from nlp_transfer.stages import base as stages
-from nlp_transfer.stages.model import adopt_encoder
+from nlp_transfer.stages.weights import adopt_encoder
 
 pytestmark = pytest.mark.slow
 """Every run ends with this check of its own model; here are all architectures and tunings."""

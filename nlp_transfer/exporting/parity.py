@@ -9,6 +9,7 @@ from typing import Any
 import datasets
 import numpy as np
 
+from ..data.windows import EMPTY, Window
 from ..predictor import Predictor
 from ..tasks.ner import Ner
 
@@ -20,7 +21,7 @@ class Parity:
     Args:
         rows: Number of rows.
         origin: Where they come from.
-        largest: Largest absolute difference of a logit, over all windows (and tokens).
+        largest: Largest absolute difference of a logit, over all windows (and tokens) and one of full length.
         agreement: Share of equal answers: of texts, or of words for entities.
         headline: Name of the score.
         model: Score of the model.
@@ -50,7 +51,7 @@ class Parity:
 
 
 def compare(model: Predictor, export: Predictor, rows: datasets.Dataset, origin: str) -> Parity:
-    """Let a model and its export read the same rows, each with its own tokenizer.
+    """Let a model and its export read the same rows, each with its own tokenizer, and one window of full length.
 
     Args:
         model: The model.
@@ -63,13 +64,19 @@ def compare(model: Predictor, export: Predictor, rows: datasets.Dataset, origin:
         task = predictor.task
         encoded = task.encode(rows, predictor.tokenizer, predictor.limits, labelled=False)
         windows = predictor.window_logits(encoded.windows)
-        logits.append(windows)
+        logits.append([*windows, *predictor.window_logits([_longest(encoded.windows, model)])])
         answers.append(task.answer(task.combine(encoded, windows)))
     gold = model.task.gold(rows)
     scores = [model.task.score(gold, given, 0.95, 1).interval.value for given in answers]
     return Parity(
         len(rows), origin, _largest(*logits), _agreement(model, *answers), model.task.headline, scores[0], scores[1]
     )
+
+
+def _longest(windows: Sequence[Window], model: Predictor) -> Window:
+    """Return a window as long as there can be: rows may all be short, and a graph is traced on short ones."""
+    tokens = np.concatenate([np.asarray(window.input_ids) for window in windows])
+    return Window(0, np.resize(tokens, model.limits.max_length).tolist(), 1.0, EMPTY, EMPTY)
 
 
 def _largest(model: Sequence[np.ndarray], export: Sequence[np.ndarray]) -> float:

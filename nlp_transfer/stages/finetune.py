@@ -22,9 +22,10 @@ from ..workspace import Workspace
 from . import base
 from .frozen import read_once
 from .masked import masked_copies
-from .model import adopt_model, task_model, unit_sizes
+from .model import task_model, unit_sizes
 from .rows import Rows, fit_task, labelled_rows, with_unlabelled
 from .teacher import taught
+from .weights import adopt_model
 
 
 def finetune(

@@ -18,8 +18,8 @@ from ..recipe.schema import TrainSpec
 from ..tasks.base import Encoded
 from ..tasks.masked_lm import MaskedLMHead
 from ..workspace import Workspace
-from .model import take_encoder
 from .pretrain import DEFAULT_BLOCK, FRESH_HEAD_STEPS, masked_lm
+from .weights import take_encoder
 
 
 def masked_copies(

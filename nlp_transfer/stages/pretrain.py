@@ -28,7 +28,8 @@ from ..recipe.schema import TrainSpec
 from ..recipe.stages import PretrainStage
 from ..workspace import Workspace
 from . import base
-from .model import continue_from, dropouts, load_base
+from .model import dropouts, load_base
+from .weights import continue_from
 
 FRESH_HEAD_STEPS = 200
 DEFAULT_BLOCK = 128

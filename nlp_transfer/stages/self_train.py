@@ -37,8 +37,9 @@ from ..selecting import selection_of, selector
 from ..workspace import Workspace
 from . import base
 from .frozen import read_once
-from .model import adopt_model, task_model, unit_sizes
+from .model import task_model, unit_sizes
 from .rows import Rows, fit_task, labelled_rows, with_unlabelled
+from .weights import adopt_model
 
 LABELS = "pseudo_labels.jsonl"
 CALIBRATION = "calibration.json"

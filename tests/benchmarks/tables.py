@@ -227,6 +227,7 @@ TABLES: list[tuple[str, str, Callable[[dict[str, Any]], list[str]]]] = [
         "Adaptation, sentiment of reviews: target accuracy in percent (gain over the twin of equal steps)",
         transfer_table,
     ),
+    ("reviews_unbounded", "The same with `bounded: false`: adversaries as in the papers", transfer_table),
     ("reviews_student", "The same with a student of the others (`ensemble`) in place of their mean", transfer_table),
     ("reviews_screen", "All strategies on two of these pairs, one seed", transfer_table),
     (
