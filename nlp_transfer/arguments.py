@@ -102,7 +102,7 @@ def check_batches(recipe: Recipe, methods: Known = METHODS) -> None:
         share, where = _share(train), f"stages.{number}.train.batch_size"
         if share is None:
             problems.append(Problem(_division(train), where))
-        elif isinstance(stage, FinetuneStage | SelfTrainStage) and not recipe.task.labels_words:
+        elif isinstance(stage, FinetuneStage | SelfTrainStage) and stage.adapt and not recipe.task.labels_words:
             problems += [Problem(text, where) for text in _too_few(train, share, recipe.methods, methods)]
     if problems:
         raise RecipeError(problems)

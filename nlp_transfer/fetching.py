@@ -5,16 +5,20 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import re
 import shutil
 import uuid
 from collections.abc import Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import unquote
 
 from .background import QUIET, NotYet, Pending, wait_while_heard
 from .errors import ModelError
+
+_USER = re.compile(r"://[^/?#@\s:]*(?::(?P<password>[^/?#\s]*))?@")
+"""User and password in a URL, wherever it stands."""
 
 
 def is_url(place: str) -> bool:
@@ -23,16 +27,14 @@ def is_url(place: str) -> bool:
 
 
 def password_of(place: str) -> str | None:
-    """Return the password that a URL holds."""
-    return urlsplit(place).password if is_url(place) else None
+    """Return the password that a URL holds, or one inside another text, such as a chain of file systems."""
+    found = _USER.search(place)
+    return unquote(found["password"]) if found and found["password"] else None
 
 
 def without_user(place: str) -> str:
     """Return a URL without user and password, as others may see it; any other place as it is."""
-    if not is_url(place) or "@" not in urlsplit(place).netloc:
-        return place
-    parts = urlsplit(place)
-    return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
+    return _USER.sub("://", place)
 
 
 def without_password(text: str, url: str) -> str:

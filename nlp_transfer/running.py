@@ -201,7 +201,7 @@ def _run_claimed(
 
 def _cut_rows(space: Workspace) -> list[str]:
     """Say of each split how many texts lose words, where the recipe says to cut them off."""
-    if not space.limits.truncate:
+    if not space.limits.truncate or not is_main_process():
         return []
     found = {
         role: space.task.encode(split.rows, space.tokenizer, space.limits, labelled=False).long_rows
@@ -209,8 +209,8 @@ def _cut_rows(space: Workspace) -> list[str]:
         if isinstance(split, Split)
     }
     return [
-        f"{role}: {count} texts are longer than {space.limits.max_length} tokens; the rest of them is not read "
-        "(data.long_texts: truncate)."
+        f"{role}: {count} texts are longer than {space.limits.max_length} tokens; the task does not read the rest of "
+        "them (data.long_texts: truncate)."
         for role, count in found.items()
         if count
     ]

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from .fetching import is_url
 from .recipe.schema import Recipe
 from .recipe.shipped import HUB, resolve_path
-from .tables import table
+from .tables import text_table
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -74,7 +74,7 @@ def score_table(metrics: Mapping[str, Any]) -> Table:
         rows.append([split, *cells, *([] if gain is None else [interval_text(gain[split], signed=True)])])
     shown = {name: called(name, metrics.get("target_labels")) for name in names}
     header = [f"{shown[name]} (kept)" if name == metrics.get("kept") else shown[name] for name in names]
-    return table(title, ["split", *header, *([] if gain is None else ["gain"])], rows, no_wrap=True)
+    return text_table(title, ["split", *header, *([] if gain is None else ["gain"])], rows, no_wrap=True)
 
 
 def show_comparison(comparison: Comparison) -> None:
@@ -116,7 +116,7 @@ def comparison_table(summary: Mapping[str, Any]) -> Table:
         cost = [f"{entry['steps']:,}", f"{entry['seconds']:.0f}", memory]
         rows.append([marked, *scores, gain, collapsed, f"{entry['mean_rank']:.2f}", *cost])
     header = ["strategy", *splits, "gain over its twin", "collapsed", "mean rank", "steps", "seconds", "MiB"]
-    return table(title, header, rows, no_wrap=True)
+    return text_table(title, header, rows, no_wrap=True)
 
 
 def _mean_text(score: Mapping[str, Any]) -> str:
@@ -168,8 +168,8 @@ def show_score(score: Score, as_json: bool = False, notes: Sequence[str] = ()) -
     show(
         f"{score.headline} {interval_text(score.interval.to_dict())}",
         *(f"{told} dropped, as the model's {name} maps their label to null." for name, told in dropped.items()),
-        table("", ["metric", "value"], plain, no_wrap=True),
-        table("", ["label", "precision", "recall", "f1", "support"], rows, no_wrap=True),
+        text_table("", ["metric", "value"], plain, no_wrap=True),
+        text_table("", ["label", "precision", "recall", "f1", "support"], rows, no_wrap=True),
         *notes,
     )
 
@@ -286,7 +286,7 @@ def show_distilled(distilled: Distilled) -> None:
     header = ["model", *distilled.gain, "weights", "texts/s"]
     run = distilled.run
     notes = [line for note in label_notes(with_origins(run.metrics, run.folder)) for line in (note, "")]
-    show("", table(run.metrics["headline"], header, rows, no_wrap=True), "", *notes, f"Run folder: {run.folder}")
+    show("", text_table(run.metrics["headline"], header, rows, no_wrap=True), "", *notes, f"Run folder: {run.folder}")
 
 
 def show_push(result: PushResult) -> None:

@@ -12,7 +12,7 @@ from .arguments import optimizer_steps
 from .chosen import ORACLE, SOURCE_DEV
 from .fingerprints import identity, stage_fingerprint
 from .guard import ADAPTED, TWIN
-from .parts import METHODS
+from .parts import METHODS, settings_model
 from .preparing.splits import corpus_role
 from .recipe.schema import Part, TrainSpec, teachers_of
 from .recipe.stages import AnyStage, FinetuneStage, PretrainStage, SelfTrainStage, SoupStage
@@ -126,6 +126,12 @@ def train_stages(space: Workspace, folder: Path, fingerprints: dict[str, str]) -
     return outcome
 
 
+def _settings(space: Workspace, part: Part) -> dict[str, Any]:
+    """Return a method's settings with its defaults: another version may have others."""
+    method: Any = space.methods[part.name]
+    return {"name": part.name, **settings_model(method).model_validate(part.settings).model_dump()}
+
+
 def _own_code(space: Workspace, part: Part) -> dict[str, str]:
     """Return the source of a method that does not come with the package: edited, it is another one."""
     method = space.methods[part.name]
@@ -186,7 +192,7 @@ def _depends_on(
     adapts = not twin and isinstance(stage, FinetuneStage | SelfTrainStage) and stage.adapt
     settings: list[Any] = [
         stage.model_dump(exclude={"adapt"} if isinstance(stage, FinetuneStage) else {"models"}),
-        [part.model_dump() | _own_code(space, part) for part in recipe.methods] if adapts else [],
+        [_settings(space, part) | _own_code(space, part) for part in recipe.methods] if adapts else [],
     ]
     selects = not twin and isinstance(stage, FinetuneStage | SelfTrainStage)
     selection = recipe.selection.name if selects else SOURCE_DEV

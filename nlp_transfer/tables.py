@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 
-def table(
+def text_table(
     title: str, header: Sequence[str], rows: Sequence[Sequence[str]], left: Sequence[int] = (0,), no_wrap: bool = False
 ) -> Table:
     """Lay out cells of text, which is never read as markup: a label may be called ``[b]``.

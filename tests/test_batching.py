@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from nlp_transfer.serving.batching import Batcher, Overloaded
+from nlp_transfer.serving.worker import in_passing
 
 
 def batched(work: Any, compute: Any, **settings: Any) -> Any:
@@ -94,3 +95,13 @@ def test_a_wrong_number_of_answers_is_no_answer() -> None:
 
     found = batched(work, lambda items: [0] * 3, budget=2, most=9)
     assert [type(error).__name__ for error in found] == ["Failed", "Failed"]
+
+
+def test_what_computes_in_passing_leaves_no_thread() -> None:
+    """A thread that stays keeps a team of OpenMP threads."""
+    worker, before = in_passing(threading.current_thread), threading.active_count()
+    worker.join(10)
+    assert worker is not threading.current_thread() and not worker.is_alive()
+    assert threading.active_count() <= before
+    with pytest.raises(ZeroDivisionError):
+        in_passing(divmod, 1, 0)

@@ -13,7 +13,9 @@ from samples import random_texts
 
 from nlp_transfer import load_predictor
 from nlp_transfer.forward import cast_linear
+from nlp_transfer.hardware import choose_precision
 from nlp_transfer.predictor import with_cast_weights
+from nlp_transfer.serving.server import prepare
 
 KINDS = ["bert", "roberta", "distilbert", "albert", "electra", "modernbert", "deberta-v2", "mpnet"]
 HEADS = ["AutoModelForSequenceClassification", "AutoModelForTokenClassification"]
@@ -52,3 +54,6 @@ def test_a_predictor_in_fp32_is_left_as_it_is(tiny_bert: Path) -> None:
     assert with_cast_weights(exact) is exact
     texts = random_texts(40, 3)
     assert with_cast_weights(rounded)(texts) == rounded(texts)
+    cast = [prepare(folder).predict.model] if choose_precision("auto").bf16 else []  # type: ignore[attr-defined]
+    for model in (with_cast_weights(rounded).model, *cast):
+        assert torch.bfloat16 in {value.dtype for value in model.parameters()}

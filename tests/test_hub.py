@@ -813,10 +813,12 @@ def test_an_adapter_on_a_local_base_needs_an_id_for_it(hub: Hub, tiny_bert: Path
 def test_recipes_hold_no_passwords() -> None:
     values = recipe_data(Path("run"), Path("x")) | {"model": "ftp://me:secretword@host/base"}
     values["methods"] = [{"name": "anchor", "teacher": ["ftp://me:secretword@host/other"]}]
+    values["compare"] = {"strategies": [{"name": "dann", "set": ["model.id=simplecache::ftp://me:secretword@host/a"]}]}
     with pytest.raises(RecipeError) as caught:
         recipe_from(values)
     told = str(caught.value)
     assert "model" in told and "methods.0.teacher.0: the URL 'ftp://host/other' is given with a password" in told
+    assert "compare.strategies.0.set.0: the URL" in told
     assert "secretword" not in told
 
 
@@ -876,10 +878,14 @@ def test_files_and_memory_take_a_push(runs: dict[str, Path], hub: Hub, tmp_path:
 
 
 @pytest.mark.parametrize("inside", ["", "model", "copies/mine"])
-def test_a_run_is_not_pushed_into_itself(inside: str, runs: dict[str, Path], tmp_path: Path) -> None:
+def test_a_run_is_not_pushed_into_itself(
+    inside: str, runs: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
     folder = tmp_path / "run"
     shutil.copytree(runs["full"], folder)
     before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
-    with pytest.raises(HubError, match="lies in the run itself"):
-        send(folder, (folder / inside).as_uri(), replace=True)
+    for url in ((folder / inside).as_uri(), f"file://~/run/{inside}"):
+        with pytest.raises(HubError, match="lies in the run itself"):
+            send(folder, url, replace=True)
     assert before == {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}

@@ -295,7 +295,8 @@ def test_long_texts_are_counted(tmp_path, tiny_bert):
         told = {
             "windows": ["finetune: 5 of 20 source texts are longer than 48 tokens: read in overlapping windows."],
             "truncate": [
-                f"{split}: 5 texts are longer than 48 tokens; the rest of them is not read (data.long_texts: truncate)."
+                f"{split}: 5 texts are longer than 48 tokens; the task does not read the rest of them "
+                "(data.long_texts: truncate)."
                 for split in ("source.train", "target.test")
             ],
         }

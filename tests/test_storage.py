@@ -21,7 +21,8 @@ from nlp_transfer.recipe import dump
 
 def package(folder: Path, text: str) -> list[PushFile]:
     folder.mkdir()
-    (folder / "config.json").write_text(text)
+    for name in ("config.json", "README.md", "metrics.json", "recipe.yaml"):
+        (folder / name).write_text(text)
     return list_files(folder, [], [])
 
 
@@ -35,7 +36,17 @@ def test_what_lies_beside_the_place_is_not_touched(tmp_path: Path) -> None:
     assert (place / "config.json").read_text() == "1"
     left = {path.relative_to(tmp_path / "models").as_posix() for path in (tmp_path / "models").rglob("*.*")}
     kept = {f"{beside}{end}" for beside in ("mine.old", "mine.part", ".mine.part") for end in ("", "/precious.txt")}
-    assert left == kept | {"mine/config.json"}
+    assert left == kept | {f"mine/{name}" for name in ("config.json", "README.md", "metrics.json", "recipe.yaml")}
+
+
+def test_what_is_no_pushed_model_is_not_replaced(tmp_path: Path) -> None:
+    """The folder of a run's model/ holds only files that a push may hold, too."""
+    place = tmp_path / "model"
+    place.mkdir()
+    (place / "config.json").write_text("precious")
+    with pytest.raises(HubError, match=r"holds no pushed model \(no README\.md\)"):
+        push_to_storage(place.as_uri(), package(tmp_path / "new", "new"), replace=True)
+    assert (place / "config.json").read_text() == "precious"
 
 
 @pytest.mark.parametrize("name", ["notes.txt", "checkpoint-1/model.safetensors"])
@@ -71,6 +82,9 @@ def test_what_was_there_is_put_back_where_the_last_move_fails(tmp_path: Path, mo
 
 def test_user_and_password_of_a_url_stay_here() -> None:
     assert without_user("ftp://me:secret@host:21/m") == "ftp://host:21/m"
+    assert without_user("simplecache::ftp://me:secret@host/m") == "simplecache::ftp://host/m"
+    assert without_user("s3://bucket/a@b:c") == "s3://bucket/a@b:c"
+    assert password_of("model.id=ftp://me:a%40b@host/m") == "a@b" and password_of("odd://[b") is None
     assert password_of("ftp://me:secret@host:21/m") == "secret"
     for place in ("s3://bucket/m", "owner/name", "file:///models/m"):
         assert without_user(place) == place and password_of(place) is None

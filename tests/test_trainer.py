@@ -26,6 +26,7 @@ from nlp_transfer.data.pairs import EpochSampler, Pick
 from nlp_transfer.errors import RecipeError, TrainingError
 from nlp_transfer.methods.dann import Dann
 from nlp_transfer.recipe import resolve
+from nlp_transfer.recipe.stages import FinetuneStage
 from nlp_transfer.trainer import SIDE_FILE, parameter_groups
 from nlp_transfer.tuning import Full, Lora
 from nlp_transfer.units import UNKNOWN, Sizes
@@ -453,5 +454,9 @@ def test_a_batch_that_leaves_nothing_to_compare_is_refused(name: str, tmp_path: 
     check_batches(recipe("classification", 4, name))
     check_batches(recipe("classification", 8, "dann"))
     check_batches(recipe("ner", 8, name))
+    unadapted = recipe("classification", 8, name)
+    check_batches(
+        unadapted.model_copy(update={"stages": [FinetuneStage(adapt=False, train=unadapted.stages[0].train)]})
+    )
     with pytest.raises(RecipeError, match=rf"stages\.0\.train\.batch_size: '{name}' compares .* leaves 1 of each"):
         check_batches(recipe("classification", 8, name))

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy
 
-from ..tables import table
+from ..tables import text_table
 from . import spans
 from .load import Split
 from .split import distinct_labels, normalise
@@ -183,7 +183,7 @@ def render(description: Mapping[str, Any]) -> list[Table]:
     if labelled:
         names = sorted({label for counts in labelled.values() for label in counts})
         rows = [[name, *(f"{counts.get(name, 0):,}" for counts in labelled.values())] for name in names]
-        tables.append(table("Labels", ["label", *labelled], rows))
+        tables.append(text_table("Labels", ["label", *labelled], rows))
     if description["vocabulary"]:
         by_source = [gap.get("by_source", {}) for gap in description["vocabulary"]]
         rows = [
@@ -191,19 +191,19 @@ def render(description: Mapping[str, Any]) -> list[Table]:
             for gap, apart in zip(description["vocabulary"], by_source, strict=True)
         ]
         header = ["split", "words seen in the source", *(f"in {name}" for name in by_source[0])]
-        tables.append(table("Vocabulary", header, rows))
+        tables.append(text_table("Vocabulary", header, rows))
     if description["shared_texts"]:
         rows = [
             [" & ".join(pair["splits"]), f"{pair['texts']:,}", " = ".join(pair["example"])]
             for pair in description["shared_texts"]
         ]
-        tables.append(table("Texts that two splits share", ["splits", "texts", "for example"], rows))
+        tables.append(text_table("Texts that two splits share", ["splits", "texts", "for example"], rows))
     if description["label_gaps"]:
         rows = [
             [gap["split"], ", ".join(gap["not_in_training"]), ", ".join(gap["missing"])]
             for gap in description["label_gaps"]
         ]
-        tables.append(table("Label gaps", ["split", "not in training", "missing here"], rows))
+        tables.append(text_table("Label gaps", ["split", "not in training", "missing here"], rows))
     return tables
 
 
@@ -225,7 +225,7 @@ def _split_table(description: Mapping[str, Any]) -> Table:
     header = ["split", "rows", "words 5·50·95 % max", "tokens 5·50·95 % max", longer, "duplicates"]
     if description["max_length"] is None:
         header, rows = [*header[:4], header[5]], [[*row[:4], row[5]] for row in rows]
-    return table("Splits", header, rows)
+    return text_table("Splits", header, rows)
 
 
 def _span(lengths: Mapping[str, int] | None) -> str:

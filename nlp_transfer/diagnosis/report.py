@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ..intervals import Interval
-from ..tables import table
+from ..tables import text_table
 from .advice import FAR, NEAR, PERPLEXITY_RATIO, PIECES_GAP, UNSEEN_GAP, comparisons
 from .distance import ADistance
 from .features import MAX_LENGTH
@@ -58,7 +58,7 @@ def _split_table(found: Diagnosis) -> Table:
         "split",
         "unknown",
     ]
-    return table(f"Texts (the encoder reads their first {MAX_LENGTH} tokens)", header, rows)
+    return text_table(f"Texts (the encoder reads their first {MAX_LENGTH} tokens)", header, rows)
 
 
 def _worst_words(found: Diagnosis) -> list[str]:
@@ -97,7 +97,7 @@ def _distance_table(found: Diagnosis) -> Table:
         counts = f"source {one_of.source_types:,}, target {one_of.target_types:,}; grows with the sample"
         rows.append(["different words in both", f"{one_of.shared_types:.1%}", counts])
     rows += _pieces_rows(found) + _perplexity_rows(found)
-    return table("How far apart the domains are", ["measure", "value", "reading"], rows, left=(0, 2))
+    return text_table("How far apart the domains are", ["measure", "value", "reading"], rows, left=(0, 2))
 
 
 def _nearest_source(found: Diagnosis) -> list[str]:
@@ -158,7 +158,7 @@ def _shift_items(found: Diagnosis) -> list[RenderableType]:
     if len(order) > LABELS_SHOWN:
         title += f" (the {LABELS_SHOWN} of {len(order)} that move most)"
     clear = "more" if shift.clear else "no more"
-    lines: list[RenderableType] = [table(title, ["label", "source train", "target, estimated"], rows)]
+    lines: list[RenderableType] = [text_table(title, ["label", "source train", "target, estimated"], rows)]
     lines.append(f"Shift {shift.shift:.2f}: {clear} than resampling alone can give ({shift.noise:.2f}).")
     distance = found.unit_distance
     if not isinstance(distance, Skipped) and distance.distance.low > 2 * shift.shift:
@@ -175,13 +175,13 @@ def _model_table(found: Diagnosis) -> Table:
         head = one.leep.skipped if isinstance(one.leep, Skipped) else f"{one.leep:.3f}"
         rows.append([one.model, f"{one.logme:.4f}", f"{one.dev_accuracy:.3f}", head])
     title = "Candidate models on source rows, best LogME first (larger is better)"
-    return table(title, ["model", "LogME", "frozen, source dev", "LEEP"], rows)
+    return text_table(title, ["model", "LogME", "frozen, source dev", "LEEP"], rows)
 
 
 def _time_table(found: Diagnosis) -> Table:
     rows = [[one.strategy, _duration(one.seconds), _duration(one.run_seconds), one.basis] for one in found.time]
     title = "Estimated time on this machine, from a few measured steps"
-    return table(title, ["strategy", "training", "with its twin", "measured"], rows, left=(0, 3))
+    return text_table(title, ["strategy", "training", "with its twin", "measured"], rows, left=(0, 3))
 
 
 def _duration(seconds: float) -> str:

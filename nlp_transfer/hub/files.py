@@ -17,7 +17,10 @@ MODEL_FILES = (
 )
 """Of a model folder: weights, configuration, tokenizer and label names. No pickles, no states of an optimizer."""
 
-ALLOWED = (*MODEL_FILES, "recipe.yaml", "metrics.json", "README.md", "report.html")
+RECORD = ("recipe.yaml", "metrics.json", "README.md")
+"""Of the run: every push holds these."""
+
+ALLOWED = (*MODEL_FILES, *RECORD, "report.html")
 """All that a push may hold."""
 
 CHUNK = 1 << 22

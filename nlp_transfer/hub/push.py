@@ -22,7 +22,7 @@ from .bases import commit_of
 from .files import PushFile, list_files
 from .package import AS_IT_IS, MERGED, Form, Package, Shape, pack
 from .remote import Wish, check_repo_id, push_to_hub
-from .storage import push_to_storage
+from .storage import open_storage, push_to_storage
 
 SHORTEST_TOKEN = 8
 """Characters of a token from which on it can be looked for in files."""
@@ -78,7 +78,7 @@ def push(
         card: What the card tells and no run knows (``license``, ``language``, ``tags``, ``datasets``), over what the
             recipe's section ``card`` says of it.
         token: Token of the hub; by default that of ``hf auth login`` or ``HF_TOKEN``.
-        dry_run: Say what would be pushed; the hub is not asked.
+        dry_run: Say what would be pushed; the hub is not asked, but for a base that is merged into.
 
     Returns:
         What was pushed, with the URL of the commit.
@@ -180,8 +180,10 @@ def _finished(run: Path) -> Record:
 
 def _check_apart(url: str, run: Path) -> None:
     """Refuse to write into the run itself, whose own model/ would be replaced."""
-    scheme, _, place = url.partition("://")
-    if scheme in ("file", "local") and Path(place).resolve().is_relative_to(run.resolve()):
+    from fsspec.implementations.local import LocalFileSystem
+
+    system, place = open_storage(url)
+    if isinstance(system, LocalFileSystem) and Path(place).resolve().is_relative_to(run.resolve()):
         raise HubError(f"'{url}' lies in the run itself, which a push leaves as it is. Name another place.")
 
 

@@ -12,10 +12,10 @@ import uuid
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ..errors import HubError
+from ..errors import HubError, listing
 from ..fetching import without_password, without_user
 from . import calls
-from .files import PushFile, allowed
+from .files import RECORD, PushFile, allowed
 
 
 def push_to_storage(url: str, files: Sequence[PushFile], replace: bool) -> str:
@@ -32,7 +32,7 @@ def push_to_storage(url: str, files: Sequence[PushFile], replace: bool) -> str:
     Raises:
         HubError: The file system is unknown or cannot be written, or the folder holds something else.
     """
-    system, place = _open(url)
+    system, place = open_storage(url)
     shown = without_user(url)
     size = sum(file.size for file in files)
     try:
@@ -44,7 +44,12 @@ def push_to_storage(url: str, files: Sequence[PushFile], replace: bool) -> str:
     return shown
 
 
-def _open(url: str) -> tuple[Any, str]:
+def open_storage(url: str) -> tuple[Any, str]:
+    """Return the file system of a URL, and the place in it.
+
+    Raises:
+        HubError: The file system is unknown.
+    """
     import fsspec
 
     try:
@@ -61,12 +66,8 @@ def _write(system: Any, place: str, url: str, files: Sequence[PushFile], replace
         return
     if taken and not replace:
         raise HubError(f"'{url}' exists and holds something else. Use --replace to replace it, or name another place.")
-    others = sorted(_name(entry) for entry in system.ls(place, detail=True) if not _is_ours(entry)) if taken else []
-    if others:
-        raise HubError(
-            f"'{url}' holds what no push has written ({', '.join(others[:3])}{', …' * (len(others) > 3)}), which "
-            "replacing it would delete. Name a folder of the model's own."
-        )
+    if taken:
+        _check_ours(url, system.ls(place, detail=True))
     # Names that nobody else has: whatever lies beside the place is not ours to touch.
     above, _, name = place.rpartition("/")
     part, old = (f"{above}/.{name}-{uuid.uuid4().hex}{kind}" for kind in (".part", ".old"))
@@ -89,13 +90,14 @@ def _write(system: Any, place: str, url: str, files: Sequence[PushFile], replace
         _remove(system, old)
 
 
-def _name(entry: Mapping[str, Any]) -> str:
-    return str(entry["name"]).rstrip("/").rsplit("/", 1)[-1]
-
-
-def _is_ours(entry: Mapping[str, Any]) -> bool:
-    """Whether an entry of a folder is a file that a push may have written."""
-    return entry["type"] == "file" and allowed(_name(entry))
+def _check_ours(url: str, entries: Sequence[Mapping[str, Any]]) -> None:
+    """Refuse to replace, and so to delete, anything but what a push has written: its files, and all of them."""
+    kinds = {str(entry["name"]).rstrip("/").rsplit("/", 1)[-1]: entry["type"] for entry in entries}
+    others = sorted(name for name, kind in kinds.items() if kind != "file" or not allowed(name))
+    missing = sorted({*RECORD} - kinds.keys())
+    if others or missing:
+        what = f"what no push has written ({listing(others, 3)})" if others else f"no pushed model (no {missing[0]})"
+        raise HubError(f"'{url}' holds {what}, and replacing would delete it. Name a folder of the model's own.")
 
 
 def _put_in_place(system: Any, part: str, place: str, old: str | None) -> None:

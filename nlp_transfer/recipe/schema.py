@@ -286,7 +286,8 @@ class Recipe(Section):
     Attributes:
         name: Short name of the run.
         output: Run folder; by default ``runs/<name>``.
-        seed: Seed of every random choice (data order, pairing, splits and dropout each derive their own).
+        seed: Seed of every random choice (data order, pairing and dropout each derive their own); rows held
+            out for want of dev rows are the same for every seed.
         model: The pretrained encoder.
         task: What is predicted.
         data: Where rows come from.

@@ -34,7 +34,7 @@ def _number(stage: str) -> int:
 
 
 class Lazy:
-    """A predictor that is made when it is first called; for one thread only.
+    """A predictor that is made when it is first called; for one call at a time.
 
     Args:
         make: Makes it.
