@@ -52,6 +52,7 @@ def claim(recipe: Recipe, fresh: bool) -> Path:
 
     Raises:
         RunError: The folder belongs to another recipe that has trained something, or is not a run folder.
+        RunBusyError: Another process is making it, or writes it where something must be changed.
     """
     assert recipe.output is not None
     folder = Path(recipe.output)
@@ -63,6 +64,9 @@ def claim(recipe: Recipe, fresh: bool) -> Path:
         with locked(folder):
             _empty(folder)
     if folder.is_dir() and any(item.name != LOCK for item in folder.iterdir()):
+        if not path.is_file() and (folder / LOCK).is_file():
+            with locked(folder):
+                pass  # If another process has just begun to write its recipe, this one is told that it is busy.
         if not path.is_file():
             raise RunError(f"output '{folder}' is not empty and holds no run. Set another `output:`, or empty it.")
         old = path.read_text(encoding="utf8")
@@ -78,7 +82,9 @@ def claim(recipe: Recipe, fresh: bool) -> Path:
                 write_text(path, text)
     folder.mkdir(parents=True, exist_ok=True)
     if not path.is_file():
-        write_text(path, text)
+        with locked(folder):
+            if not path.is_file():
+                write_text(path, text)
     return folder
 
 

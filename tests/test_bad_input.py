@@ -20,9 +20,9 @@ from safetensors import SafetensorError
 from samples import recipe_values, sentiment_rows, write_data, write_rows
 
 from nlp_transfer import check, inference, load_predictor, recipe_from, resolve, run
-from nlp_transfer.errors import DataError, ModelError, RecipeError, RunError, UserError
+from nlp_transfer.errors import DataError, ModelError, RecipeError, RunBusyError, RunError, UserError
 from nlp_transfer.recipe import dump
-from nlp_transfer.runfolder import locked
+from nlp_transfer.runfolder import claim, locked
 from nlp_transfer.trainer import TransferTrainer
 
 
@@ -263,6 +263,21 @@ def test_two_runs_in_one_folder_at_once(values):
         refused(RunError, values | {"seed": 5}, "in use by another process")
         assert not trained_anything(values)
     assert run(recipe).metrics["scores"]  # the lock goes with its holder
+
+
+def test_a_folder_that_another_process_is_just_making_is_busy_and_no_strange_one(values):
+    recipe = resolve(recipe_from(values))
+    output = Path(recipe.output)
+    output.mkdir(parents=True)
+    (output / "recipe.yaml.part").write_text("name: re")
+    with locked(output), pytest.raises(RunBusyError, match="in use by another process"):
+        claim(recipe, fresh=False)
+    with pytest.raises(RunError, match="holds no run"):
+        claim(recipe, fresh=False)
+    (output / "recipe.yaml.part").unlink()
+    with locked(output), pytest.raises(RunBusyError):
+        claim(recipe, fresh=False)
+    assert claim(recipe, fresh=False) == output and (output / "recipe.yaml").is_file()
 
 
 # --- stops -------------------------------------------------------------------------------------------------------
