@@ -18,7 +18,7 @@ from nlp_transfer.comparison.compare import Comparison, compare
 from nlp_transfer.comparison.plan import spec_of
 from nlp_transfer.comparison.results import Result
 from nlp_transfer.comparison.statistics import mean_ranks, simultaneous_gains
-from nlp_transfer.comparison.summary import _best_run, _judges, _means, _sets_training
+from nlp_transfer.comparison.summary import _best_run, _gains_at_home, _judges, _means, _sets_training
 from nlp_transfer.errors import RecipeError, RunBusyError, RunError
 from nlp_transfer.hashing import file_sha256
 from nlp_transfer.intervals import ratio
@@ -323,6 +323,17 @@ def test_the_run_to_go_on_with_is_the_best_of_the_pick_and_sound() -> None:
     runs = [result(1, 0.5), result(2, 0.7), result(3, float("nan"), collapsed=True)]
     assert _best_run(runs, each) == "runs/dann/2"
     assert _means([each["dann", seed] for seed in (1, 2, 3)])["ensemble"] == pytest.approx(0.6)
+
+
+def test_source_dev_favours_what_adapts_only_beyond_chance() -> None:
+    def runs(*lows: float | None) -> list[Result]:
+        gains = [{} if low is None else {"gain": {"source.dev": {"value": low + 0.01, "low": low}}} for low in lows]
+        return [Result("dann", seed, gain, {}, None, None, None) for seed, gain in enumerate(gains)]
+
+    assert _gains_at_home(runs(0.001))
+    assert not _gains_at_home(runs(-0.0001))
+    assert _gains_at_home(runs(0.001, -0.1)) and not _gains_at_home(runs(0.001, -0.1, 0.0))
+    assert _gains_at_home(runs(None, None))  # full, lora, frozen: which is best is all that is asked
 
 
 def test_labels_of_the_target_do_not_move_the_pick(tmp_path: Path, tiny_bert: Path) -> None:

@@ -55,6 +55,8 @@ def summarise(
         table[name] |= {"mean_rank": round(rank, 3), "label_free": {k: _rounded(v) for k, v in scores[name].items()}}
     unsound = {name: entry["collapsed"] + len(failed.get(name, ())) for name, entry in table.items()}
     sound = [name for name, count in unsound.items() if 2 * count < len(spec.seeds)]
+    if judges == ["source_dev"]:
+        sound = [name for name in sound if name == plain or _gains_at_home(by_name[name])]
     picked = min(sound or [plain], key=lambda name: table[name]["mean_rank"])
     summary: dict[str, Any] = {
         "headline": results[0].metrics["headline"],
@@ -73,6 +75,16 @@ def summarise(
         best = max(tests, key=lambda name: tests[name])
         summary |= {"best": best, "regret": round(tests[best] - tests[picked], 6)}
     return summary
+
+
+def _gains_at_home(runs: Sequence[Result]) -> bool:
+    """Whether runs are better than their twins on source dev, in half of them or more by more than chance.
+
+    Where source dev alone picks, a difference that may be chance says nothing for what adapts. A run without a twin is
+    trained otherwise, and adapts nothing.
+    """
+    gains = [r.metrics.get("gain", {}).get("source.dev") for r in runs]
+    return 2 * sum(gain is None or gain["low"] > 0 for gain in gains) >= len(gains)
 
 
 def lone_judge(recipe: Recipe) -> Judge:
