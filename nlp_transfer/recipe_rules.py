@@ -211,11 +211,9 @@ def vocabulary_findings(
     stages = data.get("stages")
     pretrains = isinstance(stages, list) and "pretrain" in map(name_of, stages)
     cut = name_of(data.get("task")) == "ner" and value_at(data, "data", "long_texts") == "truncate"
+    others = " or ".join(name for name in able if able[name])
     reasons = {
-        f"tuning '{tuning}' never trains their vectors. Use {' or '.join(filter(able.get, able))}": able.get(
-            str(tuning)
-        )
-        is False,
+        f"tuning '{tuning}' never trains their vectors. Use {others}": able.get(str(tuning)) is False,
         "only pretraining on target text trains their vectors. Add the stage pretrain": not pretrains,
         "they are found in target text. Set data.target.unlabelled": not has_target,
         "they move the place where long texts are cut off, so that the twin would tag other words. Use long_texts: "

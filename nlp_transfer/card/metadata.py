@@ -61,7 +61,7 @@ def hub_datasets(record: Record, facts: Facts) -> list[str]:
     files: list[DataFile | None] = [source.train for source in recipe.data.sources.values()]
     if recipe.uses_target_labels:
         files.append(recipe.data.target.train)
-    if record.metrics["kept"] == ADAPTED and recipe.adapts:
+    if record.metrics["kept"] == ADAPTED:
         files.append(recipe.data.target.unlabelled or recipe.data.target.train)
         files += [stage.corpus for stage in recipe.stages if isinstance(stage, PretrainStage)]
     read = [file.path.removeprefix(HUB) for file in files if file is not None and file.path.startswith(HUB)]

@@ -1,9 +1,8 @@
 """A thread that computes, and that cannot keep the process from ending.
 
 OpenMP gives each thread that computes a team of its own. Where all teams together have more threads than there are
-cores, none of them spins any more, and every operation of a model waits for the scheduler: a prediction in one thread
-takes 1.7 times as long once another has computed anything, even before the first. So one thread may last, that which
-answers; everything else computes in passing.
+cores, none of them spins any more, and every operation of a model waits for the scheduler, also where the other threads
+have nothing to do. So one thread may last, that which answers; everything else computes in passing.
 """
 
 from __future__ import annotations

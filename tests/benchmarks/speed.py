@@ -13,8 +13,6 @@ from __future__ import annotations
 import argparse
 import json
 import resource
-import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -22,7 +20,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from record import command_line, read_results, write_results
+from record import command_line, in_process, read_results, write_results
 
 MODEL = "sentence-transformers/all-MiniLM-L6-v2"
 MAX_LENGTH = 256
@@ -252,11 +250,7 @@ def main() -> None:
         results[work] = {}
         for way in WAYS[work]:
             rows = options.rows // 2 if work == "frozen" else options.rows
-            command = [sys.executable, __file__, "--data", str(options.data), "--rows", str(rows), "--one", work, way]
-            answer = subprocess.run(command, capture_output=True, text=True, check=False)
-            if answer.returncode:
-                raise SystemExit(answer.stderr)
-            figures = json.loads(answer.stdout.strip().splitlines()[-1])
+            figures = in_process(__file__, "--data", options.data, "--rows", rows, "--one", work, way)
             figures["tokens_per_second"] = round(figures["tokens"] / figures["seconds"])
             results[work][way] = figures
             print(f"{work:10} {way:16} {figures}", flush=True)
