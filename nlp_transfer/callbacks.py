@@ -10,6 +10,7 @@ from typing import Any
 import transformers
 from transformers.trainer_callback import ExportableState
 
+from .memory import peak_mib, reset_peak
 from .reporter import Reporter
 
 
@@ -32,11 +33,17 @@ class LogFile(transformers.TrainerCallback):
             file.write(json.dumps(line) + "\n")
 
 
-class Stopwatch(transformers.TrainerCallback, ExportableState):
-    """Seconds of training over all its starts: the Trainer keeps ``before`` in checkpoints, and restores it."""
+class Meter(transformers.TrainerCallback, ExportableState):
+    """Seconds and peak memory of training over all its starts: the Trainer keeps both in checkpoints.
+
+    Attributes:
+        before: Seconds of the starts before this one.
+        peak_before: Peak of their memory in MiB, 0 where it is not known.
+    """
 
     def __init__(self) -> None:
         self.before = 0.0
+        self.peak_before = 0
         self.begun: float | None = None
 
     @property
@@ -44,17 +51,23 @@ class Stopwatch(transformers.TrainerCallback, ExportableState):
         """Seconds so far."""
         return self.before + (0.0 if self.begun is None else time.monotonic() - self.begun)
 
+    @property
+    def peak(self) -> int:
+        """Peak memory so far in MiB, 0 where it is not known."""
+        return self.peak_before if self.begun is None else max(self.peak_before, peak_mib() or 0)
+
     def state(self) -> dict[str, Any]:
         """Return what a checkpoint keeps."""
-        return {"args": {}, "attributes": {"before": self.seconds}}
+        return {"args": {}, "attributes": {"before": self.seconds, "peak_before": self.peak}}
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Start."""
+        reset_peak()
         self.begun = time.monotonic()
 
     def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Stop."""
-        self.before, self.begun = self.seconds, None
+        self.before, self.peak_before, self.begun = self.seconds, self.peak, None
 
 
 class Bar(transformers.TrainerCallback):

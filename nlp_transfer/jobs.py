@@ -13,7 +13,7 @@ from transformers.trainer_callback import TrainerState
 from . import models
 from .arguments import training_arguments
 from .averaging import WeightAverage
-from .callbacks import Bar, LogFile, Stopwatch
+from .callbacks import Bar, LogFile, Meter
 from .checkpoints import ManifestCallback, any_complete, newest_complete
 from .data.pairs import EpochSampler, RowOrder
 from .errors import RunError
@@ -72,8 +72,8 @@ def train(job: Job, model: Any) -> dict[str, Any]:
         model: The model, after tuning. It ends with the weights of the selected checkpoint.
 
     Returns:
-        Steps, seconds over all starts, last loss, the best score (of source dev, unless the job has a selector),
-        selected step, number of processes.
+        Steps, seconds and peak memory over all starts, last loss, the best score (of source dev, unless the job has a
+        selector), selected step, number of processes.
     """
     trainer, bar = _trainer(job, model)
     checkpoint, said = newest_complete(job.folder) if is_main_process() else (None, [])
@@ -97,7 +97,8 @@ def train(job: Job, model: Any) -> dict[str, Any]:
     best = {} if job.dev is None else {"best_dev" if job.selector is None else f"best_{job.metric}": state.best_metric}
     return {
         "steps": state.global_step,
-        "seconds": round(_stopwatch(trainer).seconds, 2),
+        "seconds": round(_meter(trainer).seconds, 2),
+        "peak_mib": _meter(trainer).peak or None,
         "last_loss": losses[-1] if losses else None,
         **best,
         "selected_step": state.best_global_step or state.global_step,
@@ -149,7 +150,7 @@ def _trainer(job: Job, model: Any) -> tuple[TransferTrainer, Bar]:
     order = job.order
     batch = args.per_device_train_batch_size * args.gradient_accumulation_steps * args.world_size
     bar = Bar(job.title, space.reporter)
-    callbacks: list[Any] = [ManifestCallback(settings.keep_checkpoints), bar, Stopwatch()]
+    callbacks: list[Any] = [ManifestCallback(settings.keep_checkpoints), bar, Meter()]
     if is_main_process():
         callbacks.append(LogFile(space.log, job.title))
     if settings.early_stopping and job.dev is not None:
@@ -179,9 +180,9 @@ def _trainer(job: Job, model: Any) -> tuple[TransferTrainer, Bar]:
     return trainer, bar
 
 
-def _stopwatch(trainer: TransferTrainer) -> Stopwatch:
+def _meter(trainer: TransferTrainer) -> Meter:
     # The Trainer puts another one in its place when it resumes.
-    return next(one for one in trainer.callback_handler.callbacks if isinstance(one, Stopwatch))
+    return next(one for one in trainer.callback_handler.callbacks if isinstance(one, Meter))
 
 
 def _dev_scores(job: Job, model: Any) -> dict[str, float]:
@@ -204,7 +205,8 @@ def _trained_to_the_end(checkpoint: Path) -> bool:
 def _restore(trainer: TransferTrainer, checkpoint: Path) -> None:
     trainer.state = TrainerState.load_from_json(str(checkpoint / "trainer_state.json"))
     kept: Any = trainer.state.stateful_callbacks
-    _stopwatch(trainer).before = kept[Stopwatch.__name__]["attributes"]["before"]
+    meter, measured = _meter(trainer), kept[Meter.__name__]["attributes"]
+    meter.before, meter.peak_before = measured["before"], measured["peak_before"]
     # By its step: the folder may have been moved since the state noted where its best checkpoint was.
     step = trainer.state.best_global_step
     best = checkpoint if step is None else checkpoint.with_name(f"checkpoint-{step}")

@@ -105,14 +105,14 @@ def write_comparison(folder: Path, recipe: Any, judged: bool = True) -> Path:
         "strategies": {
             "source_only": entry(0.8, None, ""),
             "dann": entry(0.85, 0.05, "helped"),
-            "a strategy with a title <as long>": entry(0.7, -0.1, "hurt"),
+            "a strategy with a title <as long>": entry(0.7, -0.1, "hurt") | {"over": "source_only"},
         },
         "picked": "dann",
         "picked_run": "runs/dann/2",
         "tuned": {"source_only": [], "dann": ["train.learning_rate=1e-4", "dann.max_lambda=0.1"]},
     }
     if judged:
-        summary |= {"best": "dann", "regret": 0.0}
+        summary |= {"best": "dann", "regret": {"value": 0.0, "low": 0.0, "high": 0.0}}
     environment = {
         "started": "2026-01-01",
         "versions": {"torch": "2"},

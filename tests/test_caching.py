@@ -13,7 +13,7 @@ import pytest
 import torch
 import transformers
 from conftest import tiny_config, wordpiece_tokenizer
-from helpers import Listener, data_of, make_recipe, ner_rows, saved_weights, text_rows
+from helpers import Listener, data_of, ner_rows, recipe_data, saved_weights, text_rows
 
 from nlp_transfer import caching
 from nlp_transfer.caching import as_cached_rows, cached_encoder, hidden_states
@@ -22,6 +22,7 @@ from nlp_transfer.data.load import load_split
 from nlp_transfer.data.windows import Limits, Window
 from nlp_transfer.forward import window_logits
 from nlp_transfer.models import Loaded
+from nlp_transfer.parts import recipe_from
 from nlp_transfer.running import run
 from nlp_transfer.stages import finetune
 from nlp_transfer.tasks.base import Encoded
@@ -114,14 +115,17 @@ def test_encoder_comes_back_after_an_error(tmp_path: Path) -> None:
     assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
 
 
+@pytest.mark.parametrize("methods", [(), ("mcc",), ("anchor",)], ids=lambda names: "".join(names) or "plain")
 @pytest.mark.parametrize("kind", TASKS)
 def test_run_with_the_cache_trains_as_one_without(
-    kind: str, tiny_bert: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    kind: str, methods: tuple[str, ...], tiny_bert: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Dropout is off in both: the cached features never have any, as they are computed once."""
     # The cached text rows are all of length 1, so that grouping by length would order them in another way.
     settings = {"max_steps": 5, "dropout": 0.0, "evaluate_every": 2, "group_by_length": False}
-    quick, slow = (make_recipe(tmp_path / name, tiny_bert, kind, "frozen", **settings) for name in ("quick", "slow"))
+    settings |= {"methods": methods, "source_only": bool(methods)}
+    values = [recipe_data(tmp_path / name, tiny_bert, kind, "frozen", **settings) for name in ("quick", "slow")]
+    quick, slow = (recipe_from(one | {"guard": False}) for one in values)
     listener = Listener()
     run(quick, data=data_of(kind), reporter=listener)  # type: ignore[arg-type]
     assert "frozen features" in listener.bars
@@ -135,3 +139,6 @@ def test_run_with_the_cache_trains_as_one_without(
         torch.testing.assert_close(value, other[name], atol=2e-5, rtol=1e-4)
     scores = [json.loads((tmp_path / name / "metrics.json").read_text())["scores"] for name in ("quick", "slow")]
     assert scores[0] == scores[1]
+    if methods:
+        twin = saved_weights(tmp_path / "slow/stages/source-only/model")
+        assert any(not torch.equal(value, twin[name]) for name, value in other.items()), "the method moves the head"

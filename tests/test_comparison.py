@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -13,21 +14,24 @@ from helpers import Listener, data_of, recipe_data, recipe_for
 from pages import read_page
 
 from nlp_transfer import jobs, parts
-from nlp_transfer.comparison import runs
+from nlp_transfer.comparison import runs, search
 from nlp_transfer.comparison.compare import Comparison, compare
+from nlp_transfer.comparison.gains import _sets_training, regret_of
 from nlp_transfer.comparison.plan import spec_of
 from nlp_transfer.comparison.results import Result
 from nlp_transfer.comparison.statistics import mean_ranks, simultaneous_gains
-from nlp_transfer.comparison.summary import _best_run, _gains_at_home, _judges, _means, _sets_training
+from nlp_transfer.comparison.summary import _best_run, _gains_at_home, _judges, _means
 from nlp_transfer.errors import RecipeError, RunBusyError, RunError
 from nlp_transfer.hashing import file_sha256
-from nlp_transfer.intervals import ratio
+from nlp_transfer.intervals import Interval, ratio
 from nlp_transfer.parts import load_recipe, recipe_from
 from nlp_transfer.recipe.comparing import StrategySpec
-from nlp_transfer.recipe.schema import Part
+from nlp_transfer.recipe.schema import EvaluateSpec, Part
+from nlp_transfer.runfolder import locked
 from nlp_transfer.running import RunResult
 from nlp_transfer.screen import show_comparison
 from nlp_transfer.strategies import strategy_recipe
+from nlp_transfer.tasks.base import Score
 
 # Strategies
 
@@ -224,7 +228,9 @@ def test_the_table_holds_what_was_measured(compared: tuple[Path, dict[str, Any],
     assert summary["picked"] in summary["strategies"]
     assert Path(summary["picked_run"]).parent == Path("runs") / summary["picked"]
     tests = {name: one["scores"]["target.test"]["mean"] for name, one in summary["strategies"].items()}
-    assert summary["regret"] == pytest.approx(max(tests.values()) - tests[summary["picked"]])
+    regret = summary["regret"]
+    assert regret["value"] == pytest.approx(max(tests.values()) - tests[summary["picked"]])
+    assert regret["low"] <= regret["value"] <= regret["high"]
 
 
 def test_finished_runs_are_kept_and_others_added(
@@ -334,6 +340,29 @@ def test_source_dev_favours_what_adapts_only_beyond_chance() -> None:
     assert not _gains_at_home(runs(-0.0001))
     assert _gains_at_home(runs(0.001, -0.1)) and not _gains_at_home(runs(0.001, -0.1, 0.0))
     assert _gains_at_home(runs(None, None))  # full, lora, frozen: which is best is all that is asked
+
+
+def test_the_distance_to_the_best_has_an_interval_that_pays_for_the_choice() -> None:
+    def runs(name: str, *right_of_200: int) -> list[Result]:
+        found = []
+        for seed, right in enumerate(right_of_200):
+            counts = np.stack([np.arange(200) < right, np.ones(200)], axis=-1)
+            found.append(
+                Result(name, seed, {}, {}, counts, None, Score({}, "accuracy", Interval(0, 0, 0), counts, ratio))
+            )
+        return found
+
+    settings = EvaluateSpec()
+    pick, best = runs("pick", 150, 152), runs("best", 160, 166)
+    alone = regret_of({"pick": pick, "best": best}, "best", "pick", settings)
+    assert alone is not None and alone["value"] == pytest.approx(0.06)  # of 10 and 14 rows of 200
+    beside = regret_of({"a": runs("a", 20, 90), "pick": pick, "best": best}, "best", "pick", settings)
+    assert beside is not None and beside["value"] == pytest.approx(0.06)
+    assert beside["high"] - beside["low"] > alone["high"] - alone["low"]
+    # A seed that only one of them has run with says nothing of the two.
+    assert regret_of({"pick": pick, "best": best[1:]}, "best", "pick", settings)["value"] == pytest.approx(0.07)
+    assert regret_of({"pick": pick[:1], "best": best[1:]}, "best", "pick", settings) is None
+    assert regret_of({"pick": pick, "best": best}, "pick", "pick", settings) == {"value": 0, "low": 0, "high": 0}
 
 
 def test_labels_of_the_target_do_not_move_the_pick(tmp_path: Path, tiny_bert: Path) -> None:
@@ -495,6 +524,31 @@ def test_a_search_gives_every_strategy_the_same_trials_and_never_sees_the_test(t
     other = recipe.model_copy(update={"train": recipe.train.model_copy(update={"warmup": 0.5})})
     with pytest.raises(RunError, match=r"another recipe has trained: search/source_only, search/dann\. There: warmup"):
         compare(other, data=data)
+
+
+def test_a_strategy_that_another_process_searches_for_is_left_for_later(
+    tmp_path: Path, tiny_bert: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    section = {"strategies": ["source_only", "dann"], "seeds": [1], "tune": {"trials": 1}}
+    recipe, listener = recipe_for(tmp_path, tiny_bert, compare=section), Listener()
+    folder = tmp_path / "compared"
+    busy = folder / "search/source_only"
+    busy.mkdir(parents=True)
+    other = locked(busy)
+    searched_meanwhile = []
+
+    def end_of_the_other(seconds: float) -> None:
+        searched_meanwhile.extend(path.parent.name for path in folder.glob("search/*/study.log"))
+        other.__exit__(None, None, None)
+
+    monkeypatch.setattr(search, "time", SimpleNamespace(sleep=end_of_the_other))
+    other.__enter__()
+    found = compare(recipe, folder=folder, data=data_of("classification"), reporter=listener)
+    assert searched_meanwhile == ["dann"]
+    assert [text for text in listener.said if "another process" in text] == [
+        "source_only: another process searches for it"
+    ]
+    assert list(found.summary["tuned"]) == ["source_only", "dann"]
 
 
 def test_runs_without_a_search_are_refused_before_the_search(

@@ -154,6 +154,16 @@ def test_strategies_follow_the_tuning(tuning: str, tiny_bert: Path, tmp_path: Pa
     assert set(usable(recipe, METHODS)) >= {"pretrain", *METHODS}
 
 
+def test_an_oracle_is_set_aside_and_said_so(tiny_bert: Path, tmp_path: Path) -> None:
+    data = data_of("classification", 30)
+    values = recipe_data(tmp_path / "run", tiny_bert, selection="oracle")
+    values["data"]["target"]["dev"] = "memory"
+    found = diagnose(recipe_from(values), data | {"target.dev": data["target.test"]}, max_rows=25)
+    plain = diagnose(make_recipe(tmp_path / "run", tiny_bert), data, max_rows=25)
+    assert [one.strategy for one in found.time] == [one.strategy for one in plain.time]
+    assert any("oracle" in note for note in found.notes) and not any("oracle" in note for note in plain.notes)
+
+
 @pytest.mark.parametrize("tuning", ["full", "frozen"])
 def test_advice_can_be_run(tuning: str, tiny_bert: Path, tmp_path: Path) -> None:
     recipe = make_recipe(tmp_path / "run", tiny_bert, tuning=tuning)

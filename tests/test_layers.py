@@ -39,6 +39,7 @@ LAYERS = {
         "model_files",
         "background",
         "records",
+        "memory",
         *["diagnosis.advice", "diagnosis.confidence", "diagnosis.distance", "diagnosis.label_shift"],
         *["diagnosis.result", "diagnosis.transferability", "diagnosis.vocabulary"],
         *["report.figures", "report.domains", "report.page", "report.projection"],

@@ -45,14 +45,18 @@ def allowed() -> list[Case]:
 
 
 def all_pairs() -> list[Case]:
-    """Of the allowed combinations without a method all, of those with one the fewest that hold every pair."""
+    """Of the allowed combinations without a method all, of those with one the fewest that hold every pair.
+
+    Under a frozen encoder, methods that look at answers alone are tried with a text task and with words.
+    """
     cases = allowed()
-    chosen = [case for case in cases if not case[2]]
+    frozen = [case for case in cases if case[1] == "frozen" and case[0] in ("multi_label", "ner") and case[2]]
+    chosen = [case for case in cases if not case[2]] + frozen
     for number, name in enumerate(parts.METHODS):
         for at, kind in enumerate(TASKS):
             tunings = [tuning for task, tuning, methods in cases if (task, methods) == (kind, (name,))]
             chosen += [(kind, tunings[(at + number) % len(tunings)], (name,))] if tunings else []
-    return chosen
+    return list(dict.fromkeys(chosen))
 
 
 def name_of(case: Case) -> str:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from nlp_transfer.comparison.memory import peak_mib, reset_peak
+from nlp_transfer.memory import peak_mib, reset_peak
 
 PIECE = 8_000
 """Numbers of a tensor that is too small for the system to get back by itself when it is freed."""

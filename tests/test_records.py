@@ -63,6 +63,15 @@ def read_all(member: Member, monkeypatch: pytest.MonkeyPatch) -> None:
     assert read_result(member).cost["steps"] == 4
 
 
+def test_a_trial_that_has_collapsed_is_the_worst(tmp_path: Path) -> None:
+    """Source dev need not see it, which is what most searches go by."""
+    member = member_of(tmp_path / "run")
+    assert objective(member, SearchSpec.model_validate(SEARCH)) == 0.5
+    metrics = FILES["metrics.json"] | {"guard": {"collapsed": True}}
+    (tmp_path / "run/metrics.json").write_text(json.dumps(metrics))
+    assert objective(member, SearchSpec.model_validate(SEARCH)) == float("-inf")
+
+
 @pytest.mark.parametrize(
     ("name", "key"),
     [("metrics.json", "scores"), ("cost.json", "peak_mib"), ("environment.json", "data"), ("stages.jsonl", "steps")],

@@ -176,6 +176,7 @@ def test_stop_between_the_last_checkpoint_and_the_model_trains_no_step_more(
     facts = [json.loads((tmp_path / name / STAGE / "done.json").read_text()) for name in ("whole", "cut")]
     assert facts[0]["steps"] == facts[1]["steps"] == 4
     assert facts[1]["seconds"] > 0, "those of the start that trained"
+    assert facts[1]["peak_mib"] >= facts[0]["peak_mib"] * 0.5, "that of the start that trained"
 
 
 def stop_here(*args: Any, **kwargs: Any) -> Any:

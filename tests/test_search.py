@@ -13,8 +13,8 @@ from helpers import data_of, recipe_data
 from nlp_transfer.checking import check
 from nlp_transfer.comparison.compare import compare
 from nlp_transfer.comparison.plan import spec_of
-from nlp_transfer.comparison.search import best_values
 from nlp_transfer.comparison.space import own_space
+from nlp_transfer.comparison.study import best_values
 from nlp_transfer.errors import RecipeError, TrainingError
 from nlp_transfer.parts import METHODS, load_recipe, recipe_from
 from nlp_transfer.recipe.comparing import Range, SearchSpec

@@ -8,11 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..errors import Problem, RecipeError, TrainingError
+from ..errors import Problem, RecipeError, RunError
 from ..hardware import world_size
 from ..parts import METHODS, Known
 from ..recipe import dump
-from ..recipe.comparing import CompareSpec, StrategySpec
 from ..recipe.schema import Recipe
 from ..report.comparison import RECIPE, TABLE, report_comparison
 from ..report.page import REPORT
@@ -24,7 +23,7 @@ from .failures import Failures
 from .plan import folder_of, judged, spec_of
 from .results import read_result
 from .runs import failures_in, members, run_all
-from .search import check_searched, studied, tuned
+from .search import check_searched, studied, tune_all
 from .space import check_space
 from .summary import summarise
 
@@ -96,6 +95,8 @@ def compare(
     reporter = Reporter() if reporter is None else reporter
     spec = spec_of(recipe, strategies, seeds, methods)
     place = folder_of(recipe) if folder is None else Path(folder)
+    if place.exists() and not place.is_dir():
+        raise RunError(f"comparison folder '{place}' is a file. Give another folder (--output).")
     asked, recipe = recipe, judged(recipe)
     check_space(recipe, spec, methods)
     chosen, failed = list(spec.strategies), Failures()
@@ -104,7 +105,7 @@ def compare(
         searched = [one for one in chosen if not is_made_of_others(one)]
         check_claims([studied(recipe, one, spec, place, methods) for one in searched], place)
         check_searched(recipe, searched, spec, place, methods)
-        best, failed = _tuned_all(recipe, searched, spec, place, data, reporter, methods)
+        best, failed = tune_all(recipe, searched, spec, place, data, reporter, methods)
         chosen = [*best, *filter(is_made_of_others, chosen)]
     planned = members(recipe, chosen, spec.seeds, place, methods)
     check_claims([(member.folder, member.recipe) for member in planned if member.trained], place)
@@ -120,30 +121,3 @@ def compare(
     write_text(place / RECIPE, dump(asked.model_copy(update={"compare": spec, "output": None})))
     report_comparison(place)
     return Comparison(place, summary)
-
-
-def _tuned_all(
-    recipe: Recipe,
-    strategies: Sequence[StrategySpec],
-    spec: CompareSpec,
-    place: Path,
-    data: dict[str, Any] | None,
-    reporter: Reporter,
-    methods: Known,
-) -> tuple[list[StrategySpec], Failures]:
-    """Tune strategies; return them with what was found best, and why no trial of others came to an end.
-
-    Raises:
-        TrainingError: None of source-only did.
-    """
-    best: list[StrategySpec] = []
-    failed: Failures = {}
-    for one in strategies:
-        try:
-            best.append(tuned(recipe, one, spec, place, data, reporter, methods))
-        except TrainingError as error:
-            if one.label == spec.strategies[0].label:
-                raise TrainingError(f"{one.label}: {error} Nothing can be compared without it.") from error
-            reporter.warn(f"{one.label}: {error}")
-            failed[one.label] = dict.fromkeys(map(str, spec.seeds), str(error))
-    return best, failed

@@ -36,15 +36,14 @@ def spec_of(
     listed = {} if given is None else {one.label: one for one in given.strategies}
     names = listed if strategies is None else strategies
     named = [listed.get(name, StrategySpec(name=name)) for name in names]
+    places = [f"compare.strategies.{number}" if strategies is None else "--strategies" for number in range(len(named))]
+    problems = [
+        problem for one, place in zip(named, places, strict=True) for problem in name_problems(one, place, methods)
+    ]
     if all(one.name != SOURCE_ONLY or one.set for one in named):
         named.insert(0, StrategySpec(name=SOURCE_ONLY))
     # The twins of the others are copied from it; what is made of all others comes last.
     named.sort(key=lambda one: (one.name != SOURCE_ONLY or bool(one.set), is_made_of_others(one)))
-    problems = [
-        problem
-        for number, one in enumerate(named)
-        for problem in name_problems(one, f"compare.strategies[{number}]", methods)
-    ]
     if any(map(is_made_of_others, named)) and sum(not is_made_of_others(one) for one in named) < FEWEST_OTHERS:
         text = (
             f"'{ENSEMBLE}' and '{SOUP}' are made of at least two strategies beside source_only, such as "

@@ -33,7 +33,6 @@ from ..running import run
 from ..strategies import is_made_of_others, made_of, strategy_recipe
 from ..whole import write_text
 from .failures import Failures
-from .memory import peak_mib, reset_peak
 
 COST, FAILED = "cost.json", "failed.json"
 WAIT = 2.0
@@ -124,16 +123,25 @@ def members(
         RecipeError: A strategy is unknown, does not go with the recipe, or owes itself to labels of the target.
     """
     made: list[Member] = []
+    problems: list[Problem] = []
     for seed in seeds:
         others: list[Member] = []
         for strategy in strategies:
             place = str(folder / "runs" / strategy.label / str(seed))
             made_of_them = tuple(others) if is_made_of_others(strategy) else ()
             models = [str(other.own_model) for other in made_of_them]
-            own = strategy_recipe(recipe, strategy, seed, place, methods, models)
-            _check_blind(own, strategy.label)
+            try:
+                own = strategy_recipe(recipe, strategy, seed, place, methods, models)
+                _check_blind(own, strategy.label)
+            except RecipeError as error:
+                problems += [
+                    Problem(one.message, f"strategy '{strategy.label}': {one.where}") for one in error.problems
+                ]
+                continue
             made.append(Member(strategy.label, seed, resolve(own), made_of_them).settled())
             others += [] if is_made_of_others(strategy) else made[-1:]
+        if problems:
+            raise RecipeError(problems)
     return made
 
 
@@ -210,7 +218,6 @@ def _run_one(
 ) -> bool:
     """Run one member; return whether it is over, done or failed (another process may hold its folder)."""
     others = [place for place in places if place != member.folder]
-    reset_peak()
     try:
         result = run(
             member.recipe,
@@ -233,7 +240,7 @@ def _run_one(
     if isinstance(member.recipe.stages[-1], SoupStage):
         stages = stages[-1:]  # what comes before is source-only's
     cost = {
-        "peak_mib": peak_mib(),
+        "peak_mib": max((stage.get("peak_mib") or 0 for stage in stages), default=0) or None,
         "seconds": round(sum(stage["seconds"] for stage in stages), 1),
         "steps": sum(stage["steps"] for stage in stages),
     }

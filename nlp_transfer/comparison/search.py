@@ -6,16 +6,13 @@ study is kept on disk; an interrupted search goes on. A trial whose training fai
 
 from __future__ import annotations
 
-import hashlib
-import json
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-import numpy as np
+from typing import Any
 
 from ..errors import RunBusyError, RunError, TrainingError
+from ..guard import has_collapsed
 from ..parts import Known
 from ..recipe.comparing import CompareSpec, Range, SearchSpec, StrategySpec
 from ..recipe.schema import Recipe
@@ -24,17 +21,64 @@ from ..reporter import Reporter
 from ..runfolder import locked
 from ..whole import write_text
 from .claims import RECIPE, text_of
+from .failures import Failures
 from .runs import WAIT, Member, members, run_all
 from .space import own_space
-
-if TYPE_CHECKING:
-    import optuna
+from .study import STUDY, best_values, name_of, study_name
 
 LABELLED_TARGET = ("target.dev", "target.test")
 UNSEEN = tuple(f"data.{role}=null" for role in LABELLED_TARGET)
-STUDY = "study.log"
-FAILED = "failed"
-"""Under which name a trial keeps why its training failed."""
+
+
+def tune_all(
+    recipe: Recipe,
+    strategies: Sequence[StrategySpec],
+    spec: CompareSpec,
+    folder: Path,
+    data: dict[str, Any] | None,
+    reporter: Reporter,
+    methods: Known,
+) -> tuple[list[StrategySpec], Failures]:
+    """Tune strategies, first those that no other process searches for.
+
+    Args:
+        recipe: The recipe that is compared upon.
+        strategies: The strategies, source-only first.
+        spec: The comparison; its ``tune`` section is set.
+        folder: The comparison's folder.
+        data: Data sets in place of files.
+        reporter: Where progress is told.
+        methods: The methods that may be named.
+
+    Returns:
+        The strategies with what was found best, in order, and why no trial of others came to an end.
+
+    Raises:
+        TrainingError: None of source-only did.
+    """
+    best: dict[str, StrategySpec] = {}
+    failed: Failures = {}
+    left = list(strategies)
+    told: set[str] = set()
+    while left:
+        busy = []
+        for one in left:
+            try:
+                best[one.label] = tuned(recipe, one, spec, folder, data, reporter, methods)
+            except RunBusyError:
+                busy.append(one)
+                if one.label not in told:
+                    reporter.say(f"{one.label}: another process searches for it")
+                    told.add(one.label)
+            except TrainingError as error:
+                if one.label == strategies[0].label:
+                    raise TrainingError(f"{one.label}: {error} Nothing can be compared without it.") from error
+                reporter.warn(f"{one.label}: {error}")
+                failed[one.label] = dict.fromkeys(map(str, spec.seeds), str(error))
+        if len(busy) == len(left):
+            time.sleep(WAIT)
+        left = busy
+    return [best[one.label] for one in strategies if one.label in best], failed
 
 
 def tuned(
@@ -58,6 +102,7 @@ def tuned(
         methods: The methods that may be named.
 
     Raises:
+        RunBusyError: Another process searches for this strategy.
         TrainingError: No trial came to an end.
     """
     search = spec.tune
@@ -72,20 +117,15 @@ def tuned(
 
     def run_trial(values: Mapping[str, float]) -> float:
         changed = strategy.model_copy(update={"set": [*strategy.set, *_overrides(values), *UNSEEN]})
-        (member,) = members(recipe, [changed], spec.seeds[:1], place / _name_of(values), methods)
+        (member,) = members(recipe, [changed], spec.seeds[:1], place / name_of(values), methods)
         if member.failure is None:
             run_all([member], unseen, reporter, methods)
         if member.failure is not None:
             raise TrainingError(member.failure)
         return objective(member, search)
 
-    while True:
-        try:
-            with locked(place):
-                best = best_values(place, space, search, spec.seeds[0], run_trial)
-            break
-        except RunBusyError:
-            time.sleep(WAIT)
+    with locked(place):
+        best = best_values(place, space, search, spec.seeds[0], run_trial)
     reporter.say(f"{strategy.label}: best of its search by {search.objective}: {', '.join(_overrides(best))}")
     return strategy.model_copy(update={"set": [*strategy.set, *_overrides(best)]})
 
@@ -139,106 +179,22 @@ def check_searched(
 
 def _was_searched(place: Path, space: Mapping[str, Range], search: SearchSpec) -> bool:
     log = place / STUDY
-    return log.is_file() and _study_name(space, search) in log.read_text(encoding="utf8")
-
-
-def _study_name(space: Mapping[str, Range], search: SearchSpec) -> str:
-    """Return a study's name: trials of another objective or of other ranges are another study."""
-    return _name_of([search.objective, {key: one.model_dump() for key, one in space.items()}])
-
-
-def best_values(
-    place: Path,
-    space: Mapping[str, Range],
-    search: SearchSpec,
-    seed: int,
-    run_trial: Callable[[Mapping[str, float]], float],
-) -> dict[str, float]:
-    """Try values until the budget is spent; return the best.
-
-    What an earlier search has tried counts: one that was stopped, or given a larger budget, tries what it would have
-    tried without a pause, and a trial that was under way is begun again. A trial that fails counts, too: nothing is
-    worse, and it is not begun again.
-
-    Args:
-        place: Folder of the study.
-        space: Range of each setting.
-        search: Objective and budget.
-        seed: Seed of the sampler.
-        run_trial: Returns the objective of some values, higher is better; raises TrainingError where it cannot.
-
-    Raises:
-        TrainingError: All trials have failed.
-    """
-    import optuna
-    from optuna.storages import JournalStorage
-    from optuna.storages.journal import JournalFileBackend
-
-    def sampler(number: int) -> optuna.samplers.BaseSampler:
-        # A state of its own for each trial: a search that goes on tries what it would have tried without a pause.
-        state = np.random.SeedSequence([seed, number]).generate_state(1)
-        return optuna.samplers.TPESampler(seed=int(state[0]))
-
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    study = optuna.create_study(
-        study_name=_study_name(space, search),
-        direction="maximize",
-        storage=JournalStorage(JournalFileBackend(str(place / STUDY))),
-        load_if_exists=True,
-    )
-    state = optuna.trial.TrialState
-    for stopped in study.get_trials(states=[state.RUNNING]):
-        study.tell(stopped.number, state=state.FAIL)
-        study.enqueue_trial(stopped.params)
-    while True:
-        done = study.get_trials(states=[state.COMPLETE])
-        spent = sum(trial.duration.total_seconds() for trial in done if trial.duration is not None) / 60
-        out_of_trials = search.trials is not None and len(done) >= search.trials
-        if done and (out_of_trials or (search.minutes is not None and spent >= search.minutes)):
-            return _best(done)
-        study.sampler = sampler(len(done))
-        trial = study.ask()
-        values = {key: _drawn(trial, key, one) for key, one in space.items()}
-        try:
-            value = run_trial(values)
-        except TrainingError as error:
-            trial.set_user_attr(FAILED, str(error))
-            value = float("-inf")
-        study.tell(trial, value)
-
-
-def _drawn(trial: optuna.Trial, key: str, values: Range) -> float:
-    if values.whole:
-        return trial.suggest_int(key, int(values.low), int(values.high), log=values.log)
-    return trial.suggest_float(key, values.low, values.high, log=values.log)
-
-
-def _best(trials: Sequence[optuna.trial.FrozenTrial]) -> dict[str, float]:
-    """Return the values of the best trial that has not failed, of equals the first."""
-    sound = {trial.number: trial.params for trial in trials if FAILED not in trial.user_attrs}
-    if not sound:
-        why = trials[0].user_attrs[FAILED]
-        raise TrainingError(
-            f"no trial of its search came to an end ({len(trials)} were tried); the first: {why} Allow more trials, or "
-            "change compare.tune.space."
-        )
-    values = {trial.number: trial.value for trial in trials if trial.value is not None}
-    return sound[max(sound, key=lambda number: values[number])]
+    return log.is_file() and study_name(space, search) in log.read_text(encoding="utf8")
 
 
 def _overrides(values: Mapping[str, float]) -> list[str]:
     return [f"{key}={value!r}" for key, value in values.items()]
 
 
-def _name_of(values: Any) -> str:
-    """Name a trial, or a study, by its settings, so that one that was stopped is found again."""
-    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:12]
-
-
 def objective(member: Member, search: SearchSpec) -> float:
-    """Return the value of a finished trial."""
+    """Return the value of a finished trial; nothing is worse than one whose model has collapsed on the target.
+
+    Source dev does not see that, nor need a label-free score.
+    """
     path, mend = member.folder / "metrics.json", rerun(member.folder)
     metrics = read_json(path, mend)
+    if has_collapsed(metrics):
+        return float("-inf")
     role = next(iter(look_up(metrics, path, mend, "scores")), "")
     judged = ["scores", role, "source.dev", "interval", "value"]
     value = look_up(

@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import math
-import re
 import statistics as stats
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
-
 from ..recipe.comparing import SOURCE_ONLY, CompareSpec, Judge
 from ..recipe.schema import Recipe
-from ..verdict import rows_that_differ, verdict
 from .ensemble import FEWEST, agreement_with_ensemble
 from .failures import Failures
+from .gains import gains_of, regret_of
 from .results import JUDGE, Result
-from .statistics import mean_ranks, simultaneous_gains
+from .statistics import mean_ranks
 
 
 def summarise(
@@ -37,7 +34,8 @@ def summarise(
         ``strategies`` by name (scores by split as mean, sd and values; ``gain`` over the twin with its simultaneous
         interval and verdict; ``over`` where it is over source-only; ``collapsed``: seeds in which the guard found it
         so; mean rank; cost relative to source-only), ``picked`` without target labels and ``picked_run``, the best of
-        its runs by the same scores, with labelled target splits ``best`` and ``regret`` (best minus picked),
+        its runs by the same scores, with labelled target splits ``best`` and ``regret`` (best minus picked, with its
+        simultaneous interval; None where no seed has both),
         ``target_labels``: the number of labelled target rows that strategies were trained on, where there are such,
         and ``failed``, where something has.
     """
@@ -47,7 +45,8 @@ def summarise(
     plain = next(one.label for one in spec.strategies if one.name == SOURCE_ONLY and not one.set)
     base = by_name[plain]
     table = {name: _entry(own, base) for name, own in by_name.items()}
-    _add_gains(table, by_name, base, spec, recipe)
+    for name, gain in gains_of(by_name, base, spec, recipe.evaluate).items():
+        table[name] |= gain
     judges = _judges(results, spec.picks_by or [], recipe)
     each = _label_free(results, judges)
     scores = {name: _means([each[name, r.seed] for r in own]) for name, own in by_name.items()}
@@ -73,7 +72,7 @@ def summarise(
     tests = {name: entry["scores"][JUDGE]["mean"] for name, entry in table.items() if JUDGE in entry["scores"]}
     if tests:
         best = max(tests, key=lambda name: tests[name])
-        summary |= {"best": best, "regret": round(tests[best] - tests[picked], 6)}
+        summary |= {"best": best, "regret": regret_of(by_name, best, picked, recipe.evaluate)}
     return summary
 
 
@@ -151,57 +150,6 @@ def _entry(own: Sequence[Result], base: Sequence[Result]) -> dict[str, Any]:
         "times_source_only": round(seconds / usual, 2) if usual else None,
         "peak_mib": max(memory, default=None),
     }
-
-
-def _add_gains(
-    table: dict[str, Any], by_name: dict[str, list[Result]], base: list[Result], spec: CompareSpec, recipe: Recipe
-) -> None:
-    """Gains over the twin of the same run (equal steps); a strategy that has none is compared with source-only.
-
-    A strategy with training settings of its own has a twin with the same, which may not suit it: then its gain is
-    that over the better of its twin and source-only.
-    """
-    plain = {r.seed: r.counts_NK for r in base if r.counts_NK is not None}
-    names = [name for name, own in by_name.items() if own is not base and own[0].counts_NK is not None]
-    if not names:
-        return
-    first = by_name[names[0]][0].score
-    assert first is not None
-    # Where a run has failed, source-only stands on both sides: no difference, and no part of the mean.
-    runs = [[next((r for r in by_name[name] if r.seed == seed), None) for seed in spec.seeds] for name in names]
-    own_and_twin = [[_pair(r, plain[seed]) for r, seed in zip(row, spec.seeds, strict=True)] for row in runs]
-    counts, twins = np.moveaxis(np.array(own_and_twin), 2, 0)
-    ran = np.array([[r is not None for r in row] for row in runs])
-    usual = np.array([plain[seed] for seed in spec.seeds])
-    own_training = {one.label for one in spec.strategies if spec.tune or any(map(_sets_training, one.set))}
-    for number, name in enumerate(names):
-        better = first.statistic(usual.sum(1)).mean() > first.statistic(twins[number].sum(1)).mean()
-        if name in own_training and better:
-            twins[number] = usual
-            table[name]["over"] = SOURCE_ONLY
-    level, resamples = recipe.evaluate.confidence, recipe.evaluate.resamples
-    gains = simultaneous_gains(counts, twins, first.statistic, level, resamples, ran_MS=ran)
-    for name, gain, own, twin in zip(names, gains, counts, twins, strict=True):
-        # A row counts once, however many seeds answer it: all seeds share their rows.
-        differing = rows_that_differ(np.concatenate(own, axis=-1), np.concatenate(twin, axis=-1))
-        found = {"verdict": verdict(gain, differing, level), "rows_that_differ": differing}
-        table[name]["gain"] = gain.to_dict() | found
-
-
-def _pair(run: Result | None, plain_NK: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return the counts of a run and those of what it is compared with: its twin, or source-only."""
-    if run is None or run.counts_NK is None:
-        return plain_NK, plain_NK
-    return run.counts_NK, plain_NK if run.twin_NK is None else run.twin_NK
-
-
-def _sets_training(override: str) -> bool:
-    """Whether an override changes how the task is trained: ``train.…``, ``finetune.train.…``, ``stages=…``."""
-    key, _, value = override.partition("=")
-    if key == "stages":
-        return re.search(r"finetune[^{}]*\btrain\b\s*:", value) is not None
-    first, *others = key.split(".")
-    return first not in ("data", "pretrain", "self_train") and "train" in (first, *others)
 
 
 def _rounded(value: float) -> float | None:

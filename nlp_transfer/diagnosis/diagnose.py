@@ -10,6 +10,7 @@ from typing import Any
 
 from .. import parts
 from ..arguments import check_batches
+from ..chosen import ORACLE
 from ..data.load import Split
 from ..errors import RecipeError
 from ..hardware import default_device
@@ -21,6 +22,7 @@ from ..recipe.comparing import SOUP
 from ..recipe.defaults import resolve
 from ..recipe.schema import ModelSpec, Recipe, TargetData
 from ..recipe.stages import FinetuneStage, PretrainStage
+from ..recipe.trust import SelectionSpec
 from ..reporter import Reporter
 from ..strategies import STAGES, other_tokens
 from ..workspace import Workspace, open_workspace
@@ -38,6 +40,7 @@ from .variant import variant
 from .vocabulary import Overlap, overlap
 
 SOURCE_ALONE = "the labels of target.train are not looked at: everything here is said of training on the source alone."
+NO_ORACLE = "the labels that `selection: oracle` looks at are not looked at here: times are those with source_dev."
 
 
 def diagnose(
@@ -72,7 +75,8 @@ def diagnose(
     begun = time.monotonic()
     reporter = Reporter() if reporter is None else reporter
     check_batches(resolve(recipe), methods)
-    supervised = recipe.uses_target_labels
+    aside = [SOURCE_ALONE] if recipe.uses_target_labels else []
+    aside += [NO_ORACLE] if recipe.selection.name == ORACLE else []
     recipe, data = _without_target_labels(recipe, data)
     splits = load_splits(recipe, data)
     space = replace(_workspace(recipe, splits, reporter), methods=methods)
@@ -100,7 +104,7 @@ def diagnose(
         models=candidates,
         time=times,
         advice=[],
-        notes=[*splits.notes, *([SOURCE_ALONE] if supervised else [])],
+        notes=[*splits.notes, *aside],
     )
     advice = advise(evidence(found, space), names)
     if not any(SOUP in names.split(",") for names in comparisons(advice)):
@@ -162,6 +166,8 @@ def _without_target_labels(recipe: Recipe, data: dict[str, Any] | None) -> tuple
     if "target.train" in given:
         given.setdefault("target.unlabelled", given["target.train"])
     bare: dict[str, Any] = {"data": recipe.data.model_copy(update={"target": TargetData(unlabelled=text)})}
+    if recipe.selection.name == ORACLE:
+        bare["selection"] = SelectionSpec()
     if recipe.uses_target_labels:
         finetune = recipe.finetunes[0].model_copy(update={"on": "source", "target_share": None, "adapt": True})
         others = [stage for stage in recipe.stages if not isinstance(stage, FinetuneStage)]

@@ -38,6 +38,7 @@ class Anchor(Method):
     needs_teacher = True
     in_rounds = False
     compares_domains = False
+    moves_features = False
     citation = "Ryu and Lee 2020, Knowledge Distillation for BERT Unsupervised Domain Adaptation, arXiv 2010.11478"
 
     def __init__(

@@ -28,6 +28,7 @@ class Mcc(Method):
     """
 
     compares_domains = False
+    moves_features = False
     fewest_units = 2
     citation = "Jin et al. 2020, Minimum Class Confusion for Versatile Domain Adaptation, arXiv 1912.03699"
 

@@ -84,8 +84,9 @@ class SearchSpec(Section):
     """Tuning of each strategy with the same effort, without target labels.
 
     Attributes:
-        trials: Trials of each strategy.
-        minutes: No trial of a strategy begins after this time; alone or beside ``trials``.
+        trials: Trials of each strategy. Trials of what adapts train the twin, too, whose answers tell a collapse.
+        minutes: No trial of a strategy begins after this time, twins included; alone or beside ``trials``. Quick
+            strategies have more trials then: for equal effort set ``trials``.
         objective: What is maximised: the score on source dev, or a label-free score of target text.
         space: Ranges by key: ``train.learning_rate``, or ``dann.max_lambda`` for a setting of a method or stage, which
             the strategies without it leave out; the same range for all strategies that have it. By default the learning

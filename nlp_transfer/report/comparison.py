@@ -34,6 +34,7 @@ class Strategy:
         scores: By split: ``mean``, ``sd`` (None of one seed) and ``values``, one a seed.
         gain: Gain on the target test over the source-only twin; None where there is no test, or no twin.
         verdict: What that comes to: ``helped``, ``hurt`` or ``no evidence``; empty without a gain.
+        over: What else the gain is over, where that was better than the twin: ``source_only``; empty where it was not.
         behind: How far its mean on the target test is below the best strategy's; None without test.
         collapsed: Seeds in which the guard found it collapsed.
         runs: Number of seeds.
@@ -49,6 +50,7 @@ class Strategy:
     scores: dict[str, dict[str, Any]]
     gain: Interval | None
     verdict: str
+    over: str
     behind: float | None
     collapsed: int
     runs: int
@@ -184,6 +186,7 @@ def _strategy(name: str, entry: Mapping[str, Any], ceiling: float | None) -> Str
         scores=entry["scores"],
         gain=None if gain is None else Interval(gain["value"], gain["low"], gain["high"]),
         verdict="" if gain is None else gain["verdict"],
+        over=entry.get("over", ""),
         behind=None if ceiling is None else ceiling - entry["scores"][JUDGE]["mean"],
         collapsed=entry["collapsed"],
         runs=entry["runs"],
@@ -205,7 +208,8 @@ def _gains(facts: ComparisonFacts) -> list[Drawing]:
     for verdict in (HELPED, HURT, NO_EVIDENCE):
         names = [one.name for one in facts.strategies if one.verdict == verdict]
         told += [f"{verdict.capitalize()}: {', '.join(names)}."] if names else []
-    lines = [Line(name, {"gain": gain}) for name, gain in gains.items()]
+    over = {one.name: f"{one.name} (over {one.over})" if one.over else one.name for one in facts.strategies}
+    lines = [Line(over[name], {"gain": gain}) for name, gain in gains.items()]
     scale = Scale(f"gain in {facts.headline} over the twin", zero=True)
     return [draw_intervals(lines, scale, "gains", f"Gains on {JUDGE} over the source-only twin", " ".join(told))]
 

@@ -170,7 +170,7 @@ def _rounds(plan: Plan) -> tuple[Path, dict[str, Any]]:
         if stopped is not None or number > rounds:
             break
         result = _round(plan, number, labels, sound[-1])
-        shown = ("steps", "seconds", "best_", "selected_step")
+        shown = ("steps", "seconds", "peak_mib", "best_", "selected_step")
         reports[-1] |= {key: value for key, value in result.facts.items() if key.startswith(shown)}
         sound.append(result.model)
         last = labels
@@ -180,6 +180,7 @@ def _rounds(plan: Plan) -> tuple[Path, dict[str, Any]]:
     return sound[-1], {
         "steps": sum(report["steps"] for report in trained),
         "seconds": round(sum(report["seconds"] for report in trained), 2),
+        "peak_mib": max((report["peak_mib"] or 0 for report in trained), default=0) or None,
         "rounds": trained,
         "after": {key: reports[-1][key] for key in ("predicted_shares", "agreement", "temperature")},
         "model_of_round": len(sound) - 1,

@@ -32,7 +32,6 @@ def measure(strategy: str, data: Path, count: int) -> dict[str, Any]:
     import datasets
 
     from nlp_transfer import load_recipe, run
-    from nlp_transfer.comparison.memory import peak_mib, reset_peak
     from nlp_transfer.recipe.comparing import StrategySpec
     from nlp_transfer.strategies import strategy_recipe
 
@@ -47,13 +46,12 @@ def measure(strategy: str, data: Path, count: int) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
         own = strategy_recipe(recipe, StrategySpec(name=strategy), 1, f"{folder}/run")
         own = own.model_copy(update={"source_only": False, "guard": False})
-        reset_peak()
         result = run(own, data={role: datasets.Dataset.from_list(found) for role, found in few.items()}, checked=False)
         stages = [json.loads(line) for line in (result.folder / "stages.jsonl").read_text().splitlines()]
     return {
         "steps": sum(stage["steps"] for stage in stages),
         "seconds": round(sum(stage["seconds"] for stage in stages), 1),
-        "peak_mib": peak_mib(),
+        "peak_mib": max(stage["peak_mib"] for stage in stages),
     }
 
 

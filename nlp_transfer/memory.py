@@ -15,8 +15,8 @@ _STATUS, _CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 def reset_peak() -> None:
     """Begin anew; where the system does not allow that, the peak is that of the whole process so far.
 
-    What earlier runs have freed is handed back first: the C library keeps gigabytes of it, which would count as this
-    run's.
+    What earlier parts have freed is handed back first: the C library keeps gigabytes of it, which would count as this
+    part's.
     """
     gc.collect()
     if torch.cuda.is_available():
