@@ -65,7 +65,7 @@ def fetch(url: str, patterns: Sequence[str]) -> Path:
         why = f"nothing of {work.file} has arrived for {QUIET:.0f} s"
         advice = "Try again, or copy the folder to this machine and name the copy."
         raise ModelError(f"model '{own}' cannot be fetched: {why}. {advice}") from None
-    except (OSError, ImportError, ValueError) as error:
+    except Exception as error:  # Every file system has errors of its own.
         # There are file systems whose paths, and so their errors, hold the password.
         why = without_password(str(error) or type(error).__name__, url)
         raise ModelError(f"model '{own}' cannot be fetched: {why}") from None

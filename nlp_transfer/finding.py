@@ -95,6 +95,8 @@ def resolve(model_id: str, revision: str | None = None) -> ResolvedModel:
     if path.is_dir():
         return _resolve_folder(model_id, path)
     looks_local = model_id.startswith((".", "/", "~")) or model_id.count("/") > 1 or "\\" in model_id
+    # Beside runs, a mistyped one and no hub id.
+    looks_local = looks_local or (model_id.count("/") == 1 and any(path.parent.glob("*/recipe.yaml")))
     if looks_local or not model_id.strip():
         siblings = [item.name for item in path.parent.iterdir()] if path.parent.is_dir() else []
         hint = f" In {path.parent}: {', '.join(sorted(siblings)[:8])}." if siblings else ""
@@ -124,7 +126,10 @@ def _resolve_folder(model_id: str, path: Path) -> ResolvedModel:
             raise ModelError(f"model '{model_id}' is an adapter on an adapter ({base.adapter}); merge that one first.")
         return replace(base, adapter=path, adapter_id=model_id, note=f"adapter {path} on {base.note or base.id}")
     if is_export(path):
-        raise ModelError(f"model '{model_id}' is an export, which can predict but is no base. Name its run instead.")
+        raise ModelError(
+            f"model '{model_id}' is an export: it answers from its folder on this machine, given as a path, "
+            "and is no base for training. Name its run instead."
+        )
     if not (path / "config.json").is_file():
         raise ModelError(f"model '{model_id}': the folder holds no config.json, so it is neither a model nor a run.")
     return ResolvedModel(model_id, None, path, note=f"folder {path}")

@@ -18,7 +18,8 @@ from .errors import HubError, UserError
 from .evaluation import evaluate_models, write_prediction_settings
 from .fingerprints import identity
 from .hardware import idle_gpus, is_main_process
-from .hub.push import check_token, push_as_told
+from .hub.package import base_without_a_name, check_base
+from .hub.push import check_place, push_as_told
 from .merging import merge_into
 from .parts import METHODS, Known
 from .preparing.load import load_splits, say_notes
@@ -100,7 +101,7 @@ def run(
     recipe = resolve(recipe)
     check_batches(recipe, methods)
     if recipe.hub is not None:
-        check_token(recipe.hub)
+        check_place(recipe.hub, Path(str(recipe.output)))
     if fresh:
         # What cannot be run again must not cost the results that are there.
         load_splits(recipe, data)
@@ -167,6 +168,8 @@ def _run_claimed(
     splits = load_splits(recipe, data)
     say_notes(splits, reporter)
     space = replace(open_workspace(recipe, splits, folder, reporter), methods=methods, reuse=tuple(reuse))
+    if recipe.hub is not None:
+        _check_base(recipe, recipe.hub, space.base)
     if space.base.adapter is not None:
         with first_process_first():
             # Named by its weights: an adapter that was trained anew in the meantime is merged anew.
@@ -197,6 +200,14 @@ def _run_claimed(
         _complete(space, outcome, metrics, record, checked)
     wait_for_all()
     return RunResult(folder, read_json(folder / "metrics.json", rerun(folder)))
+
+
+def _check_base(recipe: Recipe, hub: HubSpec, base: finding.ResolvedModel) -> None:
+    """Refuse an adapter that could not be pushed at the end, since nobody else has its base."""
+    adapter = recipe.tuning.name == "lora" and not hub.merged
+    check_base(hub.base, None if base.local else base.id, adapter)
+    if adapter and base.local and hub.base is None:
+        raise base_without_a_name("the adapter that is about to be trained", base.id)
 
 
 def _cut_rows(space: Workspace) -> list[str]:

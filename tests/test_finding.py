@@ -83,6 +83,15 @@ def test_a_folder_that_is_no_model(tmp_path):
         resolve(str(tmp_path))
 
 
+def test_a_mistyped_run_is_no_hub_id(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "runs/quickstart").mkdir(parents=True)
+    (tmp_path / "runs/quickstart/recipe.yaml").touch()
+    monkeypatch.setattr(finding, "_resolve_hub", lambda *args: pytest.fail("asked the hub"))
+    with pytest.raises(ModelError, match=r"'runs/quikstart': there is no such folder\. In runs: quickstart"):
+        resolve("runs/quikstart")
+
+
 @pytest.mark.parametrize("name", ["./bret", "~/no/model", "/no/such/folder", "a/b/c", "C:\\models\\bert", "  "])
 def test_what_looks_like_a_path_never_asks_the_hub(name, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)

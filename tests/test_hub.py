@@ -381,8 +381,13 @@ def test_a_run_whose_push_fails_is_told_how_to_push_it(hub: Hub, tmp_path: Path)
     assert "report.html" not in held.files and "adapter_config.json" not in held.files and not held.private
 
 
+class OwnError(Exception):
+    """As file systems have: ftplib's, say, are no OSError."""
+
+
+@pytest.mark.parametrize("kind", [OSError, OwnError])
 @pytest.mark.parametrize("url", ["ftp://me:secretword@127.0.0.1:9/m", "failing://me:secretword@host/m"])
-def test_a_push_that_fails_tells_no_password(url: str, runs: dict[str, Path], hub: Hub) -> None:
+def test_a_push_that_fails_tells_no_password(url: str, kind: type[Exception], runs: dict[str, Path], hub: Hub) -> None:
     class Failing(AbstractFileSystem):
         protocol = "failing"
 
@@ -391,12 +396,29 @@ def test_a_push_that_fails_tells_no_password(url: str, runs: dict[str, Path], hu
             return path
 
         def ls(self, path: str, detail: bool = True, **settings: Any) -> Any:
-            raise OSError(f"no route to {path}")
+            raise kind(f"no route to {path}")
+
+        exists = info = ls
 
     register_implementation("failing", Failing, clobber=True)
     with pytest.raises(HubError, match=r"^'\w+://(127|host).*cannot be") as caught:
         send(runs["full"], url)
     assert "secretword" not in "".join(traceback.format_exception(caught.value))
+    with pytest.raises(ModelError, match="cannot be fetched") as unread:
+        load_predictor(url)
+    assert "secretword" not in "".join(traceback.format_exception(unread.value))
+
+
+def test_a_file_system_that_refuses_to_open_is_told(runs: dict[str, Path], hub: Hub) -> None:
+    class Refusing(AbstractFileSystem):
+        protocol = "refusing"
+
+        def __init__(self, *args: Any, **settings: Any) -> None:
+            raise OwnError("530 login incorrect")
+
+    register_implementation("refusing", Refusing, clobber=True)
+    with pytest.raises(HubError, match=r"'refusing://place' cannot be opened: 530 login incorrect"):
+        send(runs["full"], "refusing://place")
 
 
 # The commit of a base that was found without one
@@ -780,6 +802,24 @@ def test_tokens(runs: dict[str, Path], hub: Hub, monkeypatch: pytest.MonkeyPatch
     assert not (tmp_path / "run").exists(), "told before anything was trained"
 
 
+@pytest.mark.parametrize(
+    ("repo", "told"),
+    [
+        ("user/a--b", "is no hub id"),
+        ("user/x.git", "is no hub id"),
+        (f"user/{'x' * 100}", "is no hub id"),
+        ("nowhere://x", "cannot be opened: Protocol not known: nowhere"),
+        ("file://{run}/model", "lies in the run itself"),
+    ],
+)
+def test_a_place_that_takes_no_push_is_told_before_training(repo: str, told: str, hub: Hub, tmp_path: Path) -> None:
+    values = recipe_data(tmp_path / "run", Path("someone/tiny")) | {"card": CARD}
+    recipe = recipe_from(values | {"hub": repo.format(run=tmp_path / "run")})
+    with pytest.raises(HubError, match=told):
+        run(recipe, data=data_of("classification"))
+    assert not (tmp_path / "run").exists()
+
+
 def test_no_network(runs: dict[str, Path], hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", "http://127.0.0.1:9")
     with pytest.raises(HubError, match=r"at http://127.0.0.1:9 does not answer"):
@@ -805,9 +845,24 @@ def test_an_adapter_on_a_local_base_needs_an_id_for_it(hub: Hub, tiny_bert: Path
     folder = run(recipe, data=data_of("classification")).folder
     with pytest.raises(HubError, match=r"stands on the local folder 'bert'.*--merged.*--base"):
         send(folder, "user/local")
+    values = recipe_data(tmp_path / "other", tiny_bert, tuning={"name": "lora", "rank": 2}) | {"card": CARD}
+    with pytest.raises(HubError, match=r"about to be trained stands on the local folder.*hub\.merged.*hub\.base"):
+        run(recipe_from(values | {"hub": "user/local"}), data=data_of("classification"))
+    assert not (tmp_path / "other/stages").exists(), "told before anything was trained"
     planned = send(folder, "user/local", base="someone/tiny", dry_run=True)
     assert "base_model: someone/tiny" in planned.card
     assert "base_model:" not in send(folder, "user/local", form="merged", dry_run=True).card
+
+
+def test_a_name_for_a_base_that_has_one_is_refused(runs: dict[str, Path], hub: Hub, tmp_path: Path) -> None:
+    with pytest.raises(HubError, match="the base of this adapter is 'someone/tiny'"):
+        send(runs["lora"], "user/x", base="other/base")
+    for name, form in (("full", "as it is"), ("lora", "merged")):
+        with pytest.raises(HubError, match=r"--base .*but no adapter is pushed\. Leave it out"):
+            send(runs[name], "user/x", base="other/base", form=form)
+    values = recipe_data(tmp_path / "run", Path("someone/tiny"), tuning={"name": "lora", "rank": 2}) | {"card": CARD}
+    with pytest.raises(HubError, match="the base of this adapter is 'someone/tiny'"):
+        run(recipe_from(values | {"hub": {"repo": "user/x", "base": "other/base"}}), data=data_of("classification"))
 
 
 def test_recipes_hold_no_passwords() -> None:
@@ -875,6 +930,19 @@ def test_files_and_memory_take_a_push(runs: dict[str, Path], hub: Hub, tmp_path:
     assert not list(place.parent.glob("*.part")) + list(place.parent.glob("*.old"))
     with pytest.raises(ModelError, match="cannot be fetched"):
         load_predictor("memory://nothing/here")
+
+
+def test_a_place_below_the_home_folder_is_not_told(
+    runs: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    result = send(runs["full"], (tmp_path / "models/mine").as_uri())
+    assert 'load_predictor("path/to/mine")' in result.card and str(tmp_path) not in result.card
+    assert (tmp_path / "models/mine/README.md").read_text() == result.card
+    stored = send(runs["full"], "memory://shelf/shown", dry_run=True).card
+    assert 'load_predictor("memory://shelf/shown")' in stored
+    assert "a copy of its folder on the own machine also loads without nlp_transfer, by `AutoModelFor" in stored
+    assert 'from_pretrained("path/to/a/copy")`.' in stored, "transformers reads no URLs, nor do its pipelines"
 
 
 @pytest.mark.parametrize("inside", ["", "model", "copies/mine"])

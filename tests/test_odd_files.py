@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -81,6 +82,22 @@ def test_every_json_object_has_its_answer(texts: list[Any]) -> None:
     for text, answer in zip(texts, predicted(content, "jsonl"), strict=True):
         sound = isinstance(text, str) and text != "\ud800"
         assert (answer.get("text") == text) if sound else ("in:" in answer["error"])
+
+
+@QUICK
+@given(st.lists(TEXT | st.sampled_from(["text", "\ud800", "\udcff"]), max_size=8))
+def test_every_key_of_a_json_object_has_its_answer(keys: list[str]) -> None:
+    content = "\n".join(json.dumps({key: "x"}) for key in keys).encode()
+    for key, answer in zip(keys, predicted(content, "jsonl"), strict=True):
+        assert answer == {"text": "x"} if key == "text" else "there is no 'text'" in answer["error"]
+
+
+def test_the_name_of_a_file_need_not_be_utf8(tmp_path: Path) -> None:
+    name = os.fsdecode(b"in-\xff.jsonl")
+    (tmp_path / name).write_text("{\n")
+    predict_file(echo, tmp_path / name, tmp_path / "out.jsonl")
+    (line,) = (tmp_path / "out.jsonl").read_text(encoding="utf8").splitlines()
+    assert "in-\\udcff.jsonl:1: invalid JSON" in json.loads(line)["error"]
 
 
 @pytest.mark.parametrize("format", ["jsonl", "csv", "tsv", "parquet"])

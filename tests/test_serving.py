@@ -366,6 +366,13 @@ def test_a_host_that_is_not_known_is_told(tmp_path: Path, monkeypatch: pytest.Mo
     assert "'no.such.host' is not known" in result.stderr
 
 
+@pytest.mark.parametrize("host", ["a..b", f"{'x' * 64}.example"])
+def test_a_host_that_no_address_can_have_is_told(host: str, tmp_path: Path) -> None:
+    result = call(tmp_path, "--host", host)
+    assert result.exit_code == 2
+    assert f"'{host}' is not known" in result.stderr
+
+
 def test_what_is_not_installed_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(server, "NEEDED", ("fastapi", "no_such_package"))
     result = call(tmp_path)

@@ -16,7 +16,7 @@ import pytest
 from services import Stub, expected, running, stub_service, wait_until
 
 from nlp_transfer.serving.app import Service, build_app
-from nlp_transfer.serving.batching import Batcher, Overloaded
+from nlp_transfer.serving.batching import Batcher, Failed, Overloaded
 from nlp_transfer.serving.schema import LabelAnswer
 from nlp_transfer.serving.settings import ServiceLimits
 
@@ -144,6 +144,30 @@ asyncio.run(main())
 
 def test_a_process_ends_while_its_computation_hangs() -> None:
     assert subprocess.run([sys.executable, "-c", HANGS], timeout=60, check=False).returncode == 0
+
+
+class Panic(BaseException):
+    """As compiled code raises it: no Exception."""
+
+
+def test_a_panic_fails_its_own_job_alone() -> None:
+    def compute(items: Sequence[str]) -> list[str]:
+        if "bad" in items:
+            raise Panic
+        return [item.upper() for item in items]
+
+    async def three() -> list[Any]:
+        batcher = Batcher("panic", compute, budget=10, most=100)
+        batcher.start()
+        found = await asyncio.gather(ask(batcher, ["a"]), ask(batcher, ["bad"]), return_exceptions=True)
+        found.append(await ask(batcher, ["b"]))
+        assert not batcher.ended
+        await batcher.close(5)
+        assert batcher.ended
+        return found
+
+    first, failed, last = asyncio.run(three())
+    assert (first, last) == (["A"], ["B"]) and isinstance(failed, Failed)
 
 
 @pytest.mark.parametrize("path", ["/twin", "/explain"])

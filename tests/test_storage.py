@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +60,31 @@ def test_what_no_push_has_written_is_not_replaced(name: str, tmp_path: Path) -> 
         push_to_storage(place.as_uri(), package(tmp_path / "second", "second"), replace=True)
     assert (place / name).read_text() == "precious"
     assert (place / "config.json").read_text() == "first"
+
+
+def test_what_arrives_in_the_end_is_compared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Object stores move by copying, and copying may lose bytes."""
+    place = tmp_path / "models/mine"
+    push_to_storage(place.as_uri(), package(tmp_path / "first", "first"), replace=False)
+    plain = LocalFileSystem.mv
+
+    def losing(self: Any, source: str, target: str, **settings: Any) -> None:
+        plain(self, source, target, **settings)
+        if source.endswith(".part"):
+            Path(target, "config.json").write_text("half")
+
+    monkeypatch.setattr(LocalFileSystem, "mv", losing)
+    with pytest.raises(HubError, match="other bytes arrived"):
+        push_to_storage(place.as_uri(), package(tmp_path / "second", "second"), replace=True)
+    assert (place / "config.json").read_text() == "first"
+    assert [path.name for path in (tmp_path / "models").iterdir()] == ["mine"]
+
+
+def test_a_path_is_found_as_json_writes_it(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text(json.dumps({"from": "/home/müller/x"}))
+    for private in ("/home/müller/", "/home/m"):
+        with pytest.raises(HubError, match=f"names the path '{private}'"):
+            list_files(tmp_path, [], [private])
 
 
 def test_what_was_there_is_put_back_where_the_last_move_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -437,13 +437,24 @@ def test_references(tmp_path: Path) -> None:
             reference_texts("m", str(tmp_path / f"{at}.txt"))
 
 
-def test_the_target_text_of_a_run_is_its_reference(tmp_path: Path) -> None:
+def test_the_target_text_of_a_run_is_its_reference(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "target.jsonl").write_text('{"body": "one", "label": "bad"}\n{"body": "two"}\n')
     data = {"folder": str(tmp_path), "columns": {"text": "body"}, "source": {"train": "x.jsonl"}}
     values = {"name": "x", "model": "m", "task": "sentiment", "data": data | {"target": {"unlabelled": "target.jsonl"}}}
     (tmp_path / "recipe.yaml").write_text(json.dumps(values))
+    expected = (["one", "two"], f"data.target.unlabelled of {tmp_path}")
+    assert reference_texts(str(tmp_path), None) == expected
+    for inside in ("model", "onnx-int8"):
+        (tmp_path / inside).mkdir()
+    for inside in ("model", "onnx-int8"):
+        assert reference_texts(str(tmp_path / inside), None) == expected
+    monkeypatch.setenv("HOME", str(tmp_path.parent))
+    assert reference_texts(f"~/{tmp_path.name}/model", None)[0] == ["one", "two"]
+    monkeypatch.chdir(tmp_path)
+    assert reference_texts("user/model", None)[0] is None, "a hub id is no folder of the run that one stands in"
+    (tmp_path / "recipe.yaml").write_text("name: [")
     texts, told = reference_texts(str(tmp_path), None)
-    assert texts == ["one", "two"] and told == f"data.target.unlabelled of {tmp_path}"
+    assert texts is None and "recipe.yaml" in told
 
 
 LIVE = """

@@ -28,12 +28,13 @@ def belongings(model: str | Path) -> dict[str, str | Path | None]:
     if not folder.is_dir():
         return {}
     folder = folder.resolve()
-    run = next((place for place in folder.parents if _is_run(place)), None)
-    return _files(folder) | ({} if run is None else _files(run))
+    return _files(folder) | _files(run_of(folder))
 
 
-def _is_run(folder: Path) -> bool:
-    return (folder / "recipe.yaml").is_file() and (folder / "model").is_dir()
+def run_of(folder: Path) -> Path:
+    """Return the run that a folder, such as its model or an export of it, lies in; else the folder itself."""
+    places = [folder, *folder.resolve().parents]
+    return next((place for place in places if (place / "recipe.yaml").is_file() and (place / "model").is_dir()), folder)
 
 
 def _files(folder: Path) -> dict[str, str | Path | None]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ..fetching import is_url
 from ..report.record import Record
 from .facts import Facts
 from .metadata import pipeline_of
@@ -27,8 +28,8 @@ def use(record: Record, facts: Facts) -> list[str]:
         f'print(predictor(["{example}"]))',
         "```",
         "",
-        f"The model is plain Hugging Face: it also loads without nlp_transfer, by `{plain_loading(facts)}`"
-        f"{_where_base_is(facts)}{_in_a_pipeline(facts)}.",
+        f"The model is plain Hugging Face: {_copied_first(facts)} also loads without nlp_transfer, by "
+        f"`{plain_loading(facts)}`{_where_base_is(facts)}{_in_a_pipeline(facts)}.",
         "",
     ]
 
@@ -55,6 +56,11 @@ def _in_a_pipeline(facts: Facts) -> str:
         model = f"{loaded}, tokenizer={model}"
     alone = "; from the name alone it would take the labels of the base model" if facts.adapter else ""
     return f', or `pipeline("{pipeline_of(facts)}", model={model})`{alone}'
+
+
+def _copied_first(facts: Facts) -> str:
+    """Of a model at a URL: it is a copy of its folder that plain ``transformers`` can read."""
+    return "a copy of its folder on the own machine" if is_url(facts.place) else "it"
 
 
 def _where_base_is(facts: Facts) -> str:

@@ -35,6 +35,21 @@ class Row:
     error: str = ""
 
 
+def unreadable(where: str, why: str) -> Row:
+    """Return a row that cannot be read; what the message quotes need not be UTF-8, but the message is.
+
+    Args:
+        where: File and line.
+        why: What is wrong.
+    """
+    return Row(None, written(f"{where}: {why}"))
+
+
+def written(text: str) -> str:
+    """Return a text that can be written as UTF-8: what no character stands for is escaped."""
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
 def read_rows(
     file: BinaryIO, origin: str, format: str, text_column: str = "text", advice: str = "Name it with --text-column."
 ) -> Iterator[Row]:
@@ -89,14 +104,14 @@ def checked(text: Any, where: str) -> Row:
         where: File and line, for messages.
     """
     if not isinstance(text, str):
-        return Row(None, f"{where}: the text is {json.dumps(text, default=repr)[:40]}, not a string")
+        return unreadable(where, f"the text is {json.dumps(text, default=repr)[:40]}, not a string")
     try:
         text.encode("utf-8")
     except UnicodeEncodeError as error:
         code = ord(text[error.start])
         if 0xDC80 <= code <= 0xDCFF:  # so surrogateescape marks a byte
-            return Row(None, f"{where}: byte {code - 0xDC00:#04x} at column {error.start + 1} is not UTF-8")
-        return Row(None, f"{where}: an escape such as \\ud83d stands alone; only pairs of them are a character")
+            return unreadable(where, f"byte {code - 0xDC00:#04x} at column {error.start + 1} is not UTF-8")
+        return unreadable(where, "an escape such as \\ud83d stands alone; only pairs of them are a character")
     return Row(text)
 
 
@@ -107,11 +122,11 @@ def _json_row(line: str, where: str, column: str) -> Row:
     try:
         row = json.loads(line)
     except (ValueError, RecursionError) as error:  # a plain ValueError: a number of more digits than Python takes
-        return Row(None, f"{where}: invalid JSON: {error}")
+        return unreadable(where, f"invalid JSON: {error}")
     if not isinstance(row, dict):
-        return Row(None, f"{where}: a JSON object was expected, not {line.strip()[:40]!r}")
+        return unreadable(where, f"a JSON object was expected, not {line.strip()[:40]!r}")
     if column not in row:
-        return Row(None, f"{where}: there is no '{column}'; the keys are: {', '.join(row)}.{nearest(column, row)}")
+        return unreadable(where, f"there is no '{column}'; the keys are: {', '.join(row)}.{nearest(column, row)}")
     return checked(row[column], where)
 
 
@@ -167,7 +182,7 @@ def _delimited(rows: Iterator[tuple[int, Any]], origin: str, column: str, advice
 
 def _cell(fields: list[str] | str, width: int, index: int, where: str) -> Row:
     if isinstance(fields, str):
-        return Row(None, f"{where}: {fields}")
+        return unreadable(where, f"{fields}")
     if len(fields) != width:
-        return Row(None, f"{where}: {len(fields)} fields, but the header has {width}")
+        return unreadable(where, f"{len(fields)} fields, but the header has {width}")
     return checked(fields[index], where)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
@@ -75,7 +76,7 @@ def list_files(folder: Path, secrets: Sequence[str], private: Sequence[str]) -> 
             raise HubError(
                 f"'{name}' holds your hub token, so nothing is pushed. Remove it there, and make a new token."
             )
-        leaks = [place for place in private if not _learned(name) and _holds(path, place)]
+        leaks = [place for place in private if not _learned(name) and _names(path, place)]
         if leaks:
             raise HubError(f"'{name}' names the path '{leaks[0]}' of this machine, so nothing is pushed.")
         found.append(hash_file(name, path))
@@ -117,6 +118,11 @@ def leftovers(files: Sequence[PushFile], remote: Mapping[str, str]) -> list[str]
 def _learned(name: str) -> bool:
     """Whether a file holds numbers, or pieces of any words that there are."""
     return name.endswith((".safetensors", ".model")) or name.startswith(("tokenizer.json", "vocab.", "merges."))
+
+
+def _names(path: Path, place: str) -> bool:
+    """Whether a file holds a path, as it is or as JSON writes it."""
+    return any(_holds(path, text) for text in {place, json.dumps(place)[1:-1]})
 
 
 def _holds(path: Path, text: str) -> bool:

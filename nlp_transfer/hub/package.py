@@ -13,6 +13,7 @@ from .. import finding
 from ..card.facts import ADAPTER, MERGE, Facts, facts_of
 from ..card.text import card_text
 from ..errors import HubError, RecipeError
+from ..fetching import is_url
 from ..merging import merge_into
 from ..model_files import ADAPTER_CONFIG
 from ..recipe import dump
@@ -37,6 +38,9 @@ MERGED: Form = "merged"
 CommitOf = Callable[[str, Path], str | None]
 """Finds the commit of a base by its hub id and the folder with its files on this machine."""
 
+A_COPY = "path/to/a/copy"
+"""What plain ``transformers`` is given of a model at a URL, which it cannot read."""
+
 PLACES = ("folder", "path", "id", "teacher", "models")
 """Keys of a recipe that may name a place on this machine."""
 
@@ -46,7 +50,7 @@ class Shape:
     """What of a run is pushed, and what its card says.
 
     Args:
-        place: Hub id or URL that the model will have.
+        place: Hub id or URL that the model will have; of a folder on this machine any path.
         form: ``as it is``; ``adapter``, which refuses a run without one; or ``merged`` into its base.
         base: Hub id of the base, for an adapter that was trained on a local folder.
         report: With report.html.
@@ -97,7 +101,9 @@ def pack(record: Record, shape: Shape, folder: Path, commit_of: CommitOf | None)
             f"'{record.folder}' holds whole weights (tuning {record.recipe.tuning.name}), no adapter: leave out "
             "--adapter and --merged."
         )
-    facts = replace(facts, place=shape.place, folder=shape.place, spec=shape.card)
+    check_base(shape.base, facts.base, facts.adapter and shape.form != MERGED)
+    folder_of_it = A_COPY if is_url(shape.place) else shape.place
+    facts = replace(facts, place=shape.place, folder=folder_of_it, spec=shape.card)
     base: Path | None = None
     if shape.form == MERGED:
         _merge(finding.resolve(str(record.folder)), folder)
@@ -176,14 +182,43 @@ def _merge(source: finding.ResolvedModel, folder: Path) -> None:
     shutil.copyfile(source.adapter / SETTINGS, folder / SETTINGS)
 
 
+def check_base(given: str | None, known: str | None, adapter: bool) -> None:
+    """Refuse a name for a base that has one already, or that nothing stands on.
+
+    Args:
+        given: Hub id that is given for the base.
+        known: Hub id of the base, None for a local folder.
+        adapter: An adapter is pushed, and not merged.
+
+    Raises:
+        HubError: The name would have no effect.
+    """
+    if given is None or (adapter and known is None):
+        return
+    why = f"the base of this adapter is '{known}'" if adapter else "no adapter is pushed"
+    raise HubError(
+        f"--base (hub.base) names the base of an adapter that was trained on a local folder, but {why}. Leave it out."
+    )
+
+
+def base_without_a_name(adapter: str, folder: str) -> HubError:
+    """Return the error of an adapter whose base nobody else has.
+
+    Args:
+        adapter: Which adapter.
+        folder: What its base is called here.
+    """
+    return HubError(
+        f"{adapter} stands on the local folder '{folder}', which nobody else has. Push it merged (--merged, or "
+        "hub.merged: true), or name the hub id of that very base (--base owner/name, or hub.base)."
+    )
+
+
 def _name_of_base(record: Record, facts: Facts, shape: Shape) -> str:
     """Return the hub id of an adapter's base."""
     name = facts.base or shape.base
     if name is None:
-        raise HubError(
-            f"the adapter of '{record.folder}' stands on the local folder '{facts.base_name}', which nobody else "
-            "has. Push it merged (--merged), or name the hub id of that very base (--base owner/name)."
-        )
+        raise base_without_a_name(f"the adapter of '{record.folder}'", facts.base_name)
     return name
 
 

@@ -90,10 +90,11 @@ def push(
     stored = is_url(repo)
     if not stored:
         check_repo_id(repo)
-    record = _finished(Path(run))
+    record = _finished(Path(run).expanduser())
     spec = _told(record.recipe.card, card)
+    place = repo
     if stored:
-        _check_apart(repo, record.folder)
+        place = _place_apart(repo, record.folder)
     else:
         check_card(spec)
     secret = _token(token)
@@ -103,7 +104,7 @@ def push(
         shown = without_user(repo)
         api = HfApi(token=secret)
         pinned = None if dry_run else partial(commit_of, api)
-        package = pack(record, Shape(shown, form, base, report, spec), Path(name), pinned)
+        package = pack(record, Shape(place, form, base, report, spec), Path(name), pinned)
         files = list_files(package.folder, _secrets(secret, _token(None), password_of(repo)), _private(record))
         url = None if dry_run else _send(repo, files, package, Wish(repo, public, replace), api)
     return PushResult(shown, url, {file.name: file.size for file in files}, package.card, not public)
@@ -122,13 +123,21 @@ def push_as_told(hub: HubSpec, run: Path) -> PushResult:
     )
 
 
-def check_token(hub: HubSpec) -> None:
-    """Say before hours of training that there is no token for the push at their end.
+def check_place(hub: HubSpec, run: Path) -> None:
+    """Say before hours of training where the push at their end cannot go.
+
+    Args:
+        hub: The section ``hub`` of the recipe.
+        run: The run folder.
 
     Raises:
-        HubError: The place is a repository of the hub, and there is no token.
+        HubError: There is no token; the hub has no such names; the file system is unknown, or the place in the run.
     """
-    if not is_url(hub.repo) and _token(None) is None:
+    if is_url(hub.repo):
+        _place_apart(hub.repo, run)
+        return
+    check_repo_id(hub.repo)
+    if _token(None) is None:
         raise no_token()
 
 
@@ -178,13 +187,20 @@ def _finished(run: Path) -> Record:
     return read_record(run)
 
 
-def _check_apart(url: str, run: Path) -> None:
-    """Refuse to write into the run itself, whose own model/ would be replaced."""
+def _place_apart(url: str, run: Path) -> str:
+    """Return what a card calls a place; of one on this machine no more than the last name.
+
+    Raises:
+        HubError: The place is in the run itself, whose own model/ would be replaced; or it cannot be opened.
+    """
     from fsspec.implementations.local import LocalFileSystem
 
     system, place = open_storage(url)
-    if isinstance(system, LocalFileSystem) and Path(place).resolve().is_relative_to(run.resolve()):
+    if not isinstance(system, LocalFileSystem):
+        return without_user(url)
+    if Path(place).resolve().is_relative_to(run.resolve()):
         raise HubError(f"'{url}' lies in the run itself, which a push leaves as it is. Name another place.")
+    return f"path/to/{Path(place).name}"
 
 
 def _told(recipe: CardSpec, given: Mapping[str, Any] | None) -> CardSpec:

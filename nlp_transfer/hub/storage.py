@@ -37,9 +37,11 @@ def push_to_storage(url: str, files: Sequence[PushFile], replace: bool) -> str:
     size = sum(file.size for file in files)
     try:
         calls.call(f"write to {shown}", lambda: _write(system, place, shown, files, replace), size)
-    except (calls.NoAnswer, calls.UploadRefused, OSError, RuntimeError) as error:
+    except HubError:
+        raise
+    except Exception as error:  # Every file system has errors of its own.
         # There are file systems whose paths, and so their errors, hold the password.
-        why = without_password(str(error), url)
+        why = without_password(str(error) or type(error).__name__, url)
         raise HubError(f"'{shown}' cannot be written ({why}). The run is as it was: push again.") from None
     return shown
 
@@ -48,14 +50,18 @@ def open_storage(url: str) -> tuple[Any, str]:
     """Return the file system of a URL, and the place in it.
 
     Raises:
-        HubError: The file system is unknown.
+        HubError: The file system is unknown, refuses, or does not answer in time.
     """
     import fsspec
 
+    shown = without_user(url)
+    opened: tuple[Any, str]
     try:
-        return fsspec.core.url_to_fs(url)
-    except (ImportError, ValueError, OSError) as error:
-        raise HubError(f"'{without_user(url)}' cannot be opened: {without_password(str(error), url)}") from None
+        opened = calls.call(f"open {shown}", lambda: fsspec.core.url_to_fs(url))
+    except Exception as error:  # Every file system has errors of its own; some connect here.
+        why = without_password(str(error) or type(error).__name__, url)
+        raise HubError(f"'{shown}' cannot be opened: {why}") from None
+    return opened
 
 
 def _write(system: Any, place: str, url: str, files: Sequence[PushFile], replace: bool) -> None:
@@ -81,9 +87,9 @@ def _write(system: Any, place: str, url: str, files: Sequence[PushFile], replace
             system.mv(place, old, recursive=True)
         else:
             _remove(system, place)
-        _put_in_place(system, part, place, old if taken else None)
+        _put_in_place(system, part, place, old if taken else None, files)
     except BaseException:
-        with contextlib.suppress(OSError, RuntimeError):
+        with contextlib.suppress(Exception):
             _remove(system, part)
         raise
     if taken:
@@ -100,10 +106,13 @@ def _check_ours(url: str, entries: Sequence[Mapping[str, Any]]) -> None:
         raise HubError(f"'{url}' holds {what}, and replacing would delete it. Name a folder of the model's own.")
 
 
-def _put_in_place(system: Any, part: str, place: str, old: str | None) -> None:
+def _put_in_place(system: Any, part: str, place: str, old: str | None, files: Sequence[PushFile]) -> None:
     """Move the new folder to its place; where that fails, what was there is put back."""
     try:
         system.mv(part, place, recursive=True)
+        # Object stores move by copying.
+        if not _holds(system, place, files):
+            raise HubError("other bytes arrived than were moved there; push again.")
     except BaseException:
         if old is not None:
             _remove(system, place)

@@ -124,6 +124,11 @@ class Batcher:
         begun = self._begun
         return 0.0 if begun is None else time.monotonic() - begun
 
+    @property
+    def ended(self) -> bool:
+        """Whether nothing is computed any more."""
+        return self._runner is not None and self._runner.done()
+
     def start(self) -> None:
         """Begin to compute. Called once, in the event loop that the jobs come from."""
         self._worker.start()
@@ -233,7 +238,9 @@ class Batcher:
             answers = await asyncio.wrap_future(self._worker.submit(self._compute, items))
             if len(answers) != len(items):
                 raise RuntimeError("not as many answers as items")
-        except Exception as error:
+        except asyncio.CancelledError:
+            raise
+        except BaseException as error:  # A panic of compiled code is no Exception, and must not end this lane.
             if len(batch) > 1:
                 for part in batch:
                     if not part.job.answer.done():

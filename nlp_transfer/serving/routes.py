@@ -75,12 +75,12 @@ def state_routes(
 ) -> APIRouter:
     """Return the paths that tell how the service is."""
     router = APIRouter()
-    stuck: Responses = {503: {"model": Health, "description": "A batch of any path takes longer than any request may."}}
+    ill: Responses = {503: {"model": Health, "description": "A batch of any path takes longer than any request may."}}
 
-    @router.get(HEALTH, response_class=JSONResponse, response_model=Health, responses=stuck, summary="State")
+    @router.get(HEALTH, response_class=JSONResponse, response_model=Health, responses=ill, summary="State")
     async def health() -> Response:
-        late = any(lane.busy_seconds > limits.timeout for lane in lanes.values())
-        return JSONResponse({"status": "stuck" if late else "ok"}, 503 if late else 200)
+        stuck = any(lane.ended or lane.busy_seconds > limits.timeout for lane in lanes.values())
+        return JSONResponse({"status": "stuck" if stuck else "ok"}, 503 if stuck else 200)
 
     refused: Responses = {401: {"model": Refusal, "description": REFUSALS[401]}} if secured else {}
 

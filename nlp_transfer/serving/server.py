@@ -94,7 +94,7 @@ def prepare(model: str | Path) -> Service:
     [answer] = predictor(["Hello."])
     twin = twin_folder(Path(model).expanduser())
     return Service(
-        name=Path(model).name or str(model),
+        name=Path(without_user(str(model))).name or str(model),
         predict=with_cast_weights(predictor),
         kind=kind_of(answer),
         labels=known_labels(predictor.task),
@@ -112,8 +112,8 @@ def bind(host: str, port: int) -> socket.socket:
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         listener = socket.socket(family, kind, protocol)
-    except OSError as error:
-        raise UserError(f"host '{host}' is not known: {error.strerror or error}.") from None
+    except (OSError, UnicodeError) as error:  # UnicodeError: of a name that no address can have
+        raise UserError(f"host '{host}' is not known: {getattr(error, 'strerror', None) or error}.") from None
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listener.bind(address)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from ..data.texts import checked
+from ..data.texts import checked, written
 from ..errors import nearest
 
 FORMATS = ("txt", "jsonl")
@@ -17,7 +17,14 @@ LONGEST_TOPIC = 200
 
 
 class BadLineError(ValueError):
-    """A line of the stream that cannot be read."""
+    """A line of the stream that cannot be read.
+
+    Args:
+        why: What is wrong; what it quotes need not be UTF-8.
+    """
+
+    def __init__(self, why: str):
+        super().__init__(written(why))
 
 
 @dataclass(frozen=True)

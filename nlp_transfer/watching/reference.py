@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from .. import recipe as recipes
+from ..bulk.belongings import run_of
 from ..bulk.source import TextSource
 from ..data.load import load_split
 from ..data.texts import Row
-from ..errors import DataError, Problem, RunError
+from ..errors import DataError, Problem, RunError, UserError
 from ..recipe.shipped import resolve_path
 from .reservoir import Reservoir
 from .tally import Tally, observe
@@ -41,8 +42,9 @@ def reference_texts(model: str, wanted: str | None) -> tuple[list[str] | None, s
     if wanted not in (TARGET, None):
         return _of_file(str(wanted)), f"texts of {wanted}"
     try:
-        return _of_run(Path(model))
-    except (RunError, DataError) as error:
+        folder = Path(model).expanduser()
+        return _of_run(run_of(folder) if folder.is_dir() else folder)
+    except UserError as error:
         if wanted == TARGET:
             raise
         reason = str(error).splitlines()[-1].strip()
