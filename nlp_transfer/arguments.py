@@ -99,13 +99,14 @@ def check_batches(recipe: Recipe, methods: Known = METHODS) -> None:
     problems = []
     for number, stage in recipe.trainings.items():
         train = TrainSpec.model_validate(stage.train)
-        share, where = _share(train), f"stages.{number}.train.batch_size"
+        shared = all(getattr(recipe.train, key) == getattr(train, key) for key in ("batch_size", "accumulation"))
+        share, where = _share(train), "train.batch_size" if shared else f"stages.{number}.train.batch_size"
         if share is None:
             problems.append(Problem(_division(train), where))
         elif isinstance(stage, FinetuneStage | SelfTrainStage) and stage.adapt and not recipe.task.labels_words:
             problems += [Problem(text, where) for text in _too_few(train, share, recipe.methods, methods)]
     if problems:
-        raise RecipeError(problems)
+        raise RecipeError(list(dict.fromkeys(problems)))
 
 
 def _too_few(train: TrainSpec, share: int, named: Sequence[Part], methods: Known) -> Iterator[str]:

@@ -30,12 +30,15 @@ from .pretraining.base import Pretraining
 from .pretraining.masked_lm import MaskedLM
 from .pretraining.simcse import SimCse
 from .pretraining.tsdae import Tsdae
+from .recipe.documented import attributes_of, describe_keys
 from .recipe.messages import describe
 from .recipe.schema import Part, Recipe, TaskSpec
 from .recipe_rules import (
     Finding,
+    file_findings,
     hub_findings,
     label_findings,
+    logger_findings,
     name_of,
     password_findings,
     stage_findings,
@@ -116,7 +119,7 @@ def findings(data: dict[str, Any], known: Known = METHODS) -> list[Finding]:
         found += _settings_findings(part, ("methods", number), known, "method")
         if names.index(names[number]) < number:
             found.append((("methods", number), f"method '{names[number]}' is named twice."))
-    found += [*hub_findings(data), *password_findings(data)]
+    found += [*hub_findings(data), *password_findings(data), *logger_findings(data), *file_findings(data)]
     return found + _combination_findings(data, [known.get(name) for name in names], names)
 
 
@@ -283,8 +286,9 @@ def json_schema() -> dict[str, Any]:
     schema = recipes.json_schema()
     definitions = schema.setdefault("$defs", {})
     properties = schema["properties"]
-    properties["tuning"] = _any_part(TUNINGS, definitions)
-    properties["methods"] = {"type": "array", "items": _any_part(METHODS, definitions)}
+    properties["tuning"] |= _any_part(TUNINGS, definitions)
+    properties["tuning"].pop("$ref", None)
+    properties["methods"]["items"] = _any_part(METHODS, definitions)
     return schema
 
 
@@ -292,6 +296,7 @@ def _any_part(known: dict[str, Any], definitions: dict[str, Any]) -> dict[str, A
     choices: list[dict[str, Any]] = [{"enum": list(known)}]
     for name, part in known.items():
         own = settings_model(part).model_json_schema()
+        describe_keys(own, attributes_of(own.get("description", "")))
         definitions |= own.pop("$defs", {})
         own["properties"] = {"name": {"const": name}} | own.get("properties", {})
         own["required"] = ["name", *own.get("required", [])]

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, get_args
 
 from .fetching import password_of, without_user
+from .recipe.schema import Logger
+from .recipe.shipped import HUB
 
 Finding = tuple[tuple[str | int, ...], str]
 """A key path and what is wrong there."""
@@ -176,6 +179,42 @@ def trust_findings(data: dict[str, Any], methods: bool, has_target: bool) -> lis
         if missing:
             text = f"the guard compares an adapted model with its twin; this recipe lacks: {', '.join(missing)}."
             found.append((("guard",), f"{text} Add it, or leave the guard out."))
+    return found
+
+
+def logger_findings(data: dict[str, Any]) -> list[Finding]:
+    """Say which loggers are not installed."""
+    named = data.get("report_to")
+    missing = [
+        (number, name)
+        for number, name in enumerate(named if isinstance(named, list) else [])
+        if name in get_args(Logger) and importlib.util.find_spec(name) is None
+    ]
+    return [
+        (("report_to", number), f"'{name}' is not installed: pip install {name}, or remove it.")
+        for number, name in missing
+    ]
+
+
+def file_findings(data: dict[str, Any]) -> list[Finding]:
+    """Say which keys of data files have no effect: only data sets of a hub have splits, configurations, revisions."""
+    found: list[Finding] = []
+
+    def look(node: Any, path: tuple[str | int, ...]) -> None:
+        if isinstance(node, list):
+            for number, item in enumerate(node):
+                look(item, (*path, number))
+        if not isinstance(node, dict):
+            return
+        place = node.get("path")
+        if isinstance(place, str) and not place.startswith(HUB):
+            text = "only data sets of the hub ('hub:owner/name') have one. Leave it out."
+            found.extend(((*path, key), text) for key in ("split", "config", "revision") if node.get(key) is not None)
+        for key, value in node.items():
+            look(value, (*path, key))
+
+    look(data.get("data"), ("data",))
+    look(data.get("stages"), ("stages",))
     return found
 
 

@@ -177,12 +177,12 @@ def show_score(score: Score, as_json: bool = False, notes: Sequence[str] = ()) -
 def show_check(found: Mapping[str, Any]) -> None:
     """Print what :func:`nlp_transfer.check` found."""
     recipe, data = found["recipe"], found["data"]
-    methods = ", ".join(part["name"] for part in recipe["methods"]) or "none (source only)"
+    methods = ", ".join(part["name"] for part in recipe["methods"]) or "none"
     show(
         f"The recipe '{recipe['name']}' is valid.",
         f"  task {recipe['task']['name']}, tuning {recipe['tuning']['name']}, methods {methods}",
         f"  selection {recipe['selection']['name']}, guard {'on' if recipe['guard'] else 'off'}",
-        *(f"  stage {_stage(stage)}: {_training(stage['train'])}" for stage in recipe["stages"]),
+        *(f"  stage {_stage(stage)}: {_done(stage)}" for stage in recipe["stages"]),
         f"  run folder {recipe['output']}" + (" (exists)" if Path(recipe["output"]).exists() else ""),
         *([f"  compare: {_planned(found['runs'], recipe['compare']['tune'])}"] if found["runs"] else []),
         *(f"Note: {note}" for note in found["notes"]),
@@ -232,7 +232,11 @@ def _stage(stage: Mapping[str, Any]) -> str:
     return f"{stage['name']} on {stage['on']} (trains on the labels of data.target.train{share})"
 
 
-def _training(train: Mapping[str, Any]) -> str:
+def _done(stage: Mapping[str, Any]) -> str:
+    """Say how a stage trains, or what it averages."""
+    if "train" not in stage:
+        return f"the mean of the weights of {1 + len(stage['models'])} models"
+    train = stage["train"]
     long = f"{train['epochs']:g} epochs" if train["max_steps"] is None else f"{train['max_steps']} steps"
     rates = f"learning rate {train['learning_rate']:g}"
     if train["head_learning_rate"] != train["learning_rate"]:

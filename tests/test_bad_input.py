@@ -6,6 +6,7 @@ Killing the process during a checkpoint is in ``test_resume.py``; single rows of
 from __future__ import annotations
 
 import errno
+import importlib.util
 import json
 import os
 import shutil
@@ -101,6 +102,41 @@ def test_a_batch_that_does_not_divide_stops_before_the_first_stage(values):
     assert not trained_anything(values)
     with pytest.raises(RecipeError, match="multiple of 3"):
         check(recipe_from(values))
+    values["train"]["accumulation"] = 3
+    with pytest.raises(RecipeError, match=r"1 problem in the recipe:\n  train\.batch_size: a batch of 8"):
+        check(recipe_from(values | {"stages": ["pretrain", "finetune"]}))
+
+
+def test_files_that_are_not_there_are_told_together(values, folder):
+    for name in ("dev.jsonl", "test.jsonl"):
+        (folder / name).unlink()
+    with pytest.raises(DataError) as caught:
+        run(recipe_from(values))
+    assert [problem.message.split(".")[0] for problem in caught.value.problems] == [
+        "no such file (source",
+        "no such file (target",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("changes", "parts"),
+    [
+        ({"report_to": ["tensorboard", "wandb"]}, ("report_to.1: 'wandb' is not installed: pip install wandb",)),
+        ({"name": "x" * 101}, ("name: expected a name of at most 100 letters",)),
+    ],
+)
+def test_what_would_have_no_effect_or_fail_late(values, changes, parts, monkeypatch):
+    found = importlib.util.find_spec
+    monkeypatch.setattr(
+        importlib.util, "find_spec", lambda name, *rest: None if name == "wandb" else found(name, *rest)
+    )
+    refused(RecipeError, values | changes, *parts)
+
+
+def test_keys_of_hub_data_on_a_file(values):
+    values["data"]["source"]["train"] = {"path": "train.jsonl", "split": "train", "revision": "main"}
+    told = "only data sets of the hub ('hub:owner/name') have one. Leave it out."
+    refused(RecipeError, values, f"data.source.train.split: {told}", f"data.source.train.revision: {told}")
 
 
 def test_a_batch_larger_than_the_data(values, folder):

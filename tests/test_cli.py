@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import errno
 import json
+import re
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -184,6 +186,28 @@ def test_schema_is_json() -> None:
     assert result.exit_code == 0
     schema = json.loads(result.stdout)
     assert {"name", "model", "task", "data", "train"} <= set(schema["properties"])
+    assert schema["properties"]["tuning"]["description"].startswith("Which weights move")
+    selection = schema["properties"]["selection"]["anyOf"]
+    assert "bnm" in selection[0]["enum"] and selection[1] == {"$ref": "#/$defs/SelectionSpec"}
+    pretrain = schema["$defs"]["PretrainStage"]["properties"]
+    assert pretrain["head_steps"]["description"].startswith("mlm: optimizer steps"), "of a base class"
+    bare = [f"{place}.{key}" for place, key, node in keys_of(schema) if "description" not in node and key != "name"]
+    assert bare == []
+    marked = [text for _, _, node in keys_of(schema) if re.search(r"``|:\w+:`|\n", text := node.get("description", ""))]
+    assert marked == [], "editors know nothing of Sphinx"
+
+
+def keys_of(node: Any, place: str = "") -> Iterator[tuple[str, str, dict[str, Any]]]:
+    """Every key of a JSON schema with its own schema."""
+    if isinstance(node, list):
+        for number, item in enumerate(node):
+            yield from keys_of(item, f"{place}.{number}")
+    if isinstance(node, dict):
+        properties = node.get("properties")
+        for key, value in properties.items() if isinstance(properties, dict) else ():
+            yield place, key, value
+        for key, value in node.items():
+            yield from keys_of(value, f"{place}.{key}")
 
 
 def test_recipes_are_listed_and_copied(tmp_path: Path) -> None:
@@ -253,6 +277,35 @@ def test_check_tells_what_is_compared_and_what_will_be_missed(recipe: Path, tmp_
     assert "No verdict" not in shown, "the recipe itself adapts nothing"
     recipe.write_text(RECIPE + target + "methods: [dann]\n", encoding="utf-8")
     assert "Note: No verdict: without labelled target rows" in " ".join(call("check", recipe).output.split())
+
+
+def test_check_tells_of_a_soup_and_of_stages_that_adapt(recipe: Path) -> None:
+    target = "  target:\n    unlabelled: other.txt\n"
+    recipe.write_text(RECIPE + target + "stages: [finetune, {name: soup, models: [runs/none]}]\n", encoding="utf-8")
+    result = call("check", recipe)
+    assert result.exit_code == 0 and "stage soup: the mean of the weights of 2 models" in result.stdout
+    assert "methods none\n" in result.stdout
+
+
+def test_a_folder_that_is_a_file(recipe: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    result = call("compare", recipe, "--strategies", "lora", "--output", tmp_path / "file")
+    assert result.exit_code == 2 and "file' is a file. Give another folder" in " ".join(result.stderr.split())
+    result = call("diagnose", recipe, "--output", tmp_path / "no" / "x.json")
+    assert result.exit_code == 2 and "there is no folder" in result.stderr
+
+
+def test_all_strategies_that_cannot_be_are_told_with_their_places(recipe: Path) -> None:
+    section = "compare:\n  strategies:\n    - mcc\n    - dan\n    - {name: soop}\n"
+    recipe.write_text(RECIPE + section, encoding="utf-8")
+    told = " ".join(call("check", recipe).stderr.split())
+    assert "2 problems" in told and "compare.strategies.1: there is no strategy part 'dan'" in told
+    assert "compare.strategies.2: there is no strategy part 'soop'" in told
+    section = "compare:\n  strategies:\n    - {name: lora, set: [train.eposchs=1]}\n    - dann\n"
+    recipe.write_text(RECIPE + section, encoding="utf-8")
+    told = " ".join(call("check", recipe).stderr.split())
+    assert "strategy 'lora': override: train.eposchs" in told
+    assert "strategy 'dann': recipe: methods.0: 'dann' needs unlabelled target text" in told
 
 
 def test_check_refuses_what_compare_would(recipe: Path) -> None:

@@ -60,7 +60,10 @@ def test_missing_columns_name_those_that_are_there(refused):
     assert "there is no column 'text'; the columns are: 'sentence', 'labels'" in text
     assert "Did you mean 'labels'?" in label
     assert "data.columns.label" in label
-    assert "separated by ';'" in refused("b.csv", "text;label\nx;y\n")[0][1]
+    told = refused("b.csv", "text;label\nx;y\n")[0][1]
+    assert "separated by ';': save the file with ','" in told and "Did you mean" not in told
+    assert "first line of the file must name the columns" in refused("d.csv", "x,y\nz,y\n")[0][1]
+    assert refused("e.csv.gz", b"\x1f\x8b")[0][1].endswith("is no known format; unpack it first")
     assert "'Text'" in refused("c.jsonl", '{"Text": "a"}\n', kind="text")[0][1]
 
 

@@ -90,8 +90,10 @@ def test_the_same_text_never_lies_on_both_sides(seed):
 
 
 def test_too_few_rows_are_refused():
-    with pytest.raises(DataError, match="too few rows"):
+    with pytest.raises(DataError, match=r"too few rows .* \(2 rows with 2 distinct texts;"):
         stratified_split(classification([("x", "a"), ("y", "b")]), 0.5, 0, "classification")
+    with pytest.raises(DataError, match=r"\(9 rows with 1 distinct text;"):
+        stratified_split(classification([("x", "a")] * 9), 0.5, 0, "classification")
     with pytest.raises(ValueError, match="between 0 and 1"):
         stratified_split(classification([("x", "a")]), 1.0, 0, "classification")
 

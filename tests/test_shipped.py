@@ -77,6 +77,8 @@ def test_resolve_path(tmp_path: Path) -> None:
     assert shipped.resolve_path(data_spec("rows"), "demo:ner/a.conll") == str(demo / "ner" / "a.conll")
     assert shipped.resolve_path(data_spec("rows"), "a.csv") == str(Path("rows/a.csv"))
     assert shipped.resolve_path(data_spec(), "a.csv") == "a.csv"
+    assert shipped.resolve_path(data_spec("~/rows"), "a.csv") == str(Path.home() / "rows/a.csv")
+    assert shipped.resolve_path(data_spec("rows"), "~/a.csv") == str(Path.home() / "a.csv")
     assert shipped.resolve_path(data_spec("rows"), absolute) == absolute
     assert shipped.resolve_path(data_spec("demo:ner"), "hub:owner/name") == "hub:owner/name"
 

@@ -55,7 +55,10 @@ def problems(source: Any, *overrides: str) -> str:
         ([{"train": "a"}, {"train": "b", "name": "0"}], "data.source: two sources are called '0'"),
         ([{"train": "a"}, {"dev": "b"}], "data.source.1.train: missing; expected text (the path)"),
         ([{"train": "a"}, {"trian": "b", "train": "c"}], "data.source.1.trian: unknown key 'trian'. Did you mean"),
-        ([{"train": "a"}, {"train": "b", "name": "two words"}], "data.source.1.name: expected a name of letters"),
+        (
+            [{"train": "a"}, {"train": "b", "name": "two words"}],
+            "data.source.1.name: expected a name of",
+        ),
         (
             [{"train": "a"}, "b"],
             "data.source.1: expected a section with the keys name, train, dev, label_map, share, found",

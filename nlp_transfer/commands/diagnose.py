@@ -27,10 +27,13 @@ def diagnose_command(
     Takes about a minute with a small encoder on two cores. Labels of the target are not read.
     """
     from ..diagnosis.diagnose import diagnose
+    from ..errors import UserError
     from ..parts import load_recipe
     from ..reporter import ConsoleReporter
     from ..screen import show_diagnosis
 
+    if output is not None and not (output.is_dir() or output.parent.is_dir()):
+        raise UserError(f"--output '{output}': there is no folder '{output.parent}'.")
     found = diagnose(
         load_recipe(recipe, overrides or ()), reporter=ConsoleReporter(), models=models or (), max_rows=rows
     )

@@ -79,14 +79,13 @@ def canonicalise(table: Table, kind: Kind, columns: Columns, repair_tags: bool =
 
 def _missing(table: Table, key: str, name: str, hint: str = "") -> Problem:
     there = ", ".join(repr(column) for column in table.names) if table.names else "none"
-    if len(table.names) == 1:
-        for mark in (";", "\t", ","):
-            if table.untyped and mark in table.names[0]:
-                hint += f" The header seems to be separated by {mark!r}."
-    message = (
-        f"there is no column '{name}'; the columns are: {there}.{nearest(name, table.names)} "
-        f"Name it with data.columns.{key}.{hint}"
-    )
+    marks = [mark for mark in (";", "\t", ",") if len(table.names) == 1 and table.untyped and mark in table.names[0]]
+    advice = f"{nearest(name, table.names)} Name it with data.columns.{key}.{hint}"
+    if marks:
+        advice = f" The header seems to be separated by {marks[0]!r}: save the file with ',' (csv) or tabs (tsv)."
+    elif table.untyped:
+        advice += " The first line of the file must name the columns."
+    message = f"there is no column '{name}'; the columns are: {there}.{advice}"
     return Problem(message, table.origin)
 
 

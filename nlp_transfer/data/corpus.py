@@ -13,7 +13,7 @@ from datasets import Dataset
 from ..errors import DataError, Problem
 from .columns import dataset_rows, parquet_rows
 from .formats import SUFFIXES
-from .load import HUB, SHOWN, check_file, from_hub, refuse
+from .load import HUB, SHOWN, from_hub, missing_file, refuse
 from .spans import is_blank
 from .texts import FORMATS, Row, read_rows
 
@@ -100,7 +100,7 @@ def _checked(corpus: Corpus) -> Corpus:
 
 
 def _of_file(path: Path, name: str, column: str, format: str | None) -> Corpus:
-    check_file(path, name)
+    refuse(missing_file(path, name))
     chosen = SUFFIXES.get(path.suffix.lower()) if format is None else format
     if chosen == "parquet":
         return Corpus(name, str(path), partial(parquet_rows, path, column, ADVICE))

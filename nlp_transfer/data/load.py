@@ -28,6 +28,8 @@ ORIGIN = "origin"
 LABELS = ("label", "labels", "tags")
 """Columns that hold labels."""
 SHOWN = 20  # problems shown at once
+UNREAD = {".gz": "unpack it first", ".zip": "unpack it first", ".xlsx": "save it as csv", ".xls": "save it as csv"}
+"""What to do about files that are no text, by their suffix."""
 
 _FEATURES = {
     "text": Value("string"),
@@ -210,11 +212,12 @@ def refuse(problems: list[Problem]) -> None:
 
 def _from_file(path: Path, name: str, kind: Kind, columns: Columns, format: str | None, wanted: set[str]) -> Table:
     origin = str(path)
-    check_file(path, name)
+    refuse(missing_file(path, name))
     chosen = formats.SUFFIXES.get(path.suffix.lower()) if format is None else format
     if chosen not in formats.FORMATS:
         what = f"the suffix '{path.suffix}'" if format is None else f"'{format}'"
-        refuse([Problem(f"{what} is no known format; set format to one of {', '.join(formats.FORMATS)}", origin)])
+        advice = UNREAD.get(path.suffix.lower(), f"set format to one of {', '.join(formats.FORMATS)}")
+        refuse([Problem(f"{what} is no known format; {advice}", origin)])
     refuse(_unfit(chosen, kind, columns, origin))
     if chosen == "parquet":
         return formats.read_parquet(path, origin, wanted)
@@ -239,17 +242,17 @@ def _from_file(path: Path, name: str, kind: Kind, columns: Columns, format: str 
     return table
 
 
-def check_file(path: Path, name: str) -> None:
-    """Refuse what is no file, with the nearest name in its folder."""
+def missing_file(path: Path, name: str) -> list[Problem]:
+    """Return nothing of a file; of anything else the problem, with the nearest name in its folder."""
     if path.is_file():
-        return
+        return []
     if path.is_dir():
-        refuse([Problem(f"this is a folder; name a file in it ({name})", str(path))])
+        return [Problem(f"this is a folder; name a file in it ({name})", str(path))]
     if not path.parent.is_dir():
-        refuse([Problem(f"no such file, and no folder '{path.parent}' either ({name})", str(path))])
+        return [Problem(f"no such file, and no folder '{path.parent}' either ({name})", str(path))]
     there = sorted(entry.name for entry in path.parent.iterdir() if entry.is_file())
     listing = f" Files there: {', '.join(there[:10])}{', …' if len(there) > 10 else ''}." if there else ""
-    refuse([Problem(f"no such file ({name}).{nearest(path.name, there)}{listing}", str(path))])
+    return [Problem(f"no such file ({name}).{nearest(path.name, there)}{listing}", str(path))]
 
 
 def _unfit(format: str | None, kind: Kind, columns: Columns, origin: str) -> list[Problem]:

@@ -87,7 +87,11 @@ def stratified_split(split: Split, share: float, seed: int, kind: Kind | None = 
     held = [group for chosen in _choose(strata, share, len(split)) for group in chosen]
     held = _return_last_of_label(groups, held)
     if not held:
-        message = f"too few rows ({len(split)}) to hold out {share:g} of them; name dev data, or raise the share"
+        texts = f"{len(split)} rows with {len(groups)} distinct text{'s' if len(groups) > 1 else ''}"
+        message = (
+            f"too few rows to hold out {share:g} of them ({texts}; every label must stay in training, and rows of one "
+            "text stay together); name dev data (data.source.dev), or raise data.dev_share"
+        )
         raise DataError([Problem(message, split.origin)])
     dev = {row for group in held for row in group.rows}
     train = [row for row in range(len(split)) if row not in dev]

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from .. import parts
 from ..data.canonical import Kind
-from ..data.load import joined
+from ..data.load import joined, missing_file
 from ..data.split import distinct_labels
 from ..errors import DataError, Problem, nearest
-from ..recipe.schema import Recipe
+from ..recipe.schema import DataFile, Recipe
+from ..recipe.shipped import HUB, resolve_path
 from ..recipe.stages import PretrainStage
 from ..reporter import Reporter
 from ..tasks.base import Task
@@ -44,6 +47,7 @@ def load_splits(recipe: Recipe, given: dict[str, Any] | None = None) -> Splits:
     domains, target = recipe.data.sources, recipe.data.target
     _check_roles(given, [*(f"{role}.{key}" for role in domains for key in ("train", "dev")), *TARGET_ROLES, *corpora])
 
+    _check_files(recipe, given, corpora)
     notes: list[str] = []
     reader = Reader(recipe, given, notes)
     read = {role: reader.source(domain, role, kind) for role, domain in domains.items()}
@@ -74,6 +78,20 @@ def load_splits(recipe: Recipe, given: dict[str, Any] | None = None) -> Splits:
         corpora={name: reader.corpus(file, name) for name, file in corpora.items()},
     )
     return replace(splits, notes=notes + notes_on(recipe, splits, found, kind))
+
+
+def _check_files(recipe: Recipe, given: dict[str, Any], corpora: Mapping[str, DataFile]) -> None:
+    """Refuse files that are not there, all at once."""
+    named = {role: file for role, file in {**recipe.data.files, **corpora}.items() if role not in given}
+    places = {role: resolve_path(recipe.data, file.path) for role, file in named.items()}
+    problems = [
+        problem
+        for role, place in places.items()
+        if not place.startswith(HUB)
+        for problem in missing_file(Path(place), role)
+    ]
+    if problems:
+        raise DataError(problems)
 
 
 def build_task(recipe: Recipe, splits: Splits) -> Task:

@@ -22,12 +22,34 @@ def notes_on(recipe: Recipe, splits: Splits, found: Sequence[str], kind: Kind) -
     """
     target_train = splits.target_train
     return [
+        *_alike_labels(found, kind),
+        *_trained_dev(splits),
         *_missing_labels(splits.sources, distinct_labels(splits.train, kind), kind),
         *_unscored_labels(splits.scored, found, kind),
         *_repeated([splits.train, splits.dev], splits.unlabelled, splits.scored),
         *([] if target_train is None else _target_notes(recipe, splits.train, target_train, splits.scored)),
         *_threshold_notes(recipe, splits.dev, found),
     ]
+
+
+def _alike_labels(found: Sequence[str], kind: Kind) -> list[str]:
+    """Say which labels may be meant to be one."""
+    by_name: dict[str, list[str]] = {}
+    for label in found:
+        by_name.setdefault(normalise(label), []).append(label)
+    return [
+        f"the {_noun(kind)} {', '.join(map(repr, alike))} differ only in case or space; label_map can make them one."
+        for alike in by_name.values()
+        if len(alike) > 1
+    ]
+
+
+def _trained_dev(splits: Splits) -> list[str]:
+    """Say where rows that select the checkpoint, and are scored as dev, are trained on."""
+    trained = _texts(splits.train)
+    count = sum(normalise(text) in trained for text in splits.dev.rows["text"][:])
+    told = f"source.dev: {count} of {len(splits.dev)} texts are trained on, too: its score says less of unseen text."
+    return [told] if count else []
 
 
 def _missing_labels(sources: Sequence[Source], found: Sequence[str], kind: Kind) -> list[str]:

@@ -10,7 +10,16 @@ from .section import Section
 
 
 class Columns(Section):
-    """Names (or, for CoNLL files, zero-based indexes) of the columns; ``None`` stands for the usual name."""
+    """Names (or, for CoNLL files, zero-based indexes) of the columns; ``None`` stands for the usual name.
+
+    Attributes:
+        text: Column of the text.
+        label: Column of the label.
+        labels: Column of the labels of a text, where it may have several.
+        words: Column of the words; in a CoNLL file its index, 0 by default.
+        tags: Column of the words' tags; in a CoNLL file its index, the last by default.
+        entities: Column of the entities, as spans of characters.
+    """
 
     text: str | None = None
     label: str | None = None

@@ -55,10 +55,12 @@ class ModelSpec(Section):
 Name = Annotated[
     str,
     Field(
-        pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$",
-        description="a name of letters, digits, '.', '_' and '-' that starts with a letter or digit",
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$",
+        description="a name of at most 100 letters, digits, '.', '_' and '-' that starts with a letter or digit",
     ),
 ]
+
+Logger = Literal["tensorboard", "wandb", "mlflow", "trackio"]
 
 LabelMap = dict[str, Annotated[str, Field(min_length=1)] | None]
 
@@ -118,6 +120,8 @@ class DataSpec(Section):
         folder: Folder that relative paths start from; ``demo:`` is the folder of the shipped demonstrations.
         source: The labelled domain, or a list of several. Each of several gives the same share of every batch, unless
             they say their shares.
+        target: The domain that the model must work in.
+        columns: Names of the columns of all files that do not name their own.
         dev_share: Share of the rows of a source held out when it has no ``dev``.
         max_length: Longest window in subword tokens; by default what the model can read (at most 512).
         stride: Tokens that two neighbouring windows of one text share; by default 32, at most a quarter of the window.
@@ -323,7 +327,7 @@ class Recipe(Section):
     source_only: bool = True
     guard: bool | GuardSpec | None = None
     evaluate: EvaluateSpec = Field(default_factory=EvaluateSpec)
-    report_to: list[Literal["tensorboard", "wandb", "mlflow", "trackio"]] = Field(default_factory=list)
+    report_to: list[Logger] = Field(default_factory=list)
     compare: CompareSpec | None = None
     card: CardSpec = Field(default_factory=CardSpec)
     hub: HubSpec | None = None

@@ -6,6 +6,7 @@ import copy
 from functools import cache
 from typing import Any
 
+from .documented import describe_keys, section_docs
 from .schema import Recipe
 from .yaml import KeyPath
 
@@ -25,7 +26,14 @@ def json_schema() -> Node:
         A fresh dictionary (draft 2020-12); tunings and methods allow any setting here.
     """
     schema = copy.deepcopy(root())
-    short = {f"#/$defs/{name}" for name, node in schema["$defs"].items() if "x-shorthand" in node}
+    docs = section_docs()
+    short = {}
+    for name, node in schema["$defs"].items():
+        if "x-shorthand" in node:
+            own = node["properties"][node["x-shorthand"]]
+            short[f"#/$defs/{name}"] = {"type": "string"} | {key: own[key] for key in ("enum", "pattern") if key in own}
+        describe_keys(node, docs.get(name, {}))
+    describe_keys(schema, docs[Recipe.__name__])
 
     def rewrite(node: Any) -> Any:
         if isinstance(node, list):
@@ -33,7 +41,8 @@ def json_schema() -> Node:
         if not isinstance(node, dict):
             return node
         if node.get("$ref") in short:
-            return {"anyOf": [{"type": "string"}, {"$ref": node["$ref"]}]}
+            told = {key: node[key] for key in ("description",) if key in node}
+            return told | {"anyOf": [short[node["$ref"]], {"$ref": node["$ref"]}]}
         if "discriminator" in node:
             names = {"type": "string", "enum": list(node["discriminator"]["mapping"])}
             return {"anyOf": [names, *node["oneOf"]]}

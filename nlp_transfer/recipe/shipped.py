@@ -81,15 +81,15 @@ def resolve_path(data: DataSpec, path: str) -> str:
         path: Path as written: relative, absolute, ``demo:…`` or ``hub:…``.
 
     Returns:
-        The path below ``data.folder``; ``demo:`` in either stands for :func:`demo_folder`. Absolute and
-        ``hub:`` paths come back as they are.
+        The path below ``data.folder``; ``demo:`` in either stands for :func:`demo_folder`, ``~`` for the home folder.
+        Absolute and ``hub:`` paths come back as they are.
     """
     if path.startswith(HUB) or Path(path).is_absolute():
         return path
     if path.startswith(DEMO):
         return str(_demo(path))
-    folder = _demo(data.folder) if data.folder.startswith(DEMO) else Path(data.folder)
-    return str(folder / path)
+    folder = _demo(data.folder) if data.folder.startswith(DEMO) else Path(data.folder).expanduser()
+    return str(folder / Path(path).expanduser())
 
 
 def _demo(path: str) -> Path:
