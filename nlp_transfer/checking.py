@@ -6,11 +6,12 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+from . import models
 from .arguments import check_batches
 from .comparison.plan import planned_runs
 from .conclusions import UNJUDGED
 from .data.inspect import describe
-from .parts import METHODS, Known
+from .parts import METHODS, Known, build_tuning
 from .preparing.load import load_splits
 from .preparing.splits import Splits, corpus_role
 from .recipe.defaults import resolve
@@ -76,6 +77,7 @@ def _notes(recipe: Recipe, given: dict[str, Any]) -> list[str]:
 def _described(recipe: Recipe, splits: Splits) -> dict[str, Any]:
     # A run's own workspace, so that nothing passes here that a run refuses.
     space = open_workspace(recipe, splits, Path(str(recipe.output)), Reporter())
+    _try_tuning(space)
     several = len(splits.sources) > 1
     named = {
         f"source.{source.name}.{key}" if several else f"source.{key}": split
@@ -87,6 +89,20 @@ def _described(recipe: Recipe, splits: Splits) -> dict[str, Any]:
     described = describe(named | splits.scored, lambda texts: _lengths(space, texts), space.limits.max_length)
     model = {"id": space.base.id, "note": space.base.note}
     return described | {"notes": splits.notes, "model": model, "truncates": space.limits.truncate}
+
+
+def _try_tuning(space: Workspace) -> None:
+    """Apply the tuning to a model without weights: it may ask for layers that the encoder has not.
+
+    Raises:
+        ModelError: It does.
+    """
+    import torch
+    import transformers
+
+    with torch.device("meta"), models.quiet():
+        model = getattr(transformers, space.task.auto_class).from_config(models.read_config(space.base))
+    build_tuning(space.recipe.tuning).apply(models.Loaded(model, frozenset()), space.task.peft_type)
 
 
 def _lengths(space: Workspace, texts: list[str]) -> list[int]:

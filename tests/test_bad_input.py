@@ -107,6 +107,20 @@ def test_a_batch_that_does_not_divide_stops_before_the_first_stage(values):
         check(recipe_from(values | {"stages": ["pretrain", "finetune"]}))
 
 
+@pytest.mark.parametrize(
+    ("tuning", "told"),
+    [
+        ({"name": "top_layers", "n": 99}, "tuning.n is 99, but the encoder has 2 layers"),
+        ({"name": "lora", "targets": ["qery"]}, r"tuning.targets \['qery'\] name no linear layer.* Layers: dense, key"),
+    ],
+)
+def test_layers_that_the_encoder_has_not_are_found_by_check(values, tuning, told):
+    recipe = recipe_from(values | {"tuning": tuning})
+    check(recipe)
+    with pytest.raises(ModelError, match=told):
+        check(recipe, data=True)
+
+
 def test_files_that_are_not_there_are_told_together(values, folder):
     for name in ("dev.jsonl", "test.jsonl"):
         (folder / name).unlink()
