@@ -159,7 +159,7 @@ def comparison_in_one_sentence(summary: Mapping[str, Any]) -> str:
         return f"{told}; without labelled target rows (data.target.test) nobody can say whether anything helps."
     if summary["best"] == picked:
         return f"{told}, and nothing is better than it on target.test."
-    return f"{told}, though {summary['best']} is {_regret(summary)} better on target.test."
+    return f"{told}; {_regret(summary)}"
 
 
 def comparison_words(summary: Mapping[str, Any]) -> list[str]:
@@ -174,15 +174,17 @@ def comparison_words(summary: Mapping[str, Any]) -> list[str]:
     lines += [f"Labelled target rows that were trained on: {taught}."] if taught else []
     if "best" in summary:
         lines.append(
-            f"Best on target.test: {summary['best']}; the pick is {_regret(summary)} below it. Do not choose by "
-            "this: what is best on a test split is best there by chance, too."
+            f"{_regret(summary)} Do not choose by this: what is best on a test split is best there by chance, too."
         )
     return lines
 
 
 def _regret(summary: Mapping[str, Any]) -> str:
-    """How far the pick is from the best; an older table has the number alone, and no seed may have run with both."""
-    found = summary["regret"]
+    """Say what is best on the labelled target, and how far the pick is from it."""
+    found, told = summary["regret"], f"best on target.test is {summary['best']}"
+    if summary["best"] == summary["picked"]:
+        return f"{told}, too."
     if found is None:
-        return "(in other seeds)"
-    return interval_text(found) if isinstance(found, dict) else f"{found:.3f}"
+        return f"{told}, which has no seed in common with the pick."
+    shared = f" in the {found['seeds']} seeds that both have" if found["seeds"] < len(summary["seeds"]) else ""
+    return f"{told}; the pick is {interval_text(found)} below it{shared}."

@@ -44,6 +44,16 @@ def without_password(text: str, url: str) -> str:
     return text.replace(secret, "…") if secret else text
 
 
+def told(error: Exception, url: str) -> str:
+    """Return what an error says, without user and password: there are file systems whose paths hold them.
+
+    Args:
+        error: Of a file system.
+        url: The URL that it was about.
+    """
+    return without_password(str(error) or type(error).__name__, url)
+
+
 def fetch(url: str, patterns: Sequence[str]) -> Path:
     """Copy the files of a folder to a cache, once for each state that the folder is in.
 
@@ -66,9 +76,7 @@ def fetch(url: str, patterns: Sequence[str]) -> Path:
         advice = "Try again, or copy the folder to this machine and name the copy."
         raise ModelError(f"model '{own}' cannot be fetched: {why}. {advice}") from None
     except Exception as error:  # Every file system has errors of its own.
-        # There are file systems whose paths, and so their errors, hold the password.
-        why = without_password(str(error) or type(error).__name__, url)
-        raise ModelError(f"model '{own}' cannot be fetched: {why}") from None
+        raise ModelError(f"model '{own}' cannot be fetched: {told(error, url)}") from None
     finally:
         # The thread that writes may have been left behind.
         work.clean()

@@ -95,8 +95,9 @@ def resolve(model_id: str, revision: str | None = None) -> ResolvedModel:
     if path.is_dir():
         return _resolve_folder(model_id, path)
     looks_local = model_id.startswith((".", "/", "~")) or model_id.count("/") > 1 or "\\" in model_id
-    # Beside runs, a mistyped one and no hub id.
-    looks_local = looks_local or (model_id.count("/") == 1 and any(path.parent.glob("*/recipe.yaml")))
+    # Beside runs, a mistyped one and no hub id; a model that was pulled has its recipe beside it, and is no run.
+    runs = (recipe.parent for recipe in path.parent.glob("*/recipe.yaml"))
+    looks_local = looks_local or (model_id.count("/") == 1 and any(not (run / "config.json").is_file() for run in runs))
     if looks_local or not model_id.strip():
         siblings = [item.name for item in path.parent.iterdir()] if path.parent.is_dir() else []
         hint = f" In {path.parent}: {', '.join(sorted(siblings)[:8])}." if siblings else ""

@@ -14,7 +14,7 @@ from . import models
 from .arguments import training_arguments
 from .averaging import WeightAverage
 from .callbacks import Bar, LogFile, Meter
-from .checkpoints import ManifestCallback, any_complete, newest_complete
+from .checkpoints import ManifestCallback, any_complete, damage, newest_complete
 from .data.pairs import EpochSampler, RowOrder
 from .errors import RunError
 from .forward import window_logits
@@ -80,6 +80,8 @@ def train(job: Job, model: Any) -> dict[str, Any]:
     checkpoint = agree(checkpoint)
     for line in said:
         job.space.reporter.warn(line)
+    if checkpoint is not None:
+        selected(checkpoint)
     try:
         with models.quiet():
             if checkpoint is not None and _trained_to_the_end(checkpoint):
@@ -202,15 +204,34 @@ def _trained_to_the_end(checkpoint: Path) -> bool:
     return state.global_step >= state.max_steps or bool(stopped)
 
 
+def selected(checkpoint: Path) -> Path:
+    """Return the checkpoint that was selected when another one was written, which may be that one.
+
+    The Trainer would go on without it, keep its score, and end with the weights of the last step.
+
+    Args:
+        checkpoint: A complete checkpoint.
+
+    Raises:
+        RunError: The selected one is lost or damaged.
+    """
+    step = TrainerState.load_from_json(str(checkpoint / "trainer_state.json")).best_global_step
+    # By its step: the folder may have been moved since the state noted where its best checkpoint was.
+    best = checkpoint if step is None else checkpoint.with_name(f"checkpoint-{step}")
+    fault = damage(best) if best.is_dir() else "it is not there"
+    if fault is not None:
+        raise RunError(
+            f"'{best}' is lost, the checkpoint that was selected: {fault}. Run the recipe again with --fresh."
+        )
+    return best
+
+
 def _restore(trainer: TransferTrainer, checkpoint: Path) -> None:
     trainer.state = TrainerState.load_from_json(str(checkpoint / "trainer_state.json"))
     kept: Any = trainer.state.stateful_callbacks
-    meter, measured = _meter(trainer), kept[Meter.__name__]["attributes"]
-    meter.before, meter.peak_before = measured["before"], measured["peak_before"]
-    # By its step: the folder may have been moved since the state noted where its best checkpoint was.
-    step = trainer.state.best_global_step
-    best = checkpoint if step is None else checkpoint.with_name(f"checkpoint-{step}")
-    if not best.is_dir():
-        raise RunError(f"'{best}' is lost, the checkpoint that was selected. Run the recipe again with --fresh.")
-    trainer._load_from_checkpoint(str(best))
+    # A checkpoint of an earlier version has measured otherwise.
+    measured = kept.get(Meter.__name__, {}).get("attributes", {})
+    meter = _meter(trainer)
+    meter.before, meter.peak_before = measured.get("before", 0.0), measured.get("peak_before", 0)
+    trainer._load_from_checkpoint(str(selected(checkpoint)))
     trainer.take_average()

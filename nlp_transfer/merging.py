@@ -32,7 +32,7 @@ def merge_into(source: finding.ResolvedModel, folder: Path) -> finding.ResolvedM
         part = folder.with_name(f"{folder.name}.part")
         with models.quiet():
             model.save_pretrained(part)
-            models.load_tokenizer(source).save_pretrained(part)
+            models.save_tokenizer(models.load_tokenizer(source), part)
         part.replace(folder)
     return finding.ResolvedModel(
         str(folder.resolve()),

@@ -6,6 +6,7 @@ import contextlib
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -69,6 +70,21 @@ def load_tokenizer(model: ResolvedModel) -> Any:
     if tokenizer.pad_token_id is None:
         raise ModelError(f"model '{model.id}': its tokenizer has no padding token.")
     return tokenizer
+
+
+def save_tokenizer(tokenizer: Any, folder: Path) -> None:
+    """Write a tokenizer as it was loaded.
+
+    Cutting texts into windows leaves truncation switched on in its core, which would be saved, too: whoever reads
+    ``tokenizer.json`` without ``transformers`` would then see the first window of a text only.
+
+    Args:
+        tokenizer: A fast tokenizer.
+        folder: The folder.
+    """
+    tokenizer.backend_tokenizer.no_truncation()
+    tokenizer.backend_tokenizer.no_padding()
+    tokenizer.save_pretrained(folder)
 
 
 def longest_input(config: Any, tokenizer: Any) -> int:

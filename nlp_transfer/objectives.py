@@ -18,7 +18,7 @@ from .methods.base import Method
 from .methods.mean_teacher import MeanTeacher
 from .models import encoder_of
 from .tasks.base import Task
-from .tasks.masked_lm import MaskedPositions
+from .tasks.masked_lm import MaskedPositions, freeze_unread
 from .units import UNKNOWN, Masked, Step
 
 Batch = dict[str, torch.Tensor]
@@ -145,6 +145,10 @@ class MaskedLMObjective(Objective):
         self.methods = {}
         self.positions = MaskedPositions()
         self.encoder = encoder_of(model)
+        training, device = model.training, next(model.parameters()).device
+        probe = model.eval()(input_ids=torch.arange(5, device=device).unsqueeze(0)).logits
+        freeze_unread([weight for weight in model.parameters() if weight.requires_grad], probe)
+        model.train(training)
 
     def __enter__(self) -> MaskedLMObjective:
         self.handle = self.encoder.register_forward_hook(self.positions)

@@ -39,6 +39,7 @@ from .recipe_rules import (
     hub_findings,
     label_findings,
     logger_findings,
+    name_findings,
     name_of,
     password_findings,
     stage_findings,
@@ -119,7 +120,8 @@ def findings(data: dict[str, Any], known: Known = METHODS) -> list[Finding]:
         found += _settings_findings(part, ("methods", number), known, "method")
         if names.index(names[number]) < number:
             found.append((("methods", number), f"method '{names[number]}' is named twice."))
-    found += [*hub_findings(data), *password_findings(data), *logger_findings(data), *file_findings(data)]
+    for looked in (hub_findings, password_findings, name_findings, logger_findings, file_findings):
+        found += looked(data)
     return found + _combination_findings(data, [known.get(name) for name in names], names)
 
 

@@ -10,6 +10,11 @@ from .fetching import password_of, without_user
 from .recipe.schema import Logger
 from .recipe.shipped import HUB
 
+LONGEST_NAME = 100
+"""Letters of a name that a folder is called by."""
+PACKAGES = {"tensorboard": ("tensorboard", "tensorboardX")}
+"""Packages of loggers that any of several serve."""
+
 Finding = tuple[tuple[str | int, ...], str]
 """A key path and what is wrong there."""
 
@@ -182,13 +187,23 @@ def trust_findings(data: dict[str, Any], methods: bool, has_target: bool) -> lis
     return found
 
 
+def name_findings(data: dict[str, Any]) -> list[Finding]:
+    """Refuse names that no folder can have."""
+    strategies = value_at(data, "compare", "strategies")
+    named: dict[tuple[str | int, ...], Any] = {("name",): data.get("name")}
+    for number, strategy in enumerate(strategies if isinstance(strategies, list) else []):
+        named["compare", "strategies", number, "title"] = value_at(strategy, "title")
+    long = [path for path, name in named.items() if isinstance(name, str) and len(name) > LONGEST_NAME]
+    return [(path, f"a folder is called so: take {LONGEST_NAME} letters at most.") for path in long]
+
+
 def logger_findings(data: dict[str, Any]) -> list[Finding]:
     """Say which loggers are not installed."""
     named = data.get("report_to")
     missing = [
         (number, name)
         for number, name in enumerate(named if isinstance(named, list) else [])
-        if name in get_args(Logger) and importlib.util.find_spec(name) is None
+        if name in get_args(Logger) and not any(map(importlib.util.find_spec, PACKAGES.get(name, (name,))))
     ]
     return [
         (("report_to", number), f"'{name}' is not installed: pip install {name}, or remove it.")
@@ -198,24 +213,28 @@ def logger_findings(data: dict[str, Any]) -> list[Finding]:
 
 def file_findings(data: dict[str, Any]) -> list[Finding]:
     """Say which keys of data files have no effect: only data sets of a hub have splits, configurations, revisions."""
-    found: list[Finding] = []
+    text = "only data sets of the hub ('hub:owner/name') have one. Leave it out."
+    return [
+        ((*path, key), text)
+        for path, file in _files(data)
+        for key in ("split", "config", "revision")
+        if not str(value_at(file, "path")).startswith(HUB) and value_at(file, key) is not None
+    ]
 
-    def look(node: Any, path: tuple[str | int, ...]) -> None:
-        if isinstance(node, list):
-            for number, item in enumerate(node):
-                look(item, (*path, number))
-        if not isinstance(node, dict):
-            return
-        place = node.get("path")
-        if isinstance(place, str) and not place.startswith(HUB):
-            text = "only data sets of the hub ('hub:owner/name') have one. Leave it out."
-            found.extend(((*path, key), text) for key in ("split", "config", "revision") if node.get(key) is not None)
-        for key, value in node.items():
-            look(value, (*path, key))
 
-    look(data.get("data"), ("data",))
-    look(data.get("stages"), ("stages",))
-    return found
+def _files(data: dict[str, Any]) -> Iterator[tuple[tuple[str | int, ...], Any]]:
+    """Yield the key path of every data file, and what stands there."""
+    source, stages = value_at(data, "data", "source"), data.get("stages")
+    domains: list[tuple[tuple[str | int, ...], Any]] = [
+        *(((number,), one) for number, one in enumerate(source if isinstance(source, list) else [])),
+        ((), source),
+    ]
+    for path, domain in domains:
+        yield from ((("data", "source", *path, key), value_at(domain, key)) for key in ("train", "dev"))
+    for key in ("unlabelled", "train", "dev", "test"):
+        yield ("data", "target", key), value_at(data, "data", "target", key)
+    for number, stage in enumerate(stages if isinstance(stages, list) else []):
+        yield ("stages", number, "corpus"), value_at(stage, "corpus")
 
 
 def hub_findings(data: dict[str, Any]) -> list[Finding]:

@@ -168,13 +168,13 @@ def _run_claimed(
     splits = load_splits(recipe, data)
     say_notes(splits, reporter)
     space = replace(open_workspace(recipe, splits, folder, reporter), methods=methods, reuse=tuple(reuse))
-    if recipe.hub is not None:
-        _check_base(recipe, recipe.hub, space.base)
     if space.base.adapter is not None:
         with first_process_first():
             # Named by its weights: an adapter that was trained anew in the meantime is merged anew.
             place = folder / "stages" / f"base-{identity(space.base)[:12]}"
             space = replace(space, base=merge_into(space.base, place))
+    if recipe.hub is not None:
+        _check_base(recipe, recipe.hub, space.base)
     cut = _cut_rows(space)
     for note in cut:
         reporter.say(note)

@@ -112,7 +112,7 @@ def write_comparison(folder: Path, recipe: Any, judged: bool = True) -> Path:
         "tuned": {"source_only": [], "dann": ["train.learning_rate=1e-4", "dann.max_lambda=0.1"]},
     }
     if judged:
-        summary |= {"best": "dann", "regret": {"value": 0.0, "low": 0.0, "high": 0.0}}
+        summary |= {"best": "dann", "regret": {"value": 0.0, "low": 0.0, "high": 0.0, "seeds": 2}}
     environment = {
         "started": "2026-01-01",
         "versions": {"torch": "2"},

@@ -136,7 +136,11 @@ def test_files_that_are_not_there_are_told_together(values, folder):
     ("changes", "parts"),
     [
         ({"report_to": ["tensorboard", "wandb"]}, ("report_to.1: 'wandb' is not installed: pip install wandb",)),
-        ({"name": "x" * 101}, ("name: expected a name of at most 100 letters",)),
+        ({"name": "x" * 101}, ("name: a folder is called so: take 100 letters at most.",)),
+        (
+            {"compare": {"strategies": ["lora", {"name": "lora", "title": "x" * 101}]}},
+            ("compare.strategies.1.title: a folder is called so",),
+        ),
     ],
 )
 def test_what_would_have_no_effect_or_fail_late(values, changes, parts, monkeypatch):
@@ -151,6 +155,23 @@ def test_keys_of_hub_data_on_a_file(values):
     values["data"]["source"]["train"] = {"path": "train.jsonl", "split": "train", "revision": "main"}
     told = "only data sets of the hub ('hub:owner/name') have one. Leave it out."
     refused(RecipeError, values, f"data.source.train.split: {told}", f"data.source.train.revision: {told}")
+    values["data"]["source"] = [values["data"]["source"] | {"label_map": {"path": "positive", "split": "negative"}}]
+    refused(RecipeError, values, f"data.source.0.train.split: {told}")
+    values["data"]["source"][0]["train"] = "train.jsonl"
+    recipe_from(values)  # what a label is called is no key
+    corpus = {"path": "more.txt", "config": "en"}
+    refused(
+        RecipeError, values | {"stages": [{"name": "pretrain", "corpus": corpus}, "finetune"]}, "stages.0.corpus.config"
+    )
+
+
+@pytest.mark.parametrize("missing", [("tensorboard",), ("tensorboard", "tensorboardX")])
+def test_either_package_serves_tensorboard(values, missing, monkeypatch):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name in missing else object())
+    if len(missing) > 1:
+        refused(RecipeError, values | {"report_to": ["tensorboard"]}, "'tensorboard' is not installed")
+    else:
+        recipe_from(values | {"report_to": ["tensorboard"]})
 
 
 def test_a_batch_larger_than_the_data(values, folder):

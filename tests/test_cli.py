@@ -301,9 +301,10 @@ def test_all_strategies_that_cannot_be_are_told_with_their_places(recipe: Path) 
     told = " ".join(call("check", recipe).stderr.split())
     assert "2 problems" in told and "compare.strategies.1: there is no strategy part 'dan'" in told
     assert "compare.strategies.2: there is no strategy part 'soop'" in told
-    section = "compare:\n  strategies:\n    - {name: lora, set: [train.eposchs=1]}\n    - dann\n"
+    section = "compare:\n  strategies:\n    - {name: lora, set: [train.eposchs=1]}\n    - dann\n    - soup\n"
     recipe.write_text(RECIPE + section, encoding="utf-8")
     told = " ".join(call("check", recipe).stderr.split())
+    assert "strategy 'soup'" not in told, "what it lacks are the others"
     assert "strategy 'lora': override: train.eposchs" in told
     assert "strategy 'dann': recipe: methods.0: 'dann' needs unlabelled target text" in told
 

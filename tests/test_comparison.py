@@ -361,8 +361,10 @@ def test_the_distance_to_the_best_has_an_interval_that_pays_for_the_choice() -> 
     assert beside["high"] - beside["low"] > alone["high"] - alone["low"]
     # A seed that only one of them has run with says nothing of the two.
     assert regret_of({"pick": pick, "best": best[1:]}, "best", "pick", settings)["value"] == pytest.approx(0.07)
+    assert regret_of({"pick": pick, "best": best[1:]}, "best", "pick", settings)["seeds"] == 1
     assert regret_of({"pick": pick[:1], "best": best[1:]}, "best", "pick", settings) is None
-    assert regret_of({"pick": pick, "best": best}, "pick", "pick", settings) == {"value": 0, "low": 0, "high": 0}
+    at_best = regret_of({"pick": pick, "best": best}, "pick", "pick", settings)
+    assert at_best == {"value": 0, "low": 0, "high": 0, "seeds": 2}
 
 
 def test_labels_of_the_target_do_not_move_the_pick(tmp_path: Path, tiny_bert: Path) -> None:

@@ -92,6 +92,16 @@ def test_a_mistyped_run_is_no_hub_id(tmp_path, monkeypatch):
         resolve("runs/quikstart")
 
 
+def test_a_hub_id_beside_a_pulled_model_is_one(tmp_path, monkeypatch):
+    """A pushed model has its recipe beside it."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "owner/pulled").mkdir(parents=True)
+    for name in ("recipe.yaml", "config.json"):
+        (tmp_path / "owner/pulled" / name).touch()
+    monkeypatch.setattr(finding, "_resolve_hub", lambda *args: args)
+    assert resolve("owner/other") == ("owner/other", None)
+
+
 @pytest.mark.parametrize("name", ["./bret", "~/no/model", "/no/such/folder", "a/b/c", "C:\\models\\bert", "  "])
 def test_what_looks_like_a_path_never_asks_the_hub(name, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)

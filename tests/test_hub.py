@@ -887,6 +887,18 @@ def test_an_adapter_on_a_local_base_needs_an_id_for_it(hub: Hub, tiny_bert: Path
     assert "base_model:" not in send(folder, "user/local", form="merged", dry_run=True).card
 
 
+def test_an_adapter_on_a_run_with_an_adapter_needs_a_name_for_what_that_gives(
+    runs: dict[str, Path], hub: Hub, tmp_path: Path
+) -> None:
+    """The adapter below is merged into its base, which then is a folder of this machine."""
+    values = recipe_data(tmp_path / "run", runs["lora"], tuning={"name": "lora", "rank": 2}) | {"card": CARD}
+    with pytest.raises(HubError, match="about to be trained stands on the local folder"):
+        run(recipe_from(values | {"hub": "user/x"}), data=data_of("classification"))
+    named = recipe_from(values | {"hub": {"repo": "user/second", "base": "someone/merged", "report": False}})
+    with pytest.raises(HubError, match="is finished, but was not pushed: model 'someone/merged' was not found"):
+        run(named, data=data_of("classification"))
+
+
 def test_a_name_for_a_base_that_has_one_is_refused(runs: dict[str, Path], hub: Hub, tmp_path: Path) -> None:
     with pytest.raises(HubError, match="the base of this adapter is 'someone/tiny'"):
         send(runs["lora"], "user/x", base="other/base")

@@ -319,6 +319,7 @@ CASES = {
     "full": ("ner", "full", (QUICK, "dann"), ("finetune", 3)),
     "lora": ("classification", "lora", (QUICK,), ("finetune", 3)),
     "head": ("classification", "full", (QUICK,), ("finetune head", 1)),
+    "bf16": ("classification", "full", (QUICK,), ("finetune", 3)),
 }
 
 
@@ -327,6 +328,7 @@ CASES = {
 def test_interrupted_run_ends_the_same(name: str, tiny_bert: Path, tmp_path: Path, trained: dict[str, Any]) -> None:
     kind, tuning, methods, stop = CASES[name]
     settings: dict[str, Any] = {"max_steps": 4, "evaluate_every": 2, "dropout": 0.1}
+    settings |= {"precision": "bf16"} if name == "bf16" else {}
     whole, cut = (
         make_recipe(tmp_path / folder, tiny_bert, kind, tuning, methods, **settings) for folder in ("whole", "cut")
     )

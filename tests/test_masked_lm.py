@@ -38,6 +38,24 @@ def blocks_of(name: str = "wordpiece", length: int = 24, **settings: Any) -> tup
 # The head
 
 
+@pytest.mark.parametrize("tied", [True, False])
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_trained_weight_takes_part_in_the_loss(kind: str, tied: bool) -> None:
+    """As training over several processes needs it; untied heads have a bias that nothing reads."""
+    tokenizer, blocks = blocks_of("bytes" if kind == "roberta" else "wordpiece")
+    config = tiny_config(kind, len(tokenizer))
+    config.tie_word_embeddings = tied
+    model = transformers.AutoModelForMaskedLM.from_config(config).train()
+    data = MaskedBlocks(blocks, 0.15, tokenizer.mask_token_id, len(tokenizer), 3)
+    batch = PairCollator(tokenizer.pad_token_id)([data[Pick(number, NO_TARGET, 0)] for number in (0, 1)])
+    with MaskedLMObjective(model) as objective:
+        assert model.training
+        objective.loss_sum(model, batch, 0.0)[0].backward()
+    assert [key for key, value in model.named_parameters() if value.requires_grad and value.grad is None] == []
+    still = [key for key, value in model.named_parameters() if not value.requires_grad]
+    assert all("bias" in key for key in still) and (not tied or not still)
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_loss_and_gradients_are_those_of_the_full_head(kind: str) -> None:
     tokenizer, blocks = blocks_of("bytes" if kind == "roberta" else "wordpiece")
@@ -71,6 +89,7 @@ def test_head_sees_masked_positions_only() -> None:
     shapes = []
     model.cls.register_forward_hook(lambda module, inputs, output: shapes.append(tuple(output.shape)))
     with MaskedLMObjective(model) as objective:
+        shapes.clear()  # It has looked once at what the logits depend on.
         objective.loss_sum(model, batch, 0.0)
     assert shapes == [(1, int(objective.count(batch)), len(tokenizer))]
 

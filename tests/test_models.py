@@ -6,15 +6,19 @@ import shutil
 
 import peft
 import pytest
+import tokenizers
 import torch
 import transformers
 from conftest import build_model, tiny_config, wordpiece_tokenizer
 from helpers import edit_json
 from safetensors.torch import load_file, save_file
 
+from nlp_transfer.data.windows import Limits, windows_of_texts
 from nlp_transfer.errors import ModelError
 from nlp_transfer.finding import resolve
-from nlp_transfer.models import load_model, load_tokenizer, longest_input, read_config
+from nlp_transfer.models import load_model, load_tokenizer, longest_input, read_config, save_tokenizer
+from nlp_transfer.recipe.schema import TrainSpec
+from nlp_transfer.stages.model import dropouts
 
 TEXT_HEAD = "AutoModelForSequenceClassification"
 
@@ -151,3 +155,26 @@ def test_the_longest_input_is_what_the_model_can_read(tmp_path, kind, longest):
         assert model(ids).last_hidden_state.shape[1] == longest
         with pytest.raises((IndexError, RuntimeError)):
             model(torch.full((1, longest + 1), 5))
+
+
+@pytest.mark.parametrize("head", [TEXT_HEAD, "AutoModelForTokenClassification"])
+@pytest.mark.parametrize(
+    "kind", ["bert", "roberta", "distilbert", "albert", "electra", "modernbert", "deberta-v2", "mpnet"]
+)
+def test_dropout_is_that_of_the_whole_model(kind, head):
+    """Some architectures have a rate of their own for the head, or for what pools."""
+    config = tiny_config(kind, 100)
+    for rate in (0.0, 0.3):
+        changes = dropouts(TrainSpec(dropout=rate, attention_dropout=rate), config)
+        model = getattr(transformers, head).from_config(type(config)(**config.to_dict() | changes))
+        found = {module.p for module in model.modules() if isinstance(module, torch.nn.Dropout)}
+        assert found <= {rate}, found
+
+
+def test_a_saved_tokenizer_cuts_nothing(tiny_bert, tmp_path):
+    tokenizer = load_tokenizer(resolve(str(tiny_bert)))
+    text = "the film was bad " * 30
+    windows_of_texts(tokenizer, [text], Limits(16, 4))
+    save_tokenizer(tokenizer, tmp_path)
+    plain = tokenizers.Tokenizer.from_file(str(tmp_path / "tokenizer.json"))
+    assert len(plain.encode(text).ids) > 100

@@ -142,7 +142,7 @@ def test_missing_file_suggests_a_neighbour(tmp_path: Path) -> None:
             {"source_only": "True"},
             "recipe: source_only: expected true or false, found the text 'True'. Write true without quotes.",
         ),
-        ({"name": "my run"}, "recipe: name: expected a name of at most 100 letters, digits,"),
+        ({"name": "my run"}, "recipe: name: expected a name of letters, digits,"),
         ({"model": None}, "recipe: model.id: missing; expected text that is not empty."),
         (
             {"model": {"id": "m", "trust_remote_code": True}},

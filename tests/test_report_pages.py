@@ -14,7 +14,7 @@ from report_samples import ROLES, part, run_facts, write_comparison
 
 import nlp_transfer.report
 from nlp_transfer import write_report
-from nlp_transfer.conclusions import in_one_sentence
+from nlp_transfer.conclusions import comparison_words, in_one_sentence
 from nlp_transfer.errors import RunError
 from nlp_transfer.report.comparison import comparison_page, read_comparison
 from nlp_transfer.report.confusion import Confusion
@@ -193,6 +193,19 @@ def test_the_page_of_a_comparison(compared: Path) -> None:
     for text in ("dann (picked)", "0.850", "± 0.012", "0.150", "0 of 2", "1,234", "0.840", "dann.max_lambda=0.1"):
         assert text in page.text
     assert str(compared) not in page.text
+
+
+def test_how_far_the_pick_is_from_the_best() -> None:
+    summary: dict[str, Any] = {
+        "picks_by": ["ensemble"], "picked": "mcc", "picked_run": "runs/mcc/1", "seeds": [1, 2], "best": "dann",
+        "regret": {"value": 0.02, "low": -0.01, "high": 0.05, "seeds": 2}, "strategies": {"mcc": {}, "dann": {}},
+    }  # fmt: skip
+    told = comparison_words(summary)[-1]
+    assert told.startswith("best on target.test is dann; the pick is 0.020 [-0.010, 0.050] below it. Do not choose")
+    one = summary | {"regret": summary["regret"] | {"seeds": 1}}
+    assert "below it in the 1 seeds that both have." in comparison_words(one)[-1]
+    assert "dann, which has no seed in common with the pick." in comparison_words(summary | {"regret": None})[-1]
+    assert "best on target.test is mcc, too." in comparison_words(summary | {"best": "mcc"})[-1]
 
 
 def test_a_comparison_without_target_labels(tmp_path: Path) -> None:

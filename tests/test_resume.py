@@ -21,6 +21,7 @@ from killed_run import RUN
 
 from nlp_transfer import checkpoints, jobs
 from nlp_transfer.checkpoints import MANIFEST, damage, newest_complete
+from nlp_transfer.errors import RunError
 from nlp_transfer.parts import recipe_from
 from nlp_transfer.running import RunResult, run
 from nlp_transfer.stages import base as stages
@@ -69,6 +70,7 @@ CASES = {
     "lora": ("classification", {"name": "lora", "dropout": 0.1}, (), {}, 5),
     "frozen": ("ner", "frozen", (), {}, 5),
     "dann": ("ner", "full", ("dann",), {}, 5),
+    "bf16": ("classification", "full", ("mcc",), {"precision": "bf16"}, 5),
     # The map is too wide, so that its random matrices must survive.
     "cdan": ("classification", "full", ({"name": "cdan", "max_width": 16, "random_width": 8},), {}, 5),
 }
@@ -179,6 +181,21 @@ def test_stop_between_the_last_checkpoint_and_the_model_trains_no_step_more(
     assert facts[1]["peak_mib"] >= facts[0]["peak_mib"] * 0.5, "that of the start that trained"
 
 
+def test_checkpoints_of_a_version_that_measured_otherwise_are_resumed(
+    tiny_bert: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = make_recipe(tmp_path / "run", tiny_bert, **RUN | {"max_steps": 4})
+    with monkeypatch.context() as patch:
+        patch.setattr(stages, "finish", stop_here)
+        with pytest.raises(KeyboardInterrupt):
+            run(recipe, data=data_of("classification"))
+    for path in (tmp_path / "run").rglob("trainer_state.json"):
+        path.write_text(path.read_text().replace('"Meter"', '"Stopwatch"').replace('"peak_before"', '"was_not_there"'))
+        checkpoints.write_manifest(path.parent)
+    result, _ = again(recipe, "classification")
+    assert json.loads((result.folder / STAGE / "done.json").read_text())["steps"] == 4
+
+
 def stop_here(*args: Any, **kwargs: Any) -> Any:
     raise KeyboardInterrupt
 
@@ -275,6 +292,28 @@ def test_damaged_checkpoint_is_set_aside_and_named(kind: str, stopped: Path, tmp
     assert message in said[0]
     assert (folder / "damaged-checkpoint-6").is_dir()
     assert newest_complete(folder) == (found, [])
+
+
+@pytest.mark.parametrize("kind", ["lost", "damaged"])
+@pytest.mark.parametrize("over", [False, True], ids=["under way", "trained to the end"])
+def test_a_selected_checkpoint_that_is_gone_stops_the_run(
+    over: bool, kind: str, tiny_bert: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The Trainer would keep its score, which no later one beats, and end with the weights of the last step."""
+    scores = iter([0.9, 0.5, 0.1])
+    monkeypatch.setattr(jobs, "_dev_scores", lambda job, model: {job.metric: next(scores)})
+    recipe = make_recipe(tmp_path / "run", tiny_bert, **RUN | {"max_steps": 6})
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        if over:
+            patch.setattr(stages, "finish", stop_here)
+        run(recipe, data=data_of("classification"), reporter=Listener(*(() if over else ("finetune", 5))))  # type: ignore[arg-type]
+    best = tmp_path / "run" / STAGE / "checkpoint-2"
+    if kind == "lost":
+        shutil.rmtree(best)
+    else:
+        flip(best / "model.safetensors")
+    with pytest.raises(RunError, match=r"checkpoint-2' is lost, the checkpoint that was selected: .*--fresh"):
+        run(recipe, data=data_of("classification"))
 
 
 def test_complete_checkpoint_is_used_and_a_stray_folder_is_not(stopped: Path, tmp_path: Path) -> None:

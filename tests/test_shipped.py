@@ -79,6 +79,7 @@ def test_resolve_path(tmp_path: Path) -> None:
     assert shipped.resolve_path(data_spec(), "a.csv") == "a.csv"
     assert shipped.resolve_path(data_spec("~/rows"), "a.csv") == str(Path.home() / "rows/a.csv")
     assert shipped.resolve_path(data_spec("rows"), "~/a.csv") == str(Path.home() / "a.csv")
+    assert shipped.resolve_path(data_spec("~rows"), "~a.csv") == "~rows/~a.csv"
     assert shipped.resolve_path(data_spec("rows"), absolute) == absolute
     assert shipped.resolve_path(data_spec("demo:ner"), "hub:owner/name") == "hub:owner/name"
 

@@ -80,6 +80,39 @@ def test_what_arrives_in_the_end_is_compared(tmp_path: Path, monkeypatch: pytest
     assert [path.name for path in (tmp_path / "models").iterdir()] == ["mine"]
 
 
+def test_a_push_that_failed_to_arrive_can_be_repeated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    place, plain = tmp_path / "models/mine", LocalFileSystem.mv
+
+    def losing(self: Any, source: str, target: str, **settings: Any) -> None:
+        plain(self, source, target, **settings)
+        Path(target, "config.json").write_text("half")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(LocalFileSystem, "mv", losing)
+        with pytest.raises(HubError, match="push again"):
+            push_to_storage(place.as_uri(), package(tmp_path / "first", "first"), replace=False)
+    push_to_storage(place.as_uri(), package(tmp_path / "again", "first"), replace=False)
+    assert (place / "config.json").read_text() == "first"
+
+
+def test_listings_of_before_the_move_are_not_believed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Some file systems keep what a folder held, and forget it only when they are told to."""
+    place, held = tmp_path / "models/mine", {}
+    plain = LocalFileSystem.ls
+
+    def remembering(self: Any, path: str, detail: bool = False, **settings: Any) -> Any:
+        return held.setdefault((path, detail), plain(self, path, detail=detail, **settings))
+
+    monkeypatch.setattr(LocalFileSystem, "ls", remembering)
+    monkeypatch.setattr(LocalFileSystem, "invalidate_cache", lambda self, path=None: held.clear())
+    push_to_storage(place.as_uri(), package(tmp_path / "first", "first"), replace=False)
+    files = package(tmp_path / "second", "second")
+    (tmp_path / "second/vocab.txt").write_text("one more")
+    files = list_files(tmp_path / "second", [], [])
+    push_to_storage(place.as_uri(), files, replace=True)
+    assert (place / "vocab.txt").read_text() == "one more"
+
+
 def test_a_path_is_found_as_json_writes_it(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text(json.dumps({"from": "/home/müller/x"}))
     for private in ("/home/müller/", "/home/m"):

@@ -23,7 +23,7 @@ from nlp_transfer.models import encoder_of, load_model, read_config
 from nlp_transfer.parts import PRETRAININGS, TUNINGS, recipe_from
 from nlp_transfer.pretraining.decoder import TIED, Decoder
 from nlp_transfer.pretraining.pooling import default_pooling
-from nlp_transfer.pretraining.simcse import SimCse, info_nce
+from nlp_transfer.pretraining.simcse import SimCse, fingerprints_of, info_nce
 from nlp_transfer.pretraining.tsdae import DeletedWords, Tsdae
 from nlp_transfer.recipe.pretraining import OBJECTIVE_DEFAULTS, OWNERS, WORK
 from nlp_transfer.running import run
@@ -342,3 +342,21 @@ def test_contrast_without_negatives_or_noise_is_refused(place: str, settings: di
         recipe_from(recipe)
     given["objective"] = "tsdae"
     recipe_from(recipe_data(tmp_path, tmp_path, stages=[given, "finetune"], **settings))
+
+
+def test_a_text_is_no_negative_of_itself() -> None:
+    """Few texts fill a batch by being drawn again."""
+    vectors_NH = torch.eye(3, 8)[[0, 1, 2, 0, 0]]
+    ids_NT = torch.tensor([[2, 5, 3, 0], [2, 6, 3, 0], [2, 5, 6, 3], [2, 5, 3, 0], [2, 5, 3, 9]])
+    mask_NT = (ids_NT > 0).long()
+    mask_NT[4, 3] = 0
+    texts_N = fingerprints_of(ids_NT, mask_NT)
+    assert (texts_N[[0, 0, 3]] == texts_N[[3, 4, 4]]).all() and len(set(texts_N.tolist())) == 3
+    wider = torch.nn.functional.pad(ids_NT, (0, 3))
+    assert torch.equal(fingerprints_of(wider, torch.nn.functional.pad(mask_NT, (0, 3))), texts_N)
+    same_NM = texts_N.unsqueeze(1) == texts_N
+    found = info_nce(vectors_NH, vectors_NH, 0.05, same_NM=same_NM)
+    # Of the text that stands there thrice, each copy has two negatives; of the others, each has four.
+    expected = 3 * math.log(1 + 2 * math.exp(-20)) + 2 * math.log(1 + 4 * math.exp(-20))
+    assert float(found) == pytest.approx(expected, abs=1e-6)
+    assert float(info_nce(vectors_NH, vectors_NH, 0.05)) > 3, "ln 3 for each of three copies"

@@ -28,7 +28,8 @@ def belongings(model: str | Path) -> dict[str, str | Path | None]:
     if not folder.is_dir():
         return {}
     folder = folder.resolve()
-    return _files(folder) | _files(run_of(folder))
+    run = run_of(folder)
+    return _files(folder) | ({} if run == folder else _files(run))
 
 
 def run_of(folder: Path) -> Path:

@@ -52,7 +52,7 @@ class Facts:
 
     @property
     def published(self) -> bool:
-        """Whether the model has a hub id."""
+        """Whether one place, a hub id or a folder, loads the model in every library."""
         return self.place == self.folder and not is_url(self.place)
 
     @property

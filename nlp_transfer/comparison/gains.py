@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -16,21 +15,6 @@ from ..tasks.base import Score
 from ..verdict import rows_that_differ, verdict
 from .results import Result
 from .statistics import simultaneous_gains
-
-
-@dataclass(frozen=True)
-class _Answers:
-    """Counts of target rows of several strategies (shapes as in :mod:`.statistics`).
-
-    Args:
-        counts_MSNK: Of each strategy's own model.
-        twins_MSNK: Of its source-only twin; of source-only, where it has none.
-        ran_MS: Which strategy has run with which seed. Where one has not, source-only stands on both sides.
-    """
-
-    counts_MSNK: np.ndarray
-    twins_MSNK: np.ndarray
-    ran_MS: np.ndarray
 
 
 def gains_of(
@@ -56,20 +40,20 @@ def gains_of(
         return {}
     by_seed = {r.seed: _counts(r) for r in base}
     plain = np.array([by_seed[seed] for seed in spec.seeds])
-    seen = _answers([by_name[name] for name in names], spec.seeds, plain)
+    counts, ran = _answers([by_name[name] for name in names], spec.seeds, plain)
     statistic = base[0].score.statistic
-    twins = seen.twins_MSNK
+    twins = np.array([_twins(by_name[name], spec.seeds, plain) for name in names])
     own_training = {one.label for one in spec.strategies if spec.tune or any(map(_sets_training, one.set))}
     over = [
         name in own_training and bool(statistic(plain.sum(1)).mean() > statistic(twin.sum(1)).mean())
         for name, twin in zip(names, twins, strict=True)
     ]
     twins[over] = plain
-    found = _simultaneous(seen.counts_MSNK, twins, seen.ran_MS, base[0].score, settings)
+    found = _simultaneous(counts, twins, ran, base[0].score, settings)
     told: dict[str, dict[str, Any]] = {}
     for number, (name, gain) in enumerate(zip(names, found, strict=True)):
         # A row counts once, however many seeds answer it: all seeds share their rows.
-        sides = (np.concatenate(side[number], axis=-1) for side in (seen.counts_MSNK, twins))
+        sides = (np.concatenate(side[number], axis=-1) for side in (counts, twins))
         differing = rows_that_differ(*sides)
         judged = {"verdict": verdict(gain, differing, settings.confidence), "rows_that_differ": differing}
         told[name] = {"gain": gain.to_dict() | judged} | ({"over": SOURCE_ONLY} if over[number] else {})
@@ -78,7 +62,7 @@ def gains_of(
 
 def regret_of(
     by_name: Mapping[str, Sequence[Result]], best: str, picked: str, settings: EvaluateSpec
-) -> dict[str, float] | None:
+) -> dict[str, Any] | None:
     """Return how far the pick is below the strategy that is best on the labelled target, with its interval.
 
     All strategies are held against the pick at once: that the best is read off the same rows is paid for by the width.
@@ -90,10 +74,10 @@ def regret_of(
         settings: Confidence and resamples of the interval.
 
     Returns:
-        The interval over the seeds that both have; None where there is no such seed.
+        The interval over the seeds that both have, and how many these are; None where there is no such seed.
     """
     if best == picked:
-        return Interval(0.0, 0.0, 0.0).to_dict()
+        return Interval(0.0, 0.0, 0.0).to_dict() | {"seeds": len(by_name[picked])}
     scored = {name: {r.seed: r for r in own if r.counts_NK is not None} for name, own in by_name.items()}
     own = scored.pop(picked)
     shared = {name: [runs[seed] for seed in own if seed in runs] for name, runs in scored.items()}
@@ -104,28 +88,35 @@ def regret_of(
     pick = np.array([_counts(one) for one in own.values()])
     score = own[seeds[0]].score
     assert score is not None
-    seen = _answers([shared[name] for name in names], seeds, pick)
-    against = np.broadcast_to(pick, seen.counts_MSNK.shape)
-    return _simultaneous(seen.counts_MSNK, against, seen.ran_MS, score, settings)[names.index(best)].to_dict()
+    counts, ran = _answers([shared[name] for name in names], seeds, pick)
+    found = _simultaneous(counts, np.broadcast_to(pick, counts.shape), ran, score, settings)
+    return found[names.index(best)].to_dict() | {"seeds": len(shared[best])}
 
 
-def _answers(runs: Sequence[Sequence[Result]], seeds: Sequence[int], plain_SNK: np.ndarray) -> _Answers:
+def _answers(
+    runs: Sequence[Sequence[Result]], seeds: Sequence[int], plain_SNK: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the counts of several strategies (M, S, N, K), and which has run with which seed (M, S).
+
+    Where one has not, other counts stand in for its own.
+    """
     by_seed = [{r.seed: r for r in own} for own in runs]
     counts = [
         [_counts(own[seed]) if seed in own else plain for seed, plain in zip(seeds, plain_SNK, strict=True)]
         for own in by_seed
     ]
-    twins = [[_twin(own.get(seed), plain) for seed, plain in zip(seeds, plain_SNK, strict=True)] for own in by_seed]
-    return _Answers(np.array(counts), np.array(twins), np.array([[seed in own for seed in seeds] for own in by_seed]))
+    return np.array(counts), np.array([[seed in own for seed in seeds] for own in by_seed])
+
+
+def _twins(runs: Sequence[Result], seeds: Sequence[int], plain_SNK: np.ndarray) -> list[np.ndarray]:
+    """Return the counts of the source-only twin of each run; of source-only, where there is none."""
+    found = {r.seed: r.twin_NK for r in runs if r.twin_NK is not None}
+    return [found.get(seed, plain) for seed, plain in zip(seeds, plain_SNK, strict=True)]
 
 
 def _counts(run: Result) -> np.ndarray:
     assert run.counts_NK is not None
     return run.counts_NK
-
-
-def _twin(run: Result | None, plain_NK: np.ndarray) -> np.ndarray:
-    return plain_NK if run is None or run.twin_NK is None else run.twin_NK
 
 
 def _simultaneous(

@@ -128,6 +128,8 @@ def members(
         others: list[Member] = []
         for strategy in strategies:
             place = str(folder / "runs" / strategy.label / str(seed))
+            if problems and is_made_of_others(strategy):
+                continue
             made_of_them = tuple(others) if is_made_of_others(strategy) else ()
             models = [str(other.own_model) for other in made_of_them]
             try:

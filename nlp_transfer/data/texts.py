@@ -182,7 +182,7 @@ def _delimited(rows: Iterator[tuple[int, Any]], origin: str, column: str, advice
 
 def _cell(fields: list[str] | str, width: int, index: int, where: str) -> Row:
     if isinstance(fields, str):
-        return unreadable(where, f"{fields}")
+        return unreadable(where, fields)
     if len(fields) != width:
         return unreadable(where, f"{len(fields)} fields, but the header has {width}")
     return checked(fields[index], where)

@@ -60,7 +60,7 @@ def write_student(teacher: Predictor, count: int | None, parent: Path) -> Path:
     shutil.rmtree(part, ignore_errors=True)
     with models.quiet():
         model.save_pretrained(part)
-        teacher.tokenizer.save_pretrained(part)
+        models.save_tokenizer(teacher.tokenizer, part)
     _check(model, teacher, part)
     part.rename(folder)
     return folder

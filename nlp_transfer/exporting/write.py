@@ -133,7 +133,7 @@ def _convert(model: Predictor, folder: Path, rows: datasets.Dataset, origin: str
     graph.write_graph(model.model, model.tokenizer.pad_token_id, folder / GRAPH)
     with models.quiet():
         model.model.config.save_pretrained(folder)
-        model.tokenizer.save_pretrained(folder)
+        models.save_tokenizer(model.tokenizer, folder)
     write_settings(folder, model.task, model.limits, model.polarity, model.label_map)
     _record(folder, model, {})
     parity = compare(model, load_export(folder), rows, origin)

@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ..errors import HubError, listing
-from ..fetching import without_password, without_user
+from ..fetching import told, without_user
 from . import calls
 from .files import RECORD, PushFile, allowed
 
@@ -40,9 +40,7 @@ def push_to_storage(url: str, files: Sequence[PushFile], replace: bool) -> str:
     except HubError:
         raise
     except Exception as error:  # Every file system has errors of its own.
-        # There are file systems whose paths, and so their errors, hold the password.
-        why = without_password(str(error) or type(error).__name__, url)
-        raise HubError(f"'{shown}' cannot be written ({why}). The run is as it was: push again.") from None
+        raise HubError(f"'{shown}' cannot be written ({told(error, url)}). The run is as it was: push again.") from None
     return shown
 
 
@@ -59,8 +57,7 @@ def open_storage(url: str) -> tuple[Any, str]:
     try:
         opened = calls.call(f"open {shown}", lambda: fsspec.core.url_to_fs(url))
     except Exception as error:  # Every file system has errors of its own; some connect here.
-        why = without_password(str(error) or type(error).__name__, url)
-        raise HubError(f"'{shown}' cannot be opened: {why}") from None
+        raise HubError(f"'{shown}' cannot be opened: {told(error, url)}") from None
     return opened
 
 
@@ -110,12 +107,13 @@ def _put_in_place(system: Any, part: str, place: str, old: str | None, files: Se
     """Move the new folder to its place; where that fails, what was there is put back."""
     try:
         system.mv(part, place, recursive=True)
-        # Object stores move by copying.
+        # Object stores move by copying; and listings of before are not to be believed.
+        system.invalidate_cache()
         if not _holds(system, place, files):
             raise HubError("other bytes arrived than were moved there; push again.")
     except BaseException:
+        _remove(system, place)
         if old is not None:
-            _remove(system, place)
             system.mv(old, place, recursive=True)
         raise
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 
 from ..data.canonical import Kind
 from ..data.load import Split
@@ -23,7 +23,7 @@ def notes_on(recipe: Recipe, splits: Splits, found: Sequence[str], kind: Kind) -
     target_train = splits.target_train
     return [
         *_alike_labels(found, kind),
-        *_trained_dev(splits),
+        *(_trained_dev(splits) if any(stage.on != "target" for stage in recipe.finetunes) else []),
         *_missing_labels(splits.sources, distinct_labels(splits.train, kind), kind),
         *_unscored_labels(splits.scored, found, kind),
         *_repeated([splits.train, splits.dev], splits.unlabelled, splits.scored),
@@ -46,8 +46,7 @@ def _alike_labels(found: Sequence[str], kind: Kind) -> list[str]:
 
 def _trained_dev(splits: Splits) -> list[str]:
     """Say where rows that select the checkpoint, and are scored as dev, are trained on."""
-    trained = _texts(splits.train)
-    count = sum(normalise(text) in trained for text in splits.dev.rows["text"][:])
+    count = _shared(splits.dev, _texts(splits.train))
     told = f"source.dev: {count} of {len(splits.dev)} texts are trained on, too: its score says less of unseen text."
     return [told] if count else []
 
@@ -79,24 +78,20 @@ def _noun(kind: Kind) -> str:
 def _repeated(source: Sequence[Split], unlabelled: Split | None, scored: Mapping[str, Split]) -> list[str]:
     """Say where target text is text of the source, too."""
     known = set().union(*map(_texts, source))
-
-    def seen(split: Split) -> int:
-        return sum(normalise(text) in known for text in split.rows["text"][:])
-
     notes = [
-        f"{name}: {count} of {len(scored[name])} texts are those of source rows, too; they are scored as if unseen."
-        for name, count in {name: seen(split) for name, split in scored.items()}.items()
-        if count
+        f"{name}: {count} of {len(split)} texts are those of source rows, too; they are scored as if unseen."
+        for name, split in scored.items()
+        if (count := _shared(split, known))
     ]
     beside = set() if unlabelled is None else _texts(unlabelled)
     for name, split in scored.items():
-        count = sum(normalise(text) in beside for text in split.rows["text"][:])
+        count = _shared(split, beside)
         if count:
             notes.append(
                 f"{name}: {count} of {len(split)} texts are in target.unlabelled, too: what adapts has read them, "
                 "without labels."
             )
-    if unlabelled is not None and seen(unlabelled) == len(unlabelled):
+    if unlabelled is not None and _shared(unlabelled, known) == len(unlabelled):
         notes.append("target.unlabelled: all texts are those of source rows; there is no other domain to adapt to.")
     return notes
 
@@ -113,7 +108,7 @@ def _target_notes(recipe: Recipe, train: Split, target_train: Split, scored: Map
         told.append(f"target.train has labels that no source row has: {', '.join(new)}. The task has those of both.")
     texts = _texts(target_train)
     for name, split in scored.items():
-        shared = sum(normalise(text) in texts for text in split.rows["text"][:])
+        shared = _shared(split, texts)
         if shared:
             told.append(f"{name}: {shared} of its texts are in target.train, too: its score is not one of unseen text.")
     return told
@@ -130,6 +125,11 @@ def _threshold_notes(recipe: Recipe, dev: Split, labels: Sequence[str]) -> list[
         "others may suit the target better."
     )
     return ([told] if missing else []) + ([away] if recipe.finetunes and recipe.finetunes[-1].on == "target" else [])
+
+
+def _shared(split: Split, texts: Set[str]) -> int:
+    """Return how many rows have a text among those given."""
+    return sum(normalise(text) in texts for text in split.rows["text"][:])
 
 
 def _texts(split: Split) -> set[str]:

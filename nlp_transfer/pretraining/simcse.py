@@ -92,19 +92,38 @@ class SimCseObjective(PooledObjective):
         """Encode every text twice in one pass, and contrast."""
         vectors_NH = self.vectors(model, batch["input_ids"], batch["attention_mask"])
         first_NH, second_NH = vectors_NH.chunk(2)
+        texts_N = fingerprints_of(batch["input_ids"], batch["attention_mask"]).chunk(2)[0]
         rank, world = place()
         keys_MH = second_NH if world == 1 else _Gathered.apply(second_NH)
-        return info_nce(first_NH, keys_MH, self.temperature, rank * len(first_NH)), None
+        others_M = texts_N if world == 1 else _gathered(texts_N)
+        same_NM = texts_N.unsqueeze(1) == others_M
+        return info_nce(first_NH, keys_MH, self.temperature, rank * len(first_NH), same_NM), None
 
 
-def info_nce(queries_NH: torch.Tensor, keys_MH: torch.Tensor, temperature: float, offset: int = 0) -> torch.Tensor:
+def fingerprints_of(ids_NT: torch.Tensor, mask_NT: torch.Tensor) -> torch.Tensor:
+    """Return a number (N,) that equal texts share, however long their padding, and others hardly ever."""
+    # A polynomial modulo 2⁶⁴: sums and products of 64 bits wrap around.
+    factors_T = torch.full_like(ids_NT[0], 6364136223846793005).cumprod(0)
+    return ((ids_NT + 1) * mask_NT * factors_T).sum(-1)
+
+
+def info_nce(
+    queries_NH: torch.Tensor,
+    keys_MH: torch.Tensor,
+    temperature: float,
+    offset: int = 0,
+    same_NM: torch.Tensor | None = None,
+) -> torch.Tensor:
     """Return Σᵢ −log( exp(cos(hᵢ, kᵢ)/τ) / Σⱼ exp(cos(hᵢ, kⱼ)/τ) ), equation 1 of the paper.
+
+    A text that stands in the batch twice is no negative of itself.
 
     Args:
         queries_NH: h.
         keys_MH: k; key ``offset + i`` belongs to query i, all others are its negatives.
         temperature: τ.
         offset: Place of the first query's key.
+        same_NM: Which keys are of the query's own text; by default its own alone.
 
     Returns:
         The sum over queries, a scalar.
@@ -113,7 +132,17 @@ def info_nce(queries_NH: torch.Tensor, keys_MH: torch.Tensor, temperature: float
     with torch.autocast(queries_NH.device.type, enabled=False):
         similarities_NM = queries_NH @ keys_MH.T / temperature
     own_N = torch.arange(len(queries_NH), device=queries_NH.device) + offset
+    if same_NM is not None:
+        copies_NM = same_NM.scatter(1, own_N.unsqueeze(1), value=False)
+        similarities_NM = similarities_NM.masked_fill(copies_NM, float("-inf"))
     return torch.nn.functional.cross_entropy(similarities_NM, own_N, reduction="sum")
+
+
+def _gathered(values_N: torch.Tensor) -> torch.Tensor:
+    """Return the values of all processes in order."""
+    shares = [torch.empty_like(values_N) for _ in range(place()[1])]
+    torch.distributed.all_gather(shares, values_N.contiguous())
+    return torch.cat(shares)
 
 
 class _Gathered(torch.autograd.Function):
@@ -122,9 +151,7 @@ class _Gathered(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, rows_NH: torch.Tensor) -> torch.Tensor:
         ctx.rows = len(rows_NH)
-        shares = [torch.empty_like(rows_NH) for _ in range(place()[1])]
-        torch.distributed.all_gather(shares, rows_NH.contiguous())
-        return torch.cat(shares)
+        return _gathered(rows_NH)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Any) -> torch.Tensor:

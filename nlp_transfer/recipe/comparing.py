@@ -113,9 +113,9 @@ class CompareSpec(Section):
         strategies: What is compared. ``source_only`` always takes part: it is what gains are measured from.
         seeds: Every strategy is trained once with each.
         tune: Search of settings for each strategy before the seeds are run.
-        picks_by: Label-free scores whose mean rank picks a strategy. By default ``ensemble``, the agreement with all
-            models together (:mod:`nlp_transfer.comparison.ensemble`); of fewer than three models ``class_ami``; without
-            target text, and of taggers that learn no labels of the target, ``source_dev``.
+        picks_by: Label-free scores whose mean rank picks a strategy. By default ``ensemble``, the agreement with the
+            answers of all models together; of fewer than three models ``class_ami``; without target text, and of
+            taggers that learn no labels of the target, ``source_dev``.
     """
 
     strategies: Annotated[list[StrategySpec], Field(min_length=1)]

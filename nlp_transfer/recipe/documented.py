@@ -10,6 +10,7 @@ from .section import Section
 
 _HEADINGS = re.compile(r"^(?:Attributes|Args):$", re.MULTILINE)
 _ITEM = re.compile(r"^    (\w+): (.*(?:\n {5,}.*)*)", re.MULTILINE)
+_SEE = re.compile(r",? \(?see :\w+:`[^`]*`\)?")
 _ROLE = re.compile(r":\w+:`~?(?:[\w.]*\.)?(\w+)`")
 
 
@@ -51,5 +52,5 @@ def describe_keys(node: dict[str, Any], docs: dict[str, str]) -> None:
 
 
 def _plain(text: str) -> str:
-    """Return text in one line, without the marks of Sphinx."""
-    return " ".join(_ROLE.sub(r"\1", text).replace("``", "`").split())
+    """Return text in one line, without the marks of Sphinx, and without what only readers of the code can look up."""
+    return " ".join(_ROLE.sub(r"\1", _SEE.sub("", " ".join(text.split()))).replace("``", "`").split())

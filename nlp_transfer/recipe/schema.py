@@ -55,8 +55,8 @@ class ModelSpec(Section):
 Name = Annotated[
     str,
     Field(
-        pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$",
-        description="a name of at most 100 letters, digits, '.', '_' and '-' that starts with a letter or digit",
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$",
+        description="a name of letters, digits, '.', '_' and '-' that starts with a letter or digit",
     ),
 ]
 
@@ -273,8 +273,8 @@ class EvaluateSpec(Section):
         confidence: Level of the bootstrap intervals.
         resamples: Bootstrap resamples.
         batch_tokens: Tokens in one forward pass of prediction.
-        label_free: Score every model by unlabelled target text too, as a comparison does,
-        label_free_rows: on at most so many rows of target text and of source dev. A guard looks at the same rows then.
+        label_free: Score every model by unlabelled target text too, as a comparison does.
+        label_free_rows: Most rows of target text and of source dev that ``label_free`` looks at, and a guard with it.
     """
 
     confidence: Annotated[float, Field(gt=0.5, lt=1)] = 0.95

@@ -88,8 +88,13 @@ def resolve_path(data: DataSpec, path: str) -> str:
         return path
     if path.startswith(DEMO):
         return str(_demo(path))
-    folder = _demo(data.folder) if data.folder.startswith(DEMO) else Path(data.folder).expanduser()
-    return str(folder / Path(path).expanduser())
+    folder = _demo(data.folder) if data.folder.startswith(DEMO) else _at_home(data.folder)
+    return str(folder / _at_home(path))
+
+
+def _at_home(path: str) -> Path:
+    """Write out the home folder; other names may begin with ``~``, too."""
+    return Path(path).expanduser() if path == "~" or path.startswith("~/") else Path(path)
 
 
 def _demo(path: str) -> Path:

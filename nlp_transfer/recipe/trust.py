@@ -47,8 +47,8 @@ class GuardSpec(Section):
         min_kappa_against: The same where label-free evidence speaks against them.
         max_source_loss: Source-dev score that adaptation may cost; more is a fault only where the interval of the loss
             does not reach 0, so that a few rows by chance are none.
-        min_gain: A label-free score speaks for or against the adapted model from this difference on,
-        min_errors: and from this many standard errors of the difference on.
+        min_gain: Least difference from which on a label-free score speaks for or against the adapted model.
+        min_errors: Standard errors of that difference that it must be, too.
     """
 
     evidence: bool = True

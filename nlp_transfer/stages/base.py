@@ -165,7 +165,7 @@ def save_model(model: Any, space: Workspace, folder: Path) -> None:
             (folder / "README.md").unlink(missing_ok=True)
         else:
             model.save_pretrained(folder)
-        space.tokenizer.save_pretrained(folder)
+        models.save_tokenizer(space.tokenizer, folder)
 
 
 def judged(space: Workspace, title: str, train: TrainSpec, chosen_by: str, dev: Encoded) -> Encoded | None:

@@ -94,7 +94,7 @@ def _head(
             )
         _fit(space, train, folder, masking, whole, steps)
     try:
-        return MaskedLMHead(whole, models.encoder_of(model))
+        return MaskedLMHead(whole, models.encoder_of(model), space.precision.bf16)
     except (ValueError, AttributeError, TypeError) as error:
         raise ModelError(
             f"model '{space.base.id}': method '{name}' cannot use its masked-LM head ({error}). Use a 'pretrain' stage "

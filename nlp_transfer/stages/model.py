@@ -18,6 +18,12 @@ from ..vocabulary.extend import grow
 from ..workspace import Workspace
 from .weights import adopt_encoder
 
+HEAD_DROPOUTS = (
+    *("classifier_dropout", "classifier_dropout_prob", "seq_classif_dropout"),
+    *("pooler_dropout", "cls_dropout"),
+)
+"""What architectures call the dropout of the head, and of what pools for it."""
+
 
 def task_model(space: Workspace, train: TrainSpec, encoder: Path | None, title: str | None) -> Any:
     """Return the model for the task, tuned, ready to be trained.
@@ -132,7 +138,7 @@ def unit_sizes(space: Workspace, model: Any) -> Sizes:
 def dropouts(train: TrainSpec, config: Any) -> dict[str, float]:
     """Return the configuration values that set dropout, by the names the architecture uses."""
     wanted = (
-        (train.dropout, ("hidden_dropout_prob", "dropout", "mlp_dropout", "embedding_dropout")),
+        (train.dropout, ("hidden_dropout_prob", "dropout", "mlp_dropout", "embedding_dropout", *HEAD_DROPOUTS)),
         (train.attention_dropout, ("attention_probs_dropout_prob", "attention_dropout")),
     )
     return {key: rate for rate, keys in wanted if rate is not None for key in keys if hasattr(config, key)}

@@ -180,7 +180,7 @@ def _rounds(plan: Plan) -> tuple[Path, dict[str, Any]]:
     return sound[-1], {
         "steps": sum(report["steps"] for report in trained),
         "seconds": round(sum(report["seconds"] for report in trained), 2),
-        "peak_mib": max((report["peak_mib"] or 0 for report in trained), default=0) or None,
+        "peak_mib": max((report.get("peak_mib") or 0 for report in trained), default=0) or None,
         "rounds": trained,
         "after": {key: reports[-1][key] for key in ("predicted_shares", "agreement", "temperature")},
         "model_of_round": len(sound) - 1,

@@ -8,9 +8,11 @@ is left as it is.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import torch
+from accelerate.utils import extract_model_from_parallel
 from transformers.modeling_outputs import BaseModelOutput
 
 
@@ -35,6 +37,20 @@ class MaskedPositions:
         return output
 
 
+def freeze_unread(parameters: Iterable[torch.nn.Parameter], output: torch.Tensor) -> None:
+    """Freeze the parameters that an output does not depend on: untied heads keep a bias that nothing reads.
+
+    Where several processes train, every trained parameter must take part in each step.
+
+    Args:
+        parameters: Trained parameters.
+        output: What was computed with them.
+    """
+    read = list(parameters)
+    for parameter, gradient in zip(read, torch.autograd.grad(output.sum(), read, allow_unused=True), strict=True):
+        parameter.requires_grad = gradient is not None
+
+
 class _GivenStates(torch.nn.Module):
     """Stands in for an encoder: hands on hidden states that were computed elsewhere."""
 
@@ -57,6 +73,7 @@ class MaskedLMHead(torch.nn.Module):
     Args:
         model: A masked-LM model of any architecture. It loses its encoder.
         encoder: The encoder whose hidden states are read; it must equal the model's.
+        bf16: Compute in bf16 where that is safe, as the model beside it does.
 
     Raises:
         ValueError: The architecture's head cannot be run apart from its encoder.
@@ -64,8 +81,11 @@ class MaskedLMHead(torch.nn.Module):
 
     _model: Any
 
-    def __init__(self, model: Any, encoder: Any):
+    def __init__(self, model: Any, encoder: Any, bf16: bool = False):
         super().__init__()
+        self.bf16 = bf16
+        # Training in bf16 has wrapped its forward in autocast, but a head that needed no fitting has not been trained.
+        model = extract_model_from_parallel(model, keep_fp32_wrapper=False)
         prefix = model.base_model_prefix
         with torch.no_grad():
             probe = model.cpu().eval()(input_ids=torch.arange(5).unsqueeze(0), output_hidden_states=True)
@@ -87,11 +107,7 @@ class MaskedLMHead(torch.nn.Module):
         # The model's own forward pass may be in bf16, which keeps three digits.
         if not same or (found_MV - expected_MV).abs().max() > 0.05 * expected_MV.abs().max():
             raise ValueError(f"the head of {type(self._model).__name__} does not read the encoder's last hidden states")
-        # Untied heads keep a bias that nothing reads, and every trained parameter must take part in each step.
-        parameters = list(self.parameters())
-        gradients = torch.autograd.grad(found_MV.sum(), parameters, allow_unused=True)
-        for parameter, gradient in zip(parameters, gradients, strict=True):
-            parameter.requires_grad = gradient is not None
+        freeze_unread(self.parameters(), found_MV)
 
     def forward(self, hidden_MH: torch.Tensor) -> torch.Tensor:
         """Return logits over the vocabulary: (M, H) in, (M, V) out."""
@@ -101,6 +117,7 @@ class MaskedLMHead(torch.nn.Module):
             decoder, embeddings = self._tied
             # Each time: rows of new tokens, where only these are trained, are put into the matrix when it is read.
             object.__setattr__(decoder, "weight", embeddings.weight)
-        logits_MV: torch.Tensor = self._model(input_ids=None).logits[0]
+        with torch.autocast(hidden_MH.device.type, torch.bfloat16, enabled=self.bf16):
+            logits_MV: torch.Tensor = self._model(input_ids=None).logits[0]
         given.hidden_1MH = None
         return logits_MV

@@ -51,7 +51,7 @@ def measure(strategy: str, data: Path, count: int) -> dict[str, Any]:
     return {
         "steps": sum(stage["steps"] for stage in stages),
         "seconds": round(sum(stage["seconds"] for stage in stages), 1),
-        "peak_mib": max(stage["peak_mib"] for stage in stages),
+        "peak_mib": max(stage.get("peak_mib") or 0 for stage in stages),
     }
 
 

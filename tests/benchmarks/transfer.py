@@ -1,13 +1,12 @@
 """Strategies of adaptation on real data, over pairs of domains and seeds, as JSON.
 
-    python tests/benchmarks/transfer.py reviews --data DATA_FOLDER --seeds 1 2 3 --bound \
-        --strategies source_only dann mcc ensemble
+    python tests/benchmarks/transfer.py reviews --data DATA_FOLDER --seeds 1 2 3 --strategies source_only dann mcc soup
 
 Compares strategies on a recipe of `recipes/benchmarks/`, once for each case (a pair of domains). Finished runs are kept
 in `runs/benchmarks/`, so it can be stopped, extended, and started in several terminals at once; what is measured joins
 what the output file holds of other cases. With `--plain-soup`, beside it the mean of the weights of the source-only
-models of all seeds: what the averaging of `soup` does without any adaptation. With `--bound` (reviews) the same model
-trained on the target's unlabelled texts with their labels: what the adaptation could reach at most.
+models of all seeds: what the averaging of `soup` does without any adaptation. What adaptation could reach at most on
+the reviews, `bound.py` measures.
 """
 
 from __future__ import annotations
@@ -75,7 +74,7 @@ BENCHMARKS: dict[str, dict[str, Case]] = {
 
 
 def measure(options: argparse.Namespace, name: str) -> dict[str, Any]:
-    """Compare all strategies on one case; add the bound where it is wanted."""
+    """Compare all strategies on one case."""
     from nlp_transfer import compare, load_recipe
 
     case = BENCHMARKS[options.benchmark][name]
@@ -89,8 +88,6 @@ def measure(options: argparse.Namespace, name: str) -> dict[str, Any]:
             entry["guarded"] = [guarded(folder / "runs" / strategy / str(seed)) for seed in options.seeds]
     if options.plain_soup:
         summary["plain_soup"] = plain_soup(recipe, folder, options.seeds)
-    if options.bound:
-        summary["bound"] = [bound(options.data, name.rpartition("-")[2], seed) for seed in options.seeds]
     return summary
 
 
@@ -123,35 +120,6 @@ def plain_soup(recipe: Recipe, folder: Path, seeds: list[int]) -> float:
     return float(scores["target.test"]["interval"]["value"])
 
 
-def bound(data: Path, target: str, seed: int) -> float:
-    """Target score of the source-only recipe when it is trained on the target's unlabelled texts, labelled."""
-    import datasets
-
-    from nlp_transfer import load_recipe, run
-
-    domain = data / "sentiment" / target
-    files = [rows(domain / f"{name}.jsonl") for name in ("source_train", "source_dev")]
-    labelled = {row["text"]: row["label"] for file in files for row in file}
-    texts = [row["text"] for row in rows(domain / "target_unlabelled.jsonl")]
-    missing = [text for text in texts if text not in labelled]
-    if missing:
-        raise SystemExit(f"{len(missing)} target texts have no label in the source files: no bound can be measured.")
-    train = datasets.Dataset.from_list([{"text": text, "label": labelled[text]} for text in texts])
-    held = [row for row in rows(domain / "source_dev.jsonl") if row["text"] not in set(texts)]
-    overrides = [
-        f"data.folder={data}",
-        *review_files(target, target),
-        "data.target.unlabelled=null",
-        "stages=[finetune]",
-        f"seed={seed}",
-        f"output=runs/benchmarks/reviews/bound/{target}/{seed}",
-    ]
-    given = {"source.train": train} | ({"source.dev": datasets.Dataset.from_list(held)} if len(held) > 1 else {})
-    result = run(load_recipe(Case("reviews").path, overrides), data=given)
-    (scores,) = result.metrics["scores"].values()
-    return float(scores["target.test"]["interval"]["value"])
-
-
 def rows(path: Path) -> list[dict[str, Any]]:
     """Rows of a JSON Lines file."""
     return [json.loads(line) for line in path.read_text(encoding="utf8").splitlines()]
@@ -167,7 +135,6 @@ def _command(options: argparse.Namespace, cases: list[str]) -> str:
         strategies=options.strategies,
         seeds=options.seeds,
         plain_soup=options.plain_soup,
-        bound=options.bound,
         output=options.output,
     )
 
@@ -180,7 +147,6 @@ def main() -> None:
     parser.add_argument("--cases", nargs="+", help="by default all")
     parser.add_argument("--strategies", nargs="+", help="by default those of the recipe")
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
-    parser.add_argument("--bound", action="store_true", help="reviews: a model of the target's own labels, too")
     parser.add_argument(
         "--plain-soup", action="store_true", help="the mean of the source-only models of all seeds, too"
     )
