@@ -100,8 +100,11 @@ def _try_tuning(space: Workspace) -> None:
     import torch
     import transformers
 
-    with torch.device("meta"), models.quiet():
-        model = getattr(transformers, space.task.auto_class).from_config(models.read_config(space.base))
+    try:
+        with torch.device("meta"), models.quiet():
+            model = getattr(transformers, space.task.auto_class).from_config(models.read_config(space.base))
+    except (TypeError, ValueError):  # Some configurations make a model only beside its weights.
+        return
     build_tuning(space.recipe.tuning).apply(models.Loaded(model, frozenset()), space.task.peft_type)
 
 

@@ -186,5 +186,8 @@ def _regret(summary: Mapping[str, Any]) -> str:
         return f"{told}, too."
     if found is None:
         return f"{told}, which has no seed in common with the pick."
-    shared = f" in the {found['seeds']} seeds that both have" if found["seeds"] < len(summary["seeds"]) else ""
+    if isinstance(found, float):  # in a table of an earlier version
+        return f"{told}; the pick is {found:.3f} below it."
+    both = found.get("seeds", len(summary["seeds"]))
+    shared = f" in the {both} seeds that both have" if both < len(summary["seeds"]) else ""
     return f"{told}; the pick is {interval_text(found)} below it{shared}."

@@ -20,7 +20,7 @@ from .errors import RunError
 from .forward import window_logits
 from .hardware import choose_precision, is_main_process
 from .objectives import Objective
-from .processes import agree
+from .processes import agree, wait_for_all
 from .recipe.schema import TrainSpec
 from .selecting import Selector
 from .tasks.base import Encoded
@@ -80,17 +80,17 @@ def train(job: Job, model: Any) -> dict[str, Any]:
     checkpoint = agree(checkpoint)
     for line in said:
         job.space.reporter.warn(line)
-    if checkpoint is not None:
-        selected(checkpoint)
     try:
         with models.quiet():
             if checkpoint is not None and _trained_to_the_end(checkpoint):
                 # The Trainer would do one step more than asked for.
                 _restore(trainer, checkpoint)
             else:
-                if checkpoint is not None:
-                    job.space.reporter.say(f"{job.title}: resuming from {checkpoint}.")
+                lost = None if checkpoint is None else _lost(job, checkpoint)
                 trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
+                if lost is not None and trainer.state.best_global_step == lost.step:
+                    # The Trainer has kept its score, which no later one has beaten, and the weights of the last step.
+                    raise lost.error
     finally:
         bar.close()
     state = trainer.state
@@ -204,26 +204,52 @@ def _trained_to_the_end(checkpoint: Path) -> bool:
     return state.global_step >= state.max_steps or bool(stopped)
 
 
-def selected(checkpoint: Path) -> Path:
-    """Return the checkpoint that was selected when another one was written, which may be that one.
-
-    The Trainer would go on without it, keep its score, and end with the weights of the last step.
+@dataclass(frozen=True)
+class _Lost:
+    """A checkpoint that was selected and cannot be had any more.
 
     Args:
-        checkpoint: A complete checkpoint.
-
-    Raises:
-        RunError: The selected one is lost or damaged.
+        place: Its folder.
+        step: Its step.
+        fault: What is wrong with it.
     """
-    step = TrainerState.load_from_json(str(checkpoint / "trainer_state.json")).best_global_step
-    # By its step: the folder may have been moved since the state noted where its best checkpoint was.
-    best = checkpoint if step is None else checkpoint.with_name(f"checkpoint-{step}")
-    fault = damage(best) if best.is_dir() else "it is not there"
-    if fault is not None:
-        raise RunError(
-            f"'{best}' is lost, the checkpoint that was selected: {fault}. Run the recipe again with --fresh."
+
+    place: Path
+    step: int
+    fault: str
+
+    @property
+    def error(self) -> RunError:
+        """Why the run cannot come to its end."""
+        return RunError(
+            f"'{self.place}' is lost, the checkpoint that was selected: {self.fault}. Run the recipe again with "
+            "--fresh."
         )
-    return best
+
+
+def _selected(checkpoint: Path) -> Path | _Lost:
+    """Return the checkpoint that was selected when another one was written; it may be that one."""
+    step = TrainerState.load_from_json(str(checkpoint / "trainer_state.json")).best_global_step
+    if step is None:
+        return checkpoint
+    # By its step: the folder may have been moved since the state noted where its best checkpoint was.
+    best = checkpoint.with_name(f"checkpoint-{step}")
+    fault = damage(best) if best.is_dir() else "it is not there"
+    return best if fault is None else _Lost(best, step, fault)
+
+
+def _lost(job: Job, checkpoint: Path) -> _Lost | None:
+    """Say where training goes on, and whether what was selected so far is lost; a damaged one is set aside."""
+    reporter = job.space.reporter
+    reporter.say(f"{job.title}: resuming from {checkpoint}.")
+    found = _selected(checkpoint)
+    if isinstance(found, Path):
+        return None
+    reporter.warn(f"{job.title}: '{found.place}', selected so far, is lost: {found.fault}. A better one must come.")
+    if is_main_process() and found.place.is_dir():
+        found.place.rename(found.place.with_name(f"damaged-{found.place.name}"))
+    wait_for_all()
+    return found
 
 
 def _restore(trainer: TransferTrainer, checkpoint: Path) -> None:
@@ -233,5 +259,8 @@ def _restore(trainer: TransferTrainer, checkpoint: Path) -> None:
     measured = kept.get(Meter.__name__, {}).get("attributes", {})
     meter = _meter(trainer)
     meter.before, meter.peak_before = measured.get("before", 0.0), measured.get("peak_before", 0)
-    trainer._load_from_checkpoint(str(selected(checkpoint)))
+    found = _selected(checkpoint)
+    if isinstance(found, _Lost):
+        raise found.error
+    trainer._load_from_checkpoint(str(found))
     trainer.take_average()

@@ -73,7 +73,7 @@ def load_tokenizer(model: ResolvedModel) -> Any:
 
 
 def save_tokenizer(tokenizer: Any, folder: Path) -> None:
-    """Write a tokenizer as it was loaded.
+    """Write a tokenizer that neither cuts nor pads by itself.
 
     Cutting texts into windows leaves truncation switched on in its core, which would be saved, too: whoever reads
     ``tokenizer.json`` without ``transformers`` would then see the first window of a text only.
@@ -217,6 +217,12 @@ def pools_by_mean(config: Any) -> bool:
 def without_peft(model: Any) -> Any:
     """Return the model inside a PEFT model, any other as it is."""
     return model.get_base_model() if hasattr(model, "get_base_model") else model
+
+
+def has_tied_decoder(model: Any) -> bool:
+    """Whether the decoder of a masked-LM model is the matrix of its input embeddings."""
+    decoder = model.get_output_embeddings()
+    return decoder is not None and decoder.weight is model.get_input_embeddings().weight
 
 
 def encoder_of(model: Any) -> Any:

@@ -16,7 +16,7 @@ from .data.batching import some_rows
 from .data.pairs import EpochSampler
 from .methods.base import Method
 from .methods.mean_teacher import MeanTeacher
-from .models import encoder_of
+from .models import encoder_of, has_tied_decoder, quiet
 from .tasks.base import Task
 from .tasks.masked_lm import MaskedPositions, freeze_unread
 from .units import UNKNOWN, Masked, Step
@@ -134,6 +134,16 @@ def _masked(hidden_KTH: torch.Tensor, batch: Batch) -> Masked:
     return Masked(hidden_KTH[units_KT], batch["masked_labels"][units_KT], len(units_KT) / max(1, labelled))
 
 
+def _freeze_unread_of(model: Any) -> None:
+    """Freeze what the logits of a model do not depend on; found with a copy, as some models remember what they read."""
+    with torch.random.fork_rng(devices=[]), quiet():
+        double = copy.deepcopy(model).eval()
+        ids_1T = torch.arange(5, device=next(model.parameters()).device).unsqueeze(0)
+        freeze_unread(double.parameters(), double(input_ids=ids_1T, attention_mask=torch.ones_like(ids_1T)).logits)
+    for parameter, other in zip(model.parameters(), double.parameters(), strict=True):
+        parameter.requires_grad = other.requires_grad
+
+
 class MaskedLMObjective(Objective):
     """Masked language modelling with the head at masked positions only; a context manager that hooks the encoder.
 
@@ -145,10 +155,8 @@ class MaskedLMObjective(Objective):
         self.methods = {}
         self.positions = MaskedPositions()
         self.encoder = encoder_of(model)
-        training, device = model.training, next(model.parameters()).device
-        probe = model.eval()(input_ids=torch.arange(5, device=device).unsqueeze(0)).logits
-        freeze_unread([weight for weight in model.parameters() if weight.requires_grad], probe)
-        model.train(training)
+        if not has_tied_decoder(model):
+            _freeze_unread_of(model)
 
     def __enter__(self) -> MaskedLMObjective:
         self.handle = self.encoder.register_forward_hook(self.positions)

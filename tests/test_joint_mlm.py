@@ -20,7 +20,7 @@ from nlp_transfer.data.pairs import PairedDomains, Pick
 from nlp_transfer.data.windows import Limits, windows_of_texts
 from nlp_transfer.errors import ModelError, RecipeError
 from nlp_transfer.methods.joint_mlm import JointMlm
-from nlp_transfer.objectives import TaskObjective
+from nlp_transfer.objectives import MaskedLMObjective, TaskObjective
 from nlp_transfer.running import run
 from nlp_transfer.tasks.classification import Classification
 from nlp_transfer.tasks.masked_lm import MaskedLMHead
@@ -138,6 +138,16 @@ def test_copies_are_no_units() -> None:
     assert one.domain_U.tolist() == [0] * 4 + [1] * 4
     assert one.masked is not None and other.masked is None
     assert one.masked.share == 1.0
+
+
+def test_head_without_ties_may_have_been_fitted() -> None:
+    """Fitting freezes the bias that nothing reads."""
+    model, stock, _ = pair_of("bert", tie_word_embeddings=False)
+    with MaskedLMObjective(stock):
+        pass
+    head = MaskedLMHead(stock, model.bert)
+    frozen = [name for name, weight in head.named_parameters() if not weight.requires_grad]
+    assert frozen == ["layers.cls.predictions.bias"]
 
 
 def test_head_computes_at_masked_positions_only() -> None:

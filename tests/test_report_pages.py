@@ -205,6 +205,8 @@ def test_how_far_the_pick_is_from_the_best() -> None:
     one = summary | {"regret": summary["regret"] | {"seeds": 1}}
     assert "below it in the 1 seeds that both have." in comparison_words(one)[-1]
     assert "dann, which has no seed in common with the pick." in comparison_words(summary | {"regret": None})[-1]
+    earlier = comparison_words(summary | {"regret": 0.02})[-1]
+    assert earlier.startswith("best on target.test is dann; the pick is 0.020 below it. Do not choose")
     assert "best on target.test is mcc, too." in comparison_words(summary | {"best": "mcc"})[-1]
 
 

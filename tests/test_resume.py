@@ -312,8 +312,25 @@ def test_a_selected_checkpoint_that_is_gone_stops_the_run(
         shutil.rmtree(best)
     else:
         flip(best / "model.safetensors")
+    listener = Listener()
     with pytest.raises(RunError, match=r"checkpoint-2' is lost, the checkpoint that was selected: .*--fresh"):
-        run(recipe, data=data_of("classification"))
+        run(recipe, data=data_of("classification"), reporter=listener)  # type: ignore[arg-type]
+    assert any("selected so far, is lost" in line for line in listener.warned) is not over
+
+
+def test_a_better_checkpoint_takes_the_place_of_one_that_is_gone(
+    tiny_bert: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Rotation deletes what is no longer selected; a newer one that is damaged leads back to before that."""
+    scores = iter([0.6, 0.5, 0.7])
+    monkeypatch.setattr(jobs, "_dev_scores", lambda job, model: {job.metric: next(scores)})
+    recipe = make_recipe(tmp_path / "run", tiny_bert, **RUN | {"max_steps": 6})
+    with pytest.raises(KeyboardInterrupt):
+        run(recipe, data=data_of("classification"), reporter=Listener("finetune", 5))  # type: ignore[arg-type]
+    shutil.rmtree(tmp_path / "run" / STAGE / "checkpoint-2")
+    folder = run(recipe, data=data_of("classification")).folder
+    facts = json.loads((folder / STAGE / "done.json").read_text())
+    assert (facts["selected_step"], facts["best_dev"]) == (6, 0.7)
 
 
 def test_complete_checkpoint_is_used_and_a_stray_folder_is_not(stopped: Path, tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from ..data.blocks import Block, pack
 from ..data.masking import MaskedBlocks, Masking, blocks_of_rows
 from ..data.pairs import RowOrder
 from ..errors import ModelError
+from ..hardware import choose_precision
 from ..jobs import Job
 from ..methods.base import Method
 from ..objectives import MaskedLMObjective
@@ -94,7 +95,7 @@ def _head(
             )
         _fit(space, train, folder, masking, whole, steps)
     try:
-        return MaskedLMHead(whole, models.encoder_of(model), space.precision.bf16)
+        return MaskedLMHead(whole, models.encoder_of(model), choose_precision(train.precision).bf16)
     except (ValueError, AttributeError, TypeError) as error:
         raise ModelError(
             f"model '{space.base.id}': method '{name}' cannot use its masked-LM head ({error}). Use a 'pretrain' stage "

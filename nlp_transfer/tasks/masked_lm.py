@@ -15,6 +15,8 @@ import torch
 from accelerate.utils import extract_model_from_parallel
 from transformers.modeling_outputs import BaseModelOutput
 
+from ..models import has_tied_decoder
+
 
 class MaskedPositions:
     """Forward hook that gathers the hidden states of chosen tokens: (N, T, H) becomes (1, M, H).
@@ -43,10 +45,10 @@ def freeze_unread(parameters: Iterable[torch.nn.Parameter], output: torch.Tensor
     Where several processes train, every trained parameter must take part in each step.
 
     Args:
-        parameters: Trained parameters.
+        parameters: Parameters; those that are frozen stay so.
         output: What was computed with them.
     """
-    read = list(parameters)
+    read = [parameter for parameter in parameters if parameter.requires_grad]
     for parameter, gradient in zip(read, torch.autograd.grad(output.sum(), read, allow_unused=True), strict=True):
         parameter.requires_grad = gradient is not None
 
@@ -92,7 +94,7 @@ class MaskedLMHead(torch.nn.Module):
         decoder = model.get_output_embeddings()
         # In a tuple, as torch would register modules.
         self._tied: tuple[Any, Any] | None = None
-        if decoder is not None and decoder.weight is model.get_input_embeddings().weight:
+        if has_tied_decoder(model):
             del decoder.weight
             self._tied = decoder, encoder.get_input_embeddings()
         setattr(model, prefix, _GivenStates(encoder))
