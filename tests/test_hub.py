@@ -36,6 +36,7 @@ from nlp_transfer.hub.package import public_recipe
 from nlp_transfer.recipe.schema import Recipe
 from nlp_transfer.recipe.shape import tidy
 from nlp_transfer.reloading.check import check_reload
+from nlp_transfer.serving.server import prepare
 
 CARD: dict[str, Any] = {"license": "apache-2.0", "language": "en"}
 KINDS = {
@@ -271,6 +272,16 @@ def test_without_network_the_cache_answers_and_an_unknown_id_is_told(
     with pytest.raises(ModelError, match="cannot be reached"):
         load_predictor("user/never-seen")
     assert time.monotonic() - begun < 10
+
+
+def test_a_hub_id_is_served(runs: dict[str, Path], hub: Hub) -> None:
+    send(runs["lora"], "user/served")
+    service = prepare("user/served")
+    assert (service.name, service.twin) == ("served", None), "the twin stays with its run"
+    [answer] = service.predict(["the film was bad"])
+    [expected] = load_predictor(runs["lora"])(["the film was bad"])
+    assert answer["label"] == expected["label"] and answer["score"] == pytest.approx(expected["score"], abs=1e-3)
+    assert service.explain is not None
 
 
 def test_an_adapter_whose_base_is_gone_says_so(runs: dict[str, Path], hub: Hub, tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from fsspec.implementations.local import LocalFileSystem
+from fsspec.implementations.memory import MemoryFileSystem
 from helpers import recipe_data
 
 from nlp_transfer.errors import HubError
@@ -78,6 +79,22 @@ def test_what_arrives_in_the_end_is_compared(tmp_path: Path, monkeypatch: pytest
         push_to_storage(place.as_uri(), package(tmp_path / "second", "second"), replace=True)
     assert (place / "config.json").read_text() == "first"
     assert [path.name for path in (tmp_path / "models").iterdir()] == ["mine"]
+
+
+def test_object_stores_have_no_folders_to_move(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    plain = MemoryFileSystem.mv
+
+    def by_keys(self: Any, source: str, target: str, recursive: bool = False, **settings: Any) -> None:
+        if recursive:
+            raise FileNotFoundError("The specified key does not exist.")
+        plain(self, source, target, **settings)
+
+    monkeypatch.setattr(MemoryFileSystem, "mv", by_keys)
+    for number in range(2):
+        push_to_storage("memory://keys/mine", package(tmp_path / str(number), f"{number}"), replace=True)
+    system = MemoryFileSystem()
+    assert system.cat("/keys/mine/config.json") == b"1"
+    assert [entry["name"] for entry in system.ls("/keys", detail=True)] == ["/keys/mine"]
 
 
 def test_a_push_that_failed_to_arrive_can_be_repeated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -81,7 +81,7 @@ def _write(system: Any, place: str, url: str, files: Sequence[PushFile], replace
         if not _holds(system, part, files):
             raise HubError(f"'{url}' gives back other bytes than were written. Nothing was replaced; push again.")
         if taken:
-            system.mv(place, old, recursive=True)
+            _move(system, place, old)
         else:
             _remove(system, place)
         _put_in_place(system, part, place, old if taken else None, files)
@@ -106,7 +106,7 @@ def _check_ours(url: str, entries: Sequence[Mapping[str, Any]]) -> None:
 def _put_in_place(system: Any, part: str, place: str, old: str | None, files: Sequence[PushFile]) -> None:
     """Move the new folder to its place; where that fails, what was there is put back."""
     try:
-        system.mv(part, place, recursive=True)
+        _move(system, part, place)
         # Object stores move by copying; and listings of before are not to be believed.
         system.invalidate_cache()
         if not _holds(system, place, files):
@@ -114,8 +114,25 @@ def _put_in_place(system: Any, part: str, place: str, old: str | None, files: Se
     except BaseException:
         _remove(system, place)
         if old is not None:
-            system.mv(old, place, recursive=True)
+            _move(system, old, place)
         raise
+
+
+def _move(system: Any, source: str, target: str) -> None:
+    """Move a folder that holds files alone.
+
+    On this machine at once. Elsewhere file by file: object stores have no folders, and moving one recursively asks
+    fsspec to copy a key that is not there.
+    """
+    from fsspec.implementations.local import LocalFileSystem
+
+    if isinstance(system, LocalFileSystem):
+        system.mv(source, target, recursive=True)
+        return
+    system.makedirs(target, exist_ok=True)
+    for path in system.ls(source, detail=False):
+        system.mv(path, f"{target}/{path.rstrip('/').rsplit('/', 1)[-1]}")
+    _remove(system, source)
 
 
 def _remove(system: Any, place: str) -> None:
