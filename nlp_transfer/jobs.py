@@ -86,6 +86,8 @@ def train(job: Job, model: Any) -> dict[str, Any]:
                 # The Trainer would do one step more than asked for.
                 _restore(trainer, checkpoint)
             else:
+                if checkpoint is not None:
+                    job.space.reporter.say(f"{job.title}: resuming from {checkpoint}.")
                 lost = None if checkpoint is None else _lost(job, checkpoint)
                 trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
                 if lost is not None and trainer.state.best_global_step == lost.step:
@@ -239,13 +241,12 @@ def _selected(checkpoint: Path) -> Path | _Lost:
 
 
 def _lost(job: Job, checkpoint: Path) -> _Lost | None:
-    """Say where training goes on, and whether what was selected so far is lost; a damaged one is set aside."""
-    reporter = job.space.reporter
-    reporter.say(f"{job.title}: resuming from {checkpoint}.")
+    """Say whether what was selected before training goes on is lost; a damaged one is set aside."""
     found = _selected(checkpoint)
     if isinstance(found, Path):
         return None
-    reporter.warn(f"{job.title}: '{found.place}', selected so far, is lost: {found.fault}. A better one must come.")
+    told = f"'{found.place}', selected so far, is lost: {found.fault}. A better one must come."
+    job.space.reporter.warn(f"{job.title}: {told}")
     if is_main_process() and found.place.is_dir():
         found.place.rename(found.place.with_name(f"damaged-{found.place.name}"))
     wait_for_all()

@@ -97,6 +97,24 @@ def test_object_stores_have_no_folders_to_move(tmp_path: Path, monkeypatch: pyte
     assert [entry["name"] for entry in system.ls("/keys", detail=True)] == ["/keys/mine"]
 
 
+def test_a_move_that_stops_half_way_leaves_what_was_there(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    url, plain = "memory://halfway/mine", MemoryFileSystem.mv
+    push_to_storage(url, package(tmp_path / "first", "first"), replace=False)
+
+    def failing(self: Any, source: str, target: str, **settings: Any) -> None:
+        if source.endswith("mine/metrics.json"):
+            raise OSError("the network went away")
+        plain(self, source, target, **settings)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(MemoryFileSystem, "mv", failing)
+        with pytest.raises(HubError, match="the network went away"):
+            push_to_storage(url, package(tmp_path / "second", "second"), replace=True)
+    held = {path.rsplit("/", 1)[-1] for path in MemoryFileSystem().ls("/halfway/mine", detail=False)}
+    assert held == {"config.json", "README.md", "metrics.json", "recipe.yaml"}
+    assert MemoryFileSystem().cat("/halfway/mine/config.json") == b"first"
+
+
 def test_a_push_that_failed_to_arrive_can_be_repeated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     place, plain = tmp_path / "models/mine", LocalFileSystem.mv
 

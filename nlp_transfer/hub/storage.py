@@ -119,7 +119,7 @@ def _put_in_place(system: Any, part: str, place: str, old: str | None, files: Se
 
 
 def _move(system: Any, source: str, target: str) -> None:
-    """Move a folder that holds files alone.
+    """Move a folder that holds files alone; where that fails, what has gone already comes back.
 
     On this machine at once. Elsewhere file by file: object stores have no folders, and moving one recursively asks
     fsspec to copy a key that is not there.
@@ -130,8 +130,16 @@ def _move(system: Any, source: str, target: str) -> None:
         system.mv(source, target, recursive=True)
         return
     system.makedirs(target, exist_ok=True)
-    for path in system.ls(source, detail=False):
-        system.mv(path, f"{target}/{path.rstrip('/').rsplit('/', 1)[-1]}")
+    names = [path.rstrip("/").rsplit("/", 1)[-1] for path in system.ls(source, detail=False)]
+    moved: list[str] = []
+    try:
+        for name in names:
+            system.mv(f"{source}/{name}", f"{target}/{name}")
+            moved.append(name)
+    except BaseException:
+        for name in moved:
+            system.mv(f"{target}/{name}", f"{source}/{name}")
+        raise
     _remove(system, source)
 
 

@@ -41,7 +41,7 @@ def json_schema() -> Node:
         if not isinstance(node, dict):
             return node
         if node.get("$ref") in short:
-            told = {key: node[key] for key in ("description",) if key in node}
+            told = {"description": node["description"]} if "description" in node else {}
             return told | {"anyOf": [short[node["$ref"]], {"$ref": node["$ref"]}]}
         if "discriminator" in node:
             names = {"type": "string", "enum": list(node["discriminator"]["mapping"])}
