@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..errors import Problem, RecipeError, RunError
+from ..errors import Problem, RecipeError
 from ..hardware import world_size
 from ..parts import METHODS, Known
 from ..recipe import dump
@@ -16,14 +16,13 @@ from ..recipe.schema import Recipe
 from ..report.comparison import RECIPE, TABLE, report_comparison
 from ..report.page import REPORT
 from ..reporter import Reporter
-from ..strategies import is_made_of_others
 from ..whole import write_text
 from .claims import check_claims, check_rows
 from .failures import Failures
 from .plan import folder_of, judged, spec_of
 from .results import read_result
 from .runs import failures_in, members, run_all
-from .search import check_searched, studied, tune_all
+from .search import tune_all
 from .space import check_space
 from .summary import summarise
 
@@ -94,19 +93,12 @@ def compare(
         raise RecipeError([Problem(text, "compare")])
     reporter = Reporter() if reporter is None else reporter
     spec = spec_of(recipe, strategies, seeds, methods)
-    place = folder_of(recipe) if folder is None else Path(folder)
-    if place.exists() and not place.is_dir():
-        raise RunError(f"comparison folder '{place}' is a file. Give another folder (--output).")
+    place = folder_of(recipe, folder)
     asked, recipe = recipe, judged(recipe)
     check_space(recipe, spec, methods)
     chosen, failed = list(spec.strategies), Failures()
     if spec.tune is not None:
-        # What is made of the others has nothing to tune: they are tuned, and a student trains as the recipe says.
-        searched = [one for one in chosen if not is_made_of_others(one)]
-        check_claims([studied(recipe, one, spec, place, methods) for one in searched], place)
-        check_searched(recipe, searched, spec, place, methods)
-        best, failed = tune_all(recipe, searched, spec, place, data, reporter, methods)
-        chosen = [*best, *filter(is_made_of_others, chosen)]
+        chosen, failed = tune_all(recipe, spec, place, data, reporter, methods)
     planned = members(recipe, chosen, spec.seeds, place, methods)
     check_claims([(member.folder, member.recipe) for member in planned if member.trained], place)
     run_all(planned, data, reporter, methods, reuse, needed=spec.strategies[0].label)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from ..errors import Problem, RecipeError
+from ..errors import Problem, RecipeError, RunError
 from ..parts import METHODS, Known
 from ..recipe.comparing import ENSEMBLE, SOUP, SOURCE_ONLY, CompareSpec, Judge, StrategySpec
 from ..recipe.schema import Recipe
@@ -88,9 +88,20 @@ def judged(recipe: Recipe) -> Recipe:
     return recipe.model_copy(update=changes)
 
 
-def folder_of(recipe: Recipe) -> Path:
-    """Return where the runs and results of a recipe's comparison go, unless told otherwise."""
-    return Path(f"{recipe.output or f'runs/{recipe.name}'}-comparison")
+def folder_of(recipe: Recipe, given: str | Path | None = None) -> Path:
+    """Return where the runs and results of a recipe's comparison go.
+
+    Args:
+        recipe: The recipe.
+        given: The folder, where one is asked for.
+
+    Raises:
+        RunError: It is a file.
+    """
+    place = Path(f"{recipe.output or f'runs/{recipe.name}'}-comparison" if given is None else given)
+    if place.exists() and not place.is_dir():
+        raise RunError(f"comparison folder '{place}' is a file. Give another folder (--output).")
+    return place
 
 
 def planned_runs(recipe: Recipe, methods: Known = METHODS) -> list[Member]:

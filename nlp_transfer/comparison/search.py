@@ -19,8 +19,9 @@ from ..recipe.schema import Recipe
 from ..records import look_up, read_json, rerun
 from ..reporter import Reporter
 from ..runfolder import locked
+from ..strategies import is_made_of_others
 from ..whole import write_text
-from .claims import RECIPE, text_of
+from .claims import RECIPE, check_claims, text_of
 from .failures import Failures
 from .runs import WAIT, Member, members, run_all
 from .space import own_space
@@ -32,19 +33,19 @@ UNSEEN = tuple(f"data.{role}=null" for role in LABELLED_TARGET)
 
 def tune_all(
     recipe: Recipe,
-    strategies: Sequence[StrategySpec],
     spec: CompareSpec,
     folder: Path,
     data: dict[str, Any] | None,
     reporter: Reporter,
     methods: Known,
 ) -> tuple[list[StrategySpec], Failures]:
-    """Tune strategies, first those that no other process searches for.
+    """Tune the strategies of a comparison, first those that no other process searches for.
+
+    What is made of the others has nothing to tune: they are tuned, and a student trains as the recipe says.
 
     Args:
         recipe: The recipe that is compared upon.
-        strategies: The strategies, source-only first.
-        spec: The comparison; its ``tune`` section is set.
+        spec: The comparison, source-only first; its ``tune`` section is set.
         folder: The comparison's folder.
         data: Data sets in place of files.
         reporter: Where progress is told.
@@ -54,8 +55,12 @@ def tune_all(
         The strategies with what was found best, in order, and why no trial of others came to an end.
 
     Raises:
-        TrainingError: None of source-only did.
+        RunError: The folder holds trials or runs of another recipe or of other ranges.
+        TrainingError: None of source-only came to an end.
     """
+    strategies = [one for one in spec.strategies if not is_made_of_others(one)]
+    check_claims([studied(recipe, one, spec, folder, methods) for one in strategies], folder)
+    check_searched(recipe, strategies, spec, folder, methods)
     best: dict[str, StrategySpec] = {}
     failed: Failures = {}
     left = list(strategies)
@@ -78,7 +83,7 @@ def tune_all(
         if len(busy) == len(left):
             time.sleep(WAIT)
         left = busy
-    return [best[one.label] for one in strategies if one.label in best], failed
+    return [best.get(one.label, one) for one in spec.strategies if one.label not in failed], failed
 
 
 def tuned(
