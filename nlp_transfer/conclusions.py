@@ -166,8 +166,7 @@ def comparison_words(summary: Mapping[str, Any]) -> list[str]:
     """Return which strategy is picked and by what, how far that is from the best where labels tell, and what failed."""
     judges = ", ".join(summary["picks_by"])
     lines = [
-        f"Picked without target labels (mean rank of {judges}): {summary['picked']}. Go on with "
-        f"{summary['picked_run']}, the best of its runs by the same.",
+        f"Picked without target labels (mean rank of {judges}): {summary['picked']}. {_go_on(summary)}",
         *failed_words(summary),
     ]
     taught = ", ".join(f"{name} {rows}" for name, rows in summary.get("target_labels", {}).items())
@@ -177,6 +176,23 @@ def comparison_words(summary: Mapping[str, Any]) -> list[str]:
             f"{_regret(summary)} Do not choose by this: what is best on a test split is best there by chance, too."
         )
     return lines
+
+
+def _go_on(summary: Mapping[str, Any]) -> str:
+    """Say which model to go on with: the mean of the picked runs, or the best of them."""
+    best, final = f"{summary['picked_run']}, the best of its runs by the same", summary.get("final")
+    if final is None:
+        return f"Go on with {best}."
+    if not final["advised"]:
+        why = "has collapsed, or is worse on source dev than each of them"
+        return f"Go on with {best}; their mean, {final['run']}, {why}."
+    told = f"Go on with {final['run']}, the mean of the weights of its {len(final['seeds'])} runs"
+    if "target.test" not in final["scores"]:
+        return f"{told}."
+    told = f"{told}: {summary['headline']} {interval_text(final['scores']['target.test'])} on target.test"
+    if "gain" not in final:
+        return f"{told}."
+    return f"{told}; over the same mean of their twins {interval_text(final['gain'], signed=True)}, {final['verdict']}."
 
 
 def _regret(summary: Mapping[str, Any]) -> str:

@@ -72,7 +72,8 @@ class Outcome:
 def train_stages(space: Workspace, folder: Path, fingerprints: dict[str, str]) -> Outcome:
     """Train the twin where the recipe adapts, then the stages in order.
 
-    The twin comes first: what adapts may hold on to it. It goes through the same ``finetune`` stages, without methods.
+    The twin comes first: what adapts may hold on to it. It goes through the same ``finetune`` stages, without methods,
+    and is averaged with models of its own where the recipe's soup names some.
 
     Args:
         space: The workspace.
@@ -84,14 +85,12 @@ def train_stages(space: Workspace, folder: Path, fingerprints: dict[str, str]) -
     adapted = with_new_tokens(space)
     # A model that does not go with the others is better known before anything is trained.
     teachers = [identity(alike(adapted, place)) for part in recipe.methods for place in teachers_of(part)]
-    soups = {
-        number: [identity(alike(adapted, place)) for place in stage.models]
-        for number, stage in enumerate(recipe.stages, start=1)
-        if isinstance(stage, SoupStage)
-    }
+    last = recipe.stages[-1]
+    averaged = (last.models, last.twins or []) if isinstance(last, SoupStage) else ([], [])
+    mixed, twins_mixed = ([identity(alike(adapted, place)) for place in places] for places in averaged)
     base = identity(space.base)
     if recipe.adapts and recipe.source_only:
-        outcome.twins = _train_twin(space, twin_stages(adapted), folder, fingerprints, base)
+        outcome.twins = _train_twin(space, twin_stages(adapted), folder, fingerprints, base, twins_mixed)
     before, chain, twins = Before(), "", iter(outcome.twins.values())
     teaches = any(space.methods[part.name].needs_teacher for part in recipe.methods)
     for number, stage in enumerate(recipe.stages, start=1):
@@ -106,8 +105,8 @@ def train_stages(space: Workspace, folder: Path, fingerprints: dict[str, str]) -
             settings.append(recorded(before.twin)["fingerprint"])
         if teachers and settings[1]:
             settings.append(teachers)
-        if number in soups:
-            settings.append(soups[number])
+        if isinstance(stage, SoupStage):
+            settings.append(mixed)
         chain = stage_fingerprint(recipe, base, settings, data, chain)
         # From the twin, too: a stage that does not adapt, and comes after none that does, is the twin's.
         borrow(place, chain, [folder, *space.reuse])
@@ -118,7 +117,7 @@ def train_stages(space: Workspace, folder: Path, fingerprints: dict[str, str]) -
             result = self_train(adapted, stage, place, chain, before)
             before = replace(before, model=result.model)
         elif isinstance(stage, SoupStage):
-            result = soup(adapted, stage, place, chain, before)
+            result = soup(adapted, stage.models, place, chain, before)
         else:
             result = finetune(adapted, stage, place, chain, before, title=name)
             before = replace(before, model=result.model, start=before.model)
@@ -143,20 +142,41 @@ def _own_code(space: Workspace, part: Part) -> dict[str, str]:
         return {}
 
 
+def twin_name(number: int) -> str:
+    """Return what a stage of the twin is called: ``source-only``, ``source-only-2``, ….
+
+    Args:
+        number: Which one, from 1.
+    """
+    return TWIN if number == 1 else f"{TWIN}-{number}"
+
+
 def _train_twin(
-    space: Workspace, stages: Sequence[FinetuneStage], folder: Path, fingerprints: dict[str, str], base: str
+    space: Workspace,
+    stages: Sequence[FinetuneStage],
+    folder: Path,
+    fingerprints: dict[str, str],
+    base: str,
+    mixed: Sequence[str],
 ) -> dict[str, StageResult]:
-    """Train the stages of the twin, each on top of the one before."""
+    """Train the stages of the twin, each on top of the one before; where the soup names twins, average it with them."""
     results: dict[str, StageResult] = {}
     before, chain = Before(), ""
-    for number, stage in enumerate(stages, start=1):
-        name = TWIN if number == 1 else f"{TWIN}-{number}"
+    last = space.recipe.stages[-1]
+    each: list[FinetuneStage | SoupStage] = [*stages, *([last] if mixed and isinstance(last, SoupStage) else [])]
+    for number, stage in enumerate(each, start=1):
+        name = twin_name(number)
+        place = folder / "stages" / name
         settings, data = _depends_on(space, stage, fingerprints, twin=True)
+        if isinstance(stage, SoupStage):
+            settings.append(mixed)
         chain = stage_fingerprint(space.recipe, base, settings, data, chain)
-        borrow(folder / "stages" / name, chain, space.reuse)
-        result = finetune(space, stage, folder / "stages" / name, chain, before, title=name, twin=True)
-        before = replace(before, model=result.model)
-        results[name] = result
+        borrow(place, chain, space.reuse)
+        if isinstance(stage, SoupStage):
+            results[name] = soup(space, stage.twins or [], place, chain, before)
+        else:
+            results[name] = finetune(space, stage, place, chain, before, title=name, twin=True)
+        before = replace(before, model=results[name].model)
     return results
 
 
@@ -191,7 +211,7 @@ def _depends_on(
     recipe = space.recipe
     adapts = not twin and isinstance(stage, FinetuneStage | SelfTrainStage) and stage.adapt
     settings: list[Any] = [
-        stage.model_dump(exclude={"adapt"} if isinstance(stage, FinetuneStage) else {"models"}),
+        stage.model_dump(exclude={"adapt"} if isinstance(stage, FinetuneStage) else {"models", "twins"}),
         [_settings(space, part) | _own_code(space, part) for part in recipe.methods] if adapts else [],
     ]
     selects = not twin and isinstance(stage, FinetuneStage | SelfTrainStage)

@@ -956,6 +956,7 @@ def test_a_recipe_that_pushes_is_asked_for_what_no_run_knows() -> None:
         ("methods.0.teacher=[/mnt/a, owner/b]", 'methods.0.teacher=["a", "owner/b"]'),
         ("anchor.teacher='/mnt/ä'", 'anchor.teacher="ä"'),
         ("soup.models=[../runs/a]", 'soup.models=["a"]'),
+        ("stages.1.twins=[../runs/a, owner/b]", 'stages.1.twins=["a", "owner/b"]'),
         ("data.folder=/mnt/x: [", 'data.folder="x: ["'),
         *(
             (text, text)

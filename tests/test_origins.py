@@ -103,6 +103,13 @@ def test_only_models_that_the_oracle_selected_are_followed(oracle: Path, tiny_be
     # The twin begins with the base model, but learns from no teacher.
     taught = recipe_from(short(tmp_path, tiny_bert, "x", methods=[{"name": "anchor", "teacher": str(oracle)}]))
     assert made_of_oracles(taught) == {"oracles": {"adapted": ["tiny"]}}
+    other = str(tmp_path / "other")
+    for mixed, role in (
+        ({"models": [str(oracle)], "twins": [other]}, "adapted"),
+        ({"models": [other], "twins": [str(oracle)]}, "source-only"),
+    ):
+        soup = recipe_from(short(tmp_path, tiny_bert, "x", stages=["finetune", {"name": "soup"} | mixed]))
+        assert made_of_oracles(soup) == {"oracles": {role: ["tiny"]}}
     begun = recipe_from(short(tmp_path, oracle, "x"))
     both = {"adapted": ["tiny"], "source-only": ["tiny"]}
     assert made_of_oracles(begun) == {"oracles": both}

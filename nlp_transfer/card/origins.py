@@ -102,13 +102,14 @@ def _behind(recipe: Recipe, role: str, seen: frozenset[Path] = frozenset()) -> s
 
 
 def _places(recipe: Recipe, role: str) -> Iterator[str]:
-    """Yield the models that a recipe names: the twin only begins with one."""
+    """Yield the models that one of a run's is made of: the twin begins with one, and may be averaged with others."""
     yield recipe.model.id
     if role == ADAPTED:
         for part in recipe.methods:
             yield from teachers_of(part)
-        for stage in recipe.stages:
-            yield from stage.models if isinstance(stage, SoupStage) else ()
+    for stage in recipe.stages:
+        if isinstance(stage, SoupStage):
+            yield from stage.models if role == ADAPTED else stage.twins or []
 
 
 def made_of_oracles(recipe: Recipe, roles: Iterable[str] = (ADAPTED, TWIN)) -> dict[str, Any]:

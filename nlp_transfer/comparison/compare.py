@@ -19,6 +19,7 @@ from ..reporter import Reporter
 from ..whole import write_text
 from .claims import check_claims, check_rows
 from .failures import Failures
+from .final import FINAL, final_of
 from .plan import folder_of, judged, spec_of
 from .results import read_result
 from .runs import failures_in, members, run_all
@@ -46,8 +47,9 @@ class Comparison:
 
     @property
     def picked(self) -> Path:
-        """Run folder to go on with: of the strategy that is picked, the seed that is."""
-        return self.folder / str(self.summary["picked_run"])
+        """Run folder to go on with: the mean of the picked strategy's runs where that is advised, else the best one."""
+        final = self.summary.get(FINAL)
+        return self.folder / str(final["run"] if final and final["advised"] else self.summary["picked_run"])
 
 
 def compare(
@@ -64,7 +66,8 @@ def compare(
     """Train every strategy with every seed (what is finished is kept) and judge them together.
 
     A strategy whose training fails is told of under ``failed`` in the summary, with its seeds and why, and judged by
-    the seeds that are left, if any; calling this again tries it again.
+    the seeds that are left, if any; calling this again tries it again. In the end the runs of the picked strategy are
+    averaged into one model, in a run folder under ``final/`` (see :mod:`.final`).
 
     Args:
         recipe: What all strategies share; its ``compare`` section says what is compared.
@@ -107,7 +110,10 @@ def compare(
     check_claims([(member.folder, member.recipe) for member in made], place)
     finished = [member for member in planned if member.done]
     check_rows([member.folder for member in finished], place)
-    summary = summarise([read_result(member) for member in finished], spec, recipe, failed | failures_in(planned))
+    results = [read_result(member) for member in finished]
+    summary = summarise(results, spec, recipe, failed | failures_in(planned))
+    picked = [one for one in zip(finished, results, strict=True) if one[0].strategy == summary["picked"]]
+    summary |= final_of(picked, place, data, reporter, methods)
     summary["tuned"] = {one.label: one.set for one in chosen} if spec.tune is not None else {}
     write_text(place / TABLE, json.dumps(summary, indent=2, ensure_ascii=False) + "\n")
     write_text(place / RECIPE, dump(asked.model_copy(update={"compare": spec, "output": None})))

@@ -30,6 +30,7 @@ from ..recipe.stages import SoupStage
 from ..records import read_json, read_json_lines, rerun
 from ..reporter import Reporter
 from ..running import run
+from ..sequence import twin_name
 from ..strategies import is_made_of_others, made_of, strategy_recipe
 from ..whole import write_text
 from .failures import Failures
@@ -48,12 +49,17 @@ class Member:
         seed: Its seed.
         recipe: Its recipe.
         others: Runs that it is made of, that of source-only first.
+        title: What it is called in messages; by default strategy and seed.
     """
 
     strategy: str
     seed: int
     recipe: Recipe
     others: tuple[Member, ...] = ()
+    title: str = ""
+
+    def __str__(self) -> str:
+        return self.title or f"{self.strategy}, seed {self.seed}"
 
     @property
     def folder(self) -> Path:
@@ -66,6 +72,13 @@ class Member:
         """Where the run writes the strategy's own model, whichever one it keeps."""
         stages = self.recipe.stages
         return self.folder / "stages" / f"{len(stages)}-{stages[-1].name}" / "model"
+
+    @property
+    def twin_model(self) -> Path | None:
+        """Where the run writes its twin, unless that is averaged with others; None where it trains none."""
+        if not (self.recipe.adapts and self.recipe.source_only):
+            return None
+        return self.folder / "stages" / twin_name(len(self.recipe.finetunes)) / "model"
 
     @property
     def collapsed(self) -> bool:
@@ -197,7 +210,7 @@ def run_all(
         for member in list(left):
             if not is_over(member):
                 if member.folder not in waiting:
-                    reporter.say(f"── {member.strategy}, seed {member.seed}")
+                    reporter.say(f"── {member}")
                 ready = all(map(is_over, member.others))
                 if not ready or not _run_one(member.settled(), places, data, reporter, methods):
                     if member.folder not in waiting:
@@ -207,8 +220,7 @@ def run_all(
                     continue
             if member.strategy == needed and member.failure is not None:
                 raise TrainingError(
-                    f"{member.strategy}, seed {member.seed}: training has failed, and nothing can be compared without "
-                    f"it. {member.failure}"
+                    f"{member}: training has failed, and nothing can be compared without it. {member.failure}"
                 )
             left.remove(member)
         if left and len(left) == before:
@@ -232,7 +244,7 @@ def _run_one(
     except RunBusyError:
         return False
     except TrainingError as error:
-        reporter.warn(f"{member.strategy}, seed {member.seed}: training has failed. {error}")
+        reporter.warn(f"{member}: training has failed. {error}")
         failed = {"error": str(error), "times": member.failures + 1}
         write_text(member.folder / FAILED, json.dumps(failed, ensure_ascii=False) + "\n")
         return True

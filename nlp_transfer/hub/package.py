@@ -41,7 +41,7 @@ CommitOf = Callable[[str, Path], str | None]
 A_COPY = "path/to/a/copy"
 """What plain ``transformers`` is given of a model at a URL, which it cannot read."""
 
-PLACES = ("folder", "path", "id", "teacher", "models")
+PLACES = ("folder", "path", "id", "teacher", "models", "twins")
 """Keys of a recipe that may name a place on this machine."""
 
 

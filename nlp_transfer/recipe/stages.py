@@ -99,12 +99,15 @@ class SoupStage(Section):
     Attributes:
         models: Models whose weights are averaged with those of the stage before, each with the same share: folders or
             hub ids, fine-tuned from the same pretrained weights for the same labels.
+        twins: Models whose weights are averaged with those of the source-only twin, so that the gain over it is that of
+            adaptation and not of averaging. By default the twin is a single model.
     """
 
     shorthand = "name"
 
     name: Literal["soup"] = "soup"
     models: Annotated[list[str], Field(min_length=1)]
+    twins: Annotated[list[str], Field(min_length=1)] | None = None
 
 
 def _name_only(value: Any) -> Any:

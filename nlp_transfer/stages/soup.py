@@ -10,7 +10,7 @@ trained, and every model has the same share, so that no labels are needed.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,6 @@ from .. import jobs, models
 from ..errors import ModelError
 from ..hardware import default_device
 from ..recipe.schema import TrainSpec
-from ..recipe.stages import SoupStage
 from ..workspace import Workspace
 from . import base
 from .model import finished_model, other_model
@@ -30,14 +29,16 @@ FARTHEST = 0.5
 Fine-tuning moves those of all-MiniLM-L6-v2 by 0.01; of two encoders that were drawn apart the distance is √2."""
 
 
-def soup(space: Workspace, stage: SoupStage, folder: Path, fingerprint: str, before: base.Before) -> base.StageResult:
-    """Leave the mean of the weights of the model before and of those that the stage names.
+def soup(
+    space: Workspace, others: Sequence[str], folder: Path, fingerprint: str, before: base.Before
+) -> base.StageResult:
+    """Leave the mean of the weights of the model before and of others.
 
     Adapters are merged into their bases first: the mean of the factors of two adapters is not that of what they add.
 
     Args:
         space: The run's workspace.
-        stage: The stage's settings.
+        others: Folders or hub ids of the other models.
         folder: The stage's folder.
         fingerprint: Hash of everything that determines the result.
         before: What earlier stages left.
@@ -51,13 +52,13 @@ def soup(space: Workspace, stage: SoupStage, folder: Path, fingerprint: str, bef
     begun, last = time.monotonic(), space.recipe.finetunes[-1]
     assert before.model is not None
     model = finished_model(space, TrainSpec.model_validate(last.train), before.model)
-    average(model, ((place, other_model(space, place)) for place in stage.models))
+    average(model, ((place, other_model(space, place)) for place in others))
     model.to(default_device())
-    space.reporter.say(f"soup: the mean of the weights of {1 + len(stage.models)} models")
+    space.reporter.say(f"soup: the mean of the weights of {1 + len(others)} models")
     dev = space.task.encode(space.splits.dev.rows, space.tokenizer, space.limits, labelled=False)
     space.task.tune(space.splits.dev.rows, jobs.dev_logits(space, model, dev))
     seconds = round(time.monotonic() - begun, 2)
-    facts = {"models": 1 + len(stage.models), "steps": 0, "seconds": seconds, "task": space.task.settings()}
+    facts = {"models": 1 + len(others), "steps": 0, "seconds": seconds, "task": space.task.settings()}
     return base.finish(space, folder, fingerprint, model, facts)
 
 
