@@ -231,3 +231,19 @@ def tiny_bert(tmp_path_factory: pytest.TempPathFactory) -> Path:
     gc.collect()
     gc.freeze()
     return folder
+
+
+@pytest.fixture(scope="session")
+def soups(tmp_path_factory: pytest.TempPathFactory, tiny_bert: Path) -> tuple[Any, list[str]]:
+    """A comparison of all that averages and teaches, over two seeds; and the folders in which something was trained."""
+    from helpers import data_of, recipe_for
+
+    from nlp_transfer import jobs
+    from nlp_transfer.comparison.compare import compare
+
+    trained, train = [], jobs.train
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(jobs, "train", lambda job, model: trained.append(str(job.folder)) or train(job, model))
+        named = ["source_only", "soup", "dann", "mcc", "ensemble"]
+        recipe = recipe_for(tmp_path_factory.mktemp("soups"), tiny_bert)
+        return compare(recipe, named, [1, 2], data=data_of("classification")), trained

@@ -217,6 +217,7 @@ json.dump(answers, sys.stdout)
 """
 
 
+@pytest.mark.slow
 def test_exports_answer_without_torch(exports):
     folders = [exported.folder for _, exported in exports.values()]
     command = [sys.executable, "-c", WITHOUT_TORCH, *map(str, folders)]

@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 
 from nlp_transfer import jobs, load_predictor
 from nlp_transfer.comparison import final
-from nlp_transfer.comparison.compare import Comparison, compare
+from nlp_transfer.comparison.compare import Comparison
 from nlp_transfer.comparison.final import final_of
 from nlp_transfer.comparison.plan import judged
 from nlp_transfer.comparison.results import Result, read_result
@@ -25,18 +25,23 @@ from nlp_transfer.guard import ADAPTED, TWIN
 from nlp_transfer.recipe.comparing import StrategySpec
 from nlp_transfer.reporter import Reporter
 
-NAMES, SEEDS = ["source_only", "dann", "mcc", "soup"], [1, 2, 3]
+NAMES, SEEDS = ["source_only", "dann", "mcc", "soup"], [1, 2]
 Runs = list[tuple[Member, Result]]
 
 
 @pytest.fixture(scope="module")
-def compared(tmp_path_factory: pytest.TempPathFactory, tiny_bert: Path) -> tuple[Comparison, dict[str, Runs]]:
+def compared(soups: tuple[Comparison, list[str]], tiny_bert: Path) -> tuple[Comparison, dict[str, Runs]]:
     """A comparison, and the finished runs of each strategy."""
-    recipe = recipe_for(tmp_path_factory.mktemp("comparison"), tiny_bert)
-    found = compare(recipe, NAMES, SEEDS, data=data_of("classification"))
-    planned = members(judged(recipe), [StrategySpec(name=name) for name in NAMES], SEEDS, found.folder)
-    runs = {name: [(one, read_result(one)) for one in planned if one.strategy == name] for name in NAMES}
-    return found, runs
+    found, _ = soups
+    strategies = [StrategySpec(name=name) for name in NAMES]
+    planned = members(judged(recipe_for(found.folder.parent, tiny_bert)), strategies, SEEDS, found.folder)
+    return found, {name: [(one, read_result(one)) for one in planned if one.strategy == name] for name in NAMES}
+
+
+def as_seed_3(run: tuple[Member, Result]) -> tuple[Member, Result]:
+    """The run of another strategy in the place of a third seed."""
+    member, result = run
+    return replace(member, strategy="dann", seed=3), replace(result, seed=3)
 
 
 def made_of(runs: Runs, folder: Path, reporter: Reporter | None = None) -> dict[str, Any]:
@@ -79,7 +84,7 @@ def test_it_stands_beside_the_mean_of_the_twins(compared: tuple[Comparison, dict
     found, runs = compared
     told = made_of(sound(runs["dann"]), found.folder)["final"]
     folder = found.folder / told["run"]
-    assert (told["run"], told["seeds"], told["models"]) == ("final/dann/1-2-3", SEEDS, 3)
+    assert (told["run"], told["seeds"], told["models"]) == ("final/dann/1-2", SEEDS, 2)
     assert_mean(
         folder / "stages/2-soup/model", [found.folder / f"runs/dann/{seed}/stages/1-finetune/model" for seed in SEEDS]
     )
@@ -97,7 +102,7 @@ def test_the_mean_of_soups_is_that_of_all_they_are_made_of(compared: tuple[Compa
     found, runs = compared
     whole = [(replace(member, recipe=_unsettled(member)), result) for member, result in sound(runs["soup"])]
     told = made_of(whole, found.folder)["final"]
-    assert told["models"] == 9
+    assert told["models"] == 6
     each = [found.folder / f"runs/{name}/{seed}/stages/1-finetune/model" for name in NAMES[:3] for seed in SEEDS]
     assert_mean(found.folder / told["run"] / "stages/2-soup/model", each)
 
@@ -120,12 +125,13 @@ def test_nothing_adapted_has_no_twin_and_says_so(compared: tuple[Comparison, dic
 def test_what_has_collapsed_takes_no_part(compared: tuple[Comparison, dict[str, Runs]]) -> None:
     found, runs = compared
     collapsed = {"guard": {"collapsed": True}}
+    three = [*runs["dann"], as_seed_3(runs["mcc"][0])]
     marked = [
         (member, replace(result, metrics=result.metrics | (collapsed if result.seed == 2 else {"guard": {}})))
-        for member, result in runs["mcc"]
+        for member, result in three
     ]
     told = made_of(marked, found.folder)["final"]
-    assert (told["run"], told["seeds"]) == ("final/mcc/1-3", [1, 3])
+    assert (told["run"], told["seeds"]) == ("final/dann/1-3", [1, 3])
     assert made_of(marked[:2], found.folder) == {}, "one run has no mean"
 
 
@@ -146,14 +152,15 @@ def test_it_is_made_once_and_again_for_more_seeds(
     compared: tuple[Comparison, dict[str, Runs]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     found, runs = compared
-    two = sound(runs["dann"])[:2]
+    two = sound(runs["dann"])
     told = made_of(two, found.folder)
     assert told["final"]["run"] == "final/dann/1-2"
     path = found.folder / "final/dann/1-2/metrics.json"
     before = path.stat().st_mtime_ns
     monkeypatch.setattr(jobs, "train", lambda *_: pytest.fail("something was trained"))
     assert made_of(two, found.folder) == told
-    assert made_of(sound(runs["dann"]), found.folder)["final"]["run"] == "final/dann/1-2-3"
+    three = sound([*two, as_seed_3(runs["mcc"][0])])
+    assert made_of(three, found.folder)["final"]["run"] == "final/dann/1-2-3"
     assert path.stat().st_mtime_ns == before
     other = [(replace(member, recipe=member.recipe.model_copy(update={"seed": 9})), result) for member, result in two]
     with pytest.raises(RunError, match="another recipe has trained: final/dann/1-2"):

@@ -42,7 +42,7 @@ addEventListener("load", () => {
 });
 </script>"""
 
-pytestmark = needs_browser
+pytestmark = [needs_browser, pytest.mark.slow]
 
 
 @pytest.fixture(scope="module")

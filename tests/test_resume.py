@@ -200,6 +200,7 @@ def stop_here(*args: Any, **kwargs: Any) -> Any:
     raise KeyboardInterrupt
 
 
+@pytest.mark.slow
 def test_kill_9_during_a_checkpoint_loses_nothing_before_it(
     tiny_bert: Path, tmp_path: Path, last: list[dict[str, Any]]
 ) -> None:

@@ -173,6 +173,7 @@ def seen(tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, str], dict
     return dict(zip(KEYS, pages, strict=True))
 
 
+@pytest.mark.slow
 @needs_browser
 @pytest.mark.parametrize("screen", WIDTHS)
 @pytest.mark.parametrize("name", SERVICES)
@@ -188,6 +189,7 @@ def test_the_page_fits_and_loads_nothing_from_elsewhere(name: str, screen: str, 
     assert all(f"/{name}/" in url and "127.0.0.1" in url for url in found["resources"])
 
 
+@pytest.mark.slow
 @needs_browser
 @pytest.mark.parametrize("screen", WIDTHS)
 def test_labels_are_shown_beside_those_of_the_twin(screen: str, seen: dict[Any, Any]) -> None:
@@ -199,6 +201,7 @@ def test_labels_are_shown_beside_those_of_the_twin(screen: str, seen: dict[Any, 
     assert wide == pytest.approx(3 * narrow, abs=2)
 
 
+@pytest.mark.slow
 @needs_browser
 @pytest.mark.parametrize("screen", WIDTHS)
 def test_entities_are_marked_and_the_text_stays_text(screen: str, seen: dict[Any, Any]) -> None:
@@ -210,6 +213,7 @@ def test_entities_are_marked_and_the_text_stays_text(screen: str, seen: dict[Any
     assert f"tag at {SENTENCE.index('Anna')}" in found["why"]
 
 
+@pytest.mark.slow
 @needs_browser
 @pytest.mark.parametrize("name", SERVICES)
 def test_words_that_mattered_are_told_by_more_than_colour(name: str, seen: dict[Any, Any]) -> None:
@@ -219,11 +223,13 @@ def test_words_that_mattered_are_told_by_more_than_colour(name: str, seen: dict[
     assert "+0.76 with the text" in found["why"]
 
 
+@pytest.mark.slow
 @needs_browser
 def test_what_goes_wrong_is_said(seen: dict[Any, Any]) -> None:
     assert {found["problem"] for found in seen.values()} == {"The service cannot be reached."}
 
 
+@pytest.mark.slow
 @needs_browser
 def test_a_text_that_is_too_long_is_refused_before_eyes_and_never_cut(seen: dict[Any, Any]) -> None:
     for found in seen.values():

@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 from transformers import BertConfig, BertForSequenceClassification
 
 from nlp_transfer import finding, jobs, load_predictor, models, parts
-from nlp_transfer.comparison.compare import compare
+from nlp_transfer.comparison.compare import Comparison, compare
 from nlp_transfer.comparison.runs import members
 from nlp_transfer.errors import ModelError, RecipeError
 from nlp_transfer.parts import recipe_from
@@ -158,14 +158,9 @@ def test_what_does_not_go_with_the_run_is_told_before_training(
 # The strategy
 
 
-@pytest.fixture(scope="module")
-def compared(tmp_path_factory: pytest.TempPathFactory, tiny_bert: Path) -> tuple[Path, dict[str, Any], list[str]]:
-    folder = tmp_path_factory.mktemp("comparison")
-    trained, train = [], jobs.train
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(jobs, "train", lambda job, model: trained.append(str(job.folder)) or train(job, model))
-        named = ["source_only", "soup", "dann", "mcc", "ensemble"]
-        found = compare(recipe_for(folder, tiny_bert), named, [1, 2], data=data_of("classification"))
+@pytest.fixture
+def compared(soups: tuple[Comparison, list[str]]) -> tuple[Path, dict[str, Any], list[str]]:
+    found, trained = soups
     return found.folder, found.summary, trained
 
 
@@ -184,7 +179,7 @@ def test_a_soup_is_made_of_the_own_models_of_its_seed(compared: tuple[Path, dict
     assert not [place for place in trained if "runs/soup" in place]
     assert {"gain", "mean_rank"} <= set(summary["strategies"]["soup"])
     student = parts.load_recipe(folder / "runs/ensemble/1/recipe.yaml")
-    assert not [place for place in student.methods[0].settings["teacher"] if "soup" in place]
+    assert not [place for place in student.methods[0].settings["teacher"] if "runs/soup" in place]
 
 
 def test_a_soup_has_no_vote_in_the_ensemble(compared: tuple[Path, dict[str, Any], list[str]], tiny_bert: Path) -> None:

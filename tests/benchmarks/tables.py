@@ -90,6 +90,21 @@ def transfer_table(record: dict[str, Any]) -> list[str]:
             for case, gain in zip(cases.values(), gains, strict=True)
         ]
         lines.append(f"| *mean of the source-only models* | {' | '.join(cells)} | {over_cases(gains)} |")
+    return lines + final_lines(cases)
+
+
+def final_lines(cases: dict[str, Any]) -> list[str]:
+    """The models that comparisons end with, and what the same averaging gives without adaptation: over source-only."""
+    if not all("final" in case for case in cases.values()):
+        return []
+    ends = [case["final"] for case in cases.values()]
+    reached = [one["scores"]["target.test"]["value"] for one in ends]
+    plain = [score - one.get("gain", {"value": 0.0})["value"] for score, one in zip(reached, ends, strict=True)]
+    lines = []
+    for title, scores in (("mean of the picked runs", reached), ("mean of the source-only runs", plain)):
+        gains = [score - plain_score(case) for score, case in zip(scores, cases.values(), strict=True)]
+        cells = [f"{100 * score:.1f} ({100 * gain:+.1f})" for score, gain in zip(scores, gains, strict=True)]
+        lines.append(f"| *{title}* | {' | '.join(cells)} | {over_cases(gains)} |")
     return lines
 
 
