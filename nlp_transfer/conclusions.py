@@ -186,13 +186,17 @@ def _go_on(summary: Mapping[str, Any]) -> str:
     if not final["advised"]:
         why = "has collapsed, or is worse on source dev than each of them"
         return f"Go on with {best}; their mean, {final['run']}, {why}."
-    told = f"Go on with {final['run']}, the mean of the weights of its {len(final['seeds'])} runs"
+    runs, models = len(final["seeds"]), final["models"]
+    made = f"{runs} runs" if models == runs else f"{runs} runs, {models} models in all"
+    told = f"Go on with {final['run']}, the mean of the weights of its {made}"
     if "target.test" not in final["scores"]:
         return f"{told}."
     told = f"{told}: {summary['headline']} {interval_text(final['scores']['target.test'])} on target.test"
     if "gain" not in final:
         return f"{told}."
-    return f"{told}; over the same mean of their twins {interval_text(final['gain'], signed=True)}, {final['verdict']}."
+    told = f"{told}; over the mean of their {final['twins']} twins {interval_text(final['gain'], signed=True)}"
+    part = "" if models == final["twins"] else " (part of it may come of averaging more models)"
+    return f"{told}, {final['verdict']}{part}."
 
 
 def _regret(summary: Mapping[str, Any]) -> str:

@@ -44,6 +44,9 @@ def stage_findings(data: dict[str, Any], moves: bool, methods: bool, has_target:
         if names[number] == "soup" and not moves:
             text = "'soup' averages encoders, but tuning 'frozen' never changes them. Use another tuning, or drop it."
             found.append((("stages", number), text))
+        if names[number] == "soup" and value_at(stage, "twins") and data.get("source_only", True) is False:
+            text = "'twins' are averaged with the source-only twin, which source_only: false leaves out. Drop one."
+            found.append((("stages", number, "twins"), text))
         if names[number] == "pretrain":
             found += _pretrain_findings(number, stage if isinstance(stage, dict) else {}, moves, has_target)
     return found + _contrast_findings(stages, data.get("train"))
@@ -151,6 +154,11 @@ def _adapts(stage: Any) -> bool:
     return name_of(stage) not in ("pretrain", "soup") and not switched_off
 
 
+def _makes_adapted(stage: Any) -> bool:
+    """Whether a stage, without methods, makes something else than a source-only model."""
+    return name_of(stage) != "finetune" and not (name_of(stage) == "soup" and value_at(stage, "adapt") is False)
+
+
 def trust_findings(data: dict[str, Any], methods: bool, has_target: bool) -> list[Finding]:
     """Say what the selection, label-free scores and the guard lack.
 
@@ -175,7 +183,7 @@ def trust_findings(data: dict[str, Any], methods: bool, has_target: bool) -> lis
         found.append((("evaluate", "label_free"), text))
     if guard is True or isinstance(guard, dict):
         stages = data.get("stages")
-        staged = isinstance(stages, list) and any(name_of(stage) != "finetune" for stage in stages)
+        staged = isinstance(stages, list) and any(map(_makes_adapted, stages))
         missing = [
             *([] if methods or staged or selection != "source_dev" else ["a method or stage that adapts"]),
             *([] if data.get("source_only", True) else ["source_only: true"]),

@@ -22,12 +22,12 @@ from .hub.package import base_without_a_name, check_base
 from .hub.push import check_place, push_as_told
 from .merging import merge_into
 from .parts import METHODS, Known
-from .preparing.load import load_splits, say_notes
+from .preparing.load import changed_rows, load_splits, say_notes
 from .processes import first_process_first, wait_for_all
 from .recipe.defaults import resolve
 from .recipe.publishing import HubSpec
 from .recipe.schema import Recipe
-from .records import look_up, read_json, rerun
+from .records import read_json, rerun
 from .reloading.check import check_reload
 from .reloading.examples import read_examples, write_examples
 from .report.measuring import write_domains
@@ -138,14 +138,11 @@ def _push(hub: HubSpec, folder: Path, reporter: Reporter) -> None:
 
 def _warn_if_data_changed(recipe: Recipe, folder: Path, data: dict[str, Any] | None, reporter: Reporter) -> None:
     """Say so when a finished run was made from other rows than the recipe's files hold now."""
-    path = folder / "environment.json"
-    recorded = look_up(read_json(path, rerun(folder)), path, rerun(folder), "data")
     try:
-        now = load_splits(recipe, data).fingerprints()
+        changed = changed_rows(recipe, folder, data)
     except UserError:
         # The files may be gone by now; the run is finished all the same.
         return
-    changed = [name for name, value in now.items() if recorded.get(name) != value]
     if changed:
         reporter.warn(f"its data has changed since: {', '.join(changed)}. The results are those of the old rows.")
 

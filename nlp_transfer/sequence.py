@@ -86,18 +86,19 @@ def train_stages(space: Workspace, folder: Path, fingerprints: dict[str, str]) -
     # A model that does not go with the others is better known before anything is trained.
     teachers = [identity(alike(adapted, place)) for part in recipe.methods for place in teachers_of(part)]
     last = recipe.stages[-1]
-    averaged = (last.models, last.twins or []) if isinstance(last, SoupStage) else ([], [])
-    mixed, twins_mixed = ([identity(alike(adapted, place)) for place in places] for places in averaged)
+    models, twins = (last.models, last.twins or []) if isinstance(last, SoupStage) else ([], [])
+    mixed = [identity(alike(adapted, place)) for place in models]
+    twins_mixed = [identity(alike(space, place)) for place in twins]
     base = identity(space.base)
     if recipe.adapts and recipe.source_only:
         outcome.twins = _train_twin(space, twin_stages(adapted), folder, fingerprints, base, twins_mixed)
-    before, chain, twins = Before(), "", iter(outcome.twins.values())
+    before, chain, each_twin = Before(), "", iter(outcome.twins.values())
     teaches = any(space.methods[part.name].needs_teacher for part in recipe.methods)
     for number, stage in enumerate(recipe.stages, start=1):
         place = folder / "stages" / f"{number}-{stage.name}"
         name = stage.name if stage.name not in outcome.stages else f"{stage.name}-{number}"
         if isinstance(stage, FinetuneStage):
-            twin = next(twins, None)
+            twin = next(each_twin, None)
             before = replace(before, twin=None if twin is None else twin.model)
         corpus = corpus_role(number - 1)
         settings, data = _depends_on(space, stage, fingerprints, corpus)
@@ -211,7 +212,7 @@ def _depends_on(
     recipe = space.recipe
     adapts = not twin and isinstance(stage, FinetuneStage | SelfTrainStage) and stage.adapt
     settings: list[Any] = [
-        stage.model_dump(exclude={"adapt"} if isinstance(stage, FinetuneStage) else {"models", "twins"}),
+        stage.model_dump(exclude={"adapt"} if isinstance(stage, FinetuneStage) else {"models", "twins", "adapt"}),
         [_settings(space, part) | _own_code(space, part) for part in recipe.methods] if adapts else [],
     ]
     selects = not twin and isinstance(stage, FinetuneStage | SelfTrainStage)

@@ -115,8 +115,8 @@ def write_comparison(folder: Path, recipe: Any, judged: bool = True) -> Path:
         summary |= {"best": "dann", "regret": {"value": 0.0, "low": 0.0, "high": 0.0, "seeds": 2}}
         test = {split: {"value": 0.86, "low": 0.84, "high": 0.88} for split in ("source.dev", "target.test")}
         gain = {"gain": {"value": 0.01, "low": -0.01, "high": 0.03}, "verdict": "no evidence"}
-        final = {"run": "final/dann/1-2", "seeds": [1, 2], "models": 2, "scores": test, "advised": True}
-        summary |= {"final": final | gain}
+        means = {"seeds": [1, 2], "models": 2, "twins": 2, "scores": test, "advised": True}
+        summary |= {"final": {"run": "final/dann/2-seeds-1a2b"} | means | gain}
     environment = {
         "started": "2026-01-01",
         "versions": {"torch": "2"},

@@ -108,7 +108,8 @@ def test_only_models_that_the_oracle_selected_are_followed(oracle: Path, tiny_be
         ({"models": [str(oracle)], "twins": [other]}, "adapted"),
         ({"models": [other], "twins": [str(oracle)]}, "source-only"),
     ):
-        soup = recipe_from(short(tmp_path, tiny_bert, "x", stages=["finetune", {"name": "soup"} | mixed]))
+        values = short(tmp_path, tiny_bert, "x", stages=["finetune", {"name": "soup"} | mixed])
+        soup = recipe_from(values | {"source_only": True})
         assert made_of_oracles(soup) == {"oracles": {role: ["tiny"]}}
     begun = recipe_from(short(tmp_path, oracle, "x"))
     both = {"adapted": ["tiny"], "source-only": ["tiny"]}

@@ -189,8 +189,8 @@ def test_the_page_of_a_comparison(compared: Path) -> None:
     sentence = "Without target labels, dann is picked; on target.test it helps: +0.050 [+0.030, +0.070] accuracy"
     assert sentence in page.text and page.text.index(sentence) < page.text.index("Scores and gains")
     assert "Helped: dann. Hurt: a strategy with a title <as long>." in page.text
-    assert "final/dann/1-2, the mean of the weights of its 2 runs: accuracy 0.860 [0.840, 0.880] on" in page.text
-    assert "over the same mean of their twins +0.010 [-0.010, +0.030], no evidence." in page.text
+    assert "final/dann/2-seeds-1a2b, the mean of the weights of its 2 runs: accuracy 0.860 [0.840, 0.880]" in page.text
+    assert "over the mean of their 2 twins +0.010 [-0.010, +0.030], no evidence." in page.text
     assert "hurt (over source_only)" in page.text and "helped (over" not in page.text
     for text in ("dann (picked)", "0.850", "± 0.012", "0.150", "0 of 2", "1,234", "0.840", "dann.max_lambda=0.1"):
         assert text in page.text

@@ -57,7 +57,7 @@ def making(record: Record, facts: Facts) -> list[str]:
         *[f"- method: {_part(part)}{_cited(cited.get(part.name))}" for part in recipe.methods],
         *[f"- pretraining ({name}): {parts.PRETRAININGS[name].citation}" for name in _objectives(recipe)],
         *[f"- self-training: {_self_training(s)}" for s in recipe.stages if isinstance(s, SelfTrainStage)],
-        *[f"- soup: {SOUP.format(1 + len(s.models))}" for s in recipe.stages if isinstance(s, SoupStage)],
+        *_soup_lines(recipe),
         *([f"- mean teacher: {MeanTeacher.citation}"] if any(_teaches(stage) for stage in recipe.stages) else []),
         *[f"- {one['stage']}: {one.get('steps')} steps, {one.get('seconds')} s" for one in record.stages],
         *[
@@ -85,6 +85,13 @@ def _average_lines(recipe: Recipe) -> list[str]:
     trained = [stage for stage in recipe.stages if isinstance(stage, FinetuneStage | SelfTrainStage)]
     named = {stage.train["average"]["name"] for stage in trained if stage.train.get("average")}
     return [f"- weights: {AVERAGES[name]}" for name in sorted(named)]
+
+
+def _soup_lines(recipe: Recipe) -> list[str]:
+    """Say what is averaged, of the twin, too."""
+    soups = [stage for stage in recipe.stages if isinstance(stage, SoupStage)]
+    twins = [f"- twin: mean of the weights of {1 + len(stage.twins)} models" for stage in soups if stage.twins]
+    return [*(f"- soup: {SOUP.format(1 + len(stage.models))}" for stage in soups), *twins]
 
 
 def _vocabulary_lines(recipe: Recipe) -> list[str]:
@@ -137,8 +144,10 @@ def _not_kept(recipe: Recipe, metrics: dict[str, Any]) -> list[str]:
     """Say whose making is told, where it is not that of the model that comes with the card."""
     if not recipe.adapts or metrics["kept"] == ADAPTED:
         return []
+    mean = any(isinstance(stage, SoupStage) and stage.twins for stage in recipe.stages)
+    made = "is a mean of models that were fine-tuned" if mean else "was fine-tuned"
     return [
-        "`model/` was fine-tuned on labelled rows alone. The methods and other stages are those of the other one.",
+        f"`model/` {made} on labelled rows alone. The methods and other stages are those of the other one.",
         "",
     ]
 

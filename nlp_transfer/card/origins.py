@@ -109,7 +109,7 @@ def _places(recipe: Recipe, role: str) -> Iterator[str]:
             yield from teachers_of(part)
     for stage in recipe.stages:
         if isinstance(stage, SoupStage):
-            yield from stage.models if role == ADAPTED else stage.twins or []
+            yield from stage.models if role == ADAPTED or not stage.adapt else stage.twins or []
 
 
 def made_of_oracles(recipe: Recipe, roles: Iterable[str] = (ADAPTED, TWIN)) -> dict[str, Any]:

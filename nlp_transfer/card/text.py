@@ -15,7 +15,7 @@ from ..report.record import Record
 from .facts import ADAPTER, FINETUNE, MERGE, Facts
 from .making import making
 from .metadata import metadata
-from .origins import ORACLES, origin_of, with_origins
+from .origins import ORACLES, with_origins
 from .trust import trust
 from .use import use
 
@@ -128,14 +128,9 @@ def _reads_target(recipe: Recipe, facts: Facts) -> bool:
         or recipe.selection.name != SOURCE_DEV
         or recipe.model.extend_vocabulary is not None
         or any(isinstance(stage, SelfTrainStage) for stage in recipe.stages)
-        or any(_averages_adapted(stage) for stage in recipe.stages if isinstance(stage, SoupStage))
+        or any(isinstance(stage, SoupStage) and stage.adapt for stage in recipe.stages)
         or any(_pretrains_on_target(stage) for stage in recipe.stages if isinstance(stage, PretrainStage))
     )
-
-
-def _averages_adapted(stage: SoupStage) -> bool:
-    """Whether one of the models that are averaged is adapted, as far as their runs can still be asked."""
-    return any(origin is None or origin.role == ADAPTED for origin in map(origin_of, stage.models))
 
 
 def _pretrains_on_target(stage: PretrainStage) -> bool:

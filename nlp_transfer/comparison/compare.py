@@ -108,14 +108,22 @@ def compare(
     # What was made of the others while one had failed lacks that one, if it is done by now.
     made = [member.settled() for member in planned if member.others]
     check_claims([(member.folder, member.recipe) for member in made], place)
-    finished = [member for member in planned if member.done]
+    # Settled once more: what has collapsed or failed on the way is known by now.
+    finished = [member.settled() for member in planned if member.done]
     check_rows([member.folder for member in finished], place)
     results = [read_result(member) for member in finished]
     summary = summarise(results, spec, recipe, failed | failures_in(planned))
-    picked = [one for one in zip(finished, results, strict=True) if one[0].strategy == summary["picked"]]
-    summary |= final_of(picked, place, data, reporter, methods)
     summary["tuned"] = {one.label: one.set for one in chosen} if spec.tune is not None else {}
-    write_text(place / TABLE, json.dumps(summary, indent=2, ensure_ascii=False) + "\n")
     write_text(place / RECIPE, dump(asked.model_copy(update={"compare": spec, "output": None})))
-    report_comparison(place)
+    _write(summary, place)
+    picked = [one for one in zip(finished, results, strict=True) if one[0].strategy == summary["picked"]]
+    final = final_of(picked, place, data, reporter, methods)
+    if final:
+        summary |= final
+        _write(summary, place)
     return Comparison(place, summary)
+
+
+def _write(summary: dict[str, Any], place: Path) -> None:
+    write_text(place / TABLE, json.dumps(summary, indent=2, ensure_ascii=False) + "\n")
+    report_comparison(place)

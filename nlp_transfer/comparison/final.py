@@ -3,23 +3,27 @@
 Each seed errs in its own way. The mean of the weights of models that were fine-tuned from the same pretrained ones
 keeps what they have in common (Wortsman et al. 2022, arXiv 2203.05482; Rame et al. 2022, arXiv 2205.09739), costs no
 training, and answers as fast as one of them. Averaging helps without any adaptation, so its twin is the mean of the
-twins of these runs: the gain over that one is what adaptation adds.
+twins of these runs: of as many models, unless each run is itself a mean.
 """
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from ..errors import ModelError
+from ..errors import UserError
 from ..parts import METHODS, TUNINGS, Known
+from ..preparing.load import changed_rows
+from ..recipe import dump
 from ..recipe.schema import Recipe
 from ..recipe.stages import SoupStage
+from ..records import read_json, rerun
 from ..reporter import Reporter
-from .claims import check_claims
+from ..stages.base import recorded
 from .results import JUDGE, Result, read_result
-from .runs import Member, run_all
+from .runs import Member, own_data, run_all
 
 FINAL = "final"
 
@@ -34,50 +38,59 @@ def final_of(
     """Make the final model of a comparison, unless it is there already.
 
     Args:
-        runs: Those of the picked strategy that are finished.
+        runs: Those of the picked strategy that are finished, made of what they were trained with.
         folder: The comparison's folder.
         data: Data sets in place of files, as :func:`nlp_transfer.run` takes them.
         reporter: Where progress is told.
         methods: The methods that may be named.
 
     Returns:
-        For the summary, under ``final``: ``run`` (its folder inside the comparison's), ``seeds``, ``models`` (how many
-        are averaged), ``scores`` by split as intervals, ``gain`` and ``verdict`` over the mean of the runs' twins where
-        there are such and labelled target rows, and ``advised``: False where it has collapsed, or is
-        worse on source dev than each of the runs. Nothing where fewer than two runs are sound, or they have no mean.
-
-    Raises:
-        RunError: Its folder holds what another recipe has left.
+        For the summary, under ``final``: ``run`` (its folder inside the comparison's), ``seeds``, ``models`` and
+        ``twins`` (how many are averaged), ``scores`` by split as intervals, ``gain`` and ``verdict`` over the mean of
+        the runs' twins where there are such and labelled target rows, and ``advised``: False where it has collapsed,
+        or is worse on source dev than each of the runs. Nothing where fewer than two runs are sound, or they have no
+        mean, as the reporter is told.
     """
     sound = [(member, result) for member, result in runs if not result.collapsed]
     own = [member for member, _ in sound]
-    if len(own) < 2 or not TUNINGS[own[0].recipe.tuning.name].moves_features:
+    if len(own) < 2 or not all(map(_has_mean, own)):
         return {}
-    made = _mean_of(own, folder)
-    check_claims([(made.folder, made.recipe)] if made.trained else [], folder)
     try:
+        made = _mean_of(own, folder)
+        changed = [] if made.done else changed_rows(made.recipe, own[0].folder, own_data(made.recipe, data))
+        if changed:
+            reporter.warn(f"no final model: data has changed since the runs were made ({', '.join(changed)})")
+            return {}
         run_all([made], data, reporter, methods, [member.folder for member in own])
-    except ModelError as error:
-        # Runs whose weights have gone too far apart are sound all the same, each by itself.
-        reporter.warn(f"the picked runs have no mean: {error}")
+        if made.failure is not None:
+            reporter.warn(f"no final model: {made.failure}")
+            return {}
+        return {FINAL: _told(made, [result for _, result in sound], folder)}
+    except UserError as error:
+        # The comparison is done; such as weights that have gone too far apart, or a base that is out of reach by now.
+        reporter.warn(f"no final model: {error}")
         return {}
-    return {FINAL: _told(made, [result for _, result in sound], folder)}
+
+
+def _has_mean(member: Member) -> bool:
+    """Whether a run trains weights that have a mean, and is no mean of models from outside the comparison."""
+    last, others = member.recipe.stages[-1], {str(other.own_model) for other in member.others}
+    moves = TUNINGS[member.recipe.tuning.name].moves_features
+    return moves and (not isinstance(last, SoupStage) or {*last.models} <= others)
 
 
 def _mean_of(own: Sequence[Member], folder: Path) -> Member:
-    """Return the run that averages some runs of one strategy."""
+    """Return the run that averages some runs of one strategy. Its folder is called after all that it follows from."""
     first, *others = own
-    label = "-".join(str(member.seed) for member in own)
-    values = first.recipe.model_dump() | {"output": str(folder / FINAL / first.strategy / label)}
     models = [place for member in own for place in _ingredients(member)][1:]
-    twins = [member.twin_model for member in others]
-    stage = SoupStage(models=models, twins=None if None in twins else list(map(str, twins)))
-    before = [one for one in values["stages"] if one["name"] != stage.name]
-    values["stages"] = [*before, stage.model_dump()]
-    if stage.twins is None:
-        values |= {"source_only": False, "guard": False}
+    twins = [str(member.twin_model) for member in others if member.twin_model is not None]
+    stage = SoupStage(models=models, twins=twins or None, adapt=bool(twins))
+    values = first.recipe.model_dump()
+    values["stages"] = [*(one for one in values["stages"] if one["name"] != stage.name), stage.model_dump()]
+    recipe = Recipe.model_validate(values)
     title = f"{first.strategy}, the mean of its runs"
-    return Member(first.strategy, first.seed, Recipe.model_validate(values), title=title)
+    place = folder / FINAL / first.strategy / f"{len(own)}-seeds-{_digest(recipe, own)}"
+    return Member(first.strategy, first.seed, recipe.model_copy(update={"output": str(place)}), title=title)
 
 
 def _ingredients(member: Member) -> list[str]:
@@ -88,10 +101,21 @@ def _ingredients(member: Member) -> list[str]:
     return list(dict.fromkeys([str(member.others[0].own_model), *last.models]))
 
 
+def _digest(recipe: Recipe, own: Sequence[Member]) -> str:
+    """Return what tells one mean from another: its settings but for places, the runs' stages, and the rows scored."""
+    bare = recipe.model_copy(update={"output": None, "stages": []})
+    first = own[0].folder
+    rows = read_json(first / "environment.json", rerun(first), ["data"])["data"]
+    models = [model for member in own for model in (member.own_model, member.twin_model) if model is not None]
+    parts = [dump(bare), *sorted(f"{name} {rows[name]}" for name in rows)]
+    parts += [f"{member.seed}" for member in own] + [recorded(model)["fingerprint"] for model in models]
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:8]
+
+
 def _told(made: Member, averaged: Sequence[Result], folder: Path) -> dict[str, Any]:
     found = read_result(made)
     scores = {split: score["interval"] for split, score in found.metrics["scores"][found.role].items()}
-    values = [result.value("source.dev") for result in averaged]
+    values = [value for result in averaged if (value := result.value("source.dev")) is not None]
     stage = made.recipe.stages[-1]
     assert isinstance(stage, SoupStage)
     told: dict[str, Any] = {
@@ -99,8 +123,10 @@ def _told(made: Member, averaged: Sequence[Result], folder: Path) -> dict[str, A
         "seeds": [result.seed for result in averaged],
         "models": 1 + len(stage.models),
         "scores": scores,
-        "advised": not found.collapsed and scores["source.dev"]["value"] >= min(filter(None, values), default=0),
+        "advised": not found.collapsed and scores["source.dev"]["value"] >= min(values),
     }
+    if stage.twins is not None:
+        told["twins"] = 1 + len(stage.twins)
     if JUDGE in found.metrics.get("gain", {}):
         told |= {"gain": found.metrics["gain"][JUDGE], "verdict": found.metrics["verdict"]["verdict"]}
     return told

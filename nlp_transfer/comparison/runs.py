@@ -235,7 +235,7 @@ def _run_one(
     try:
         result = run(
             member.recipe,
-            data=_own_data(member.recipe, data),
+            data=own_data(member.recipe, data),
             reporter=reporter,
             methods=methods,
             reuse=others,
@@ -272,7 +272,7 @@ def failures_in(planned: Sequence[Member]) -> Failures:
     return found
 
 
-def _own_data(recipe: Recipe, data: dict[str, Any] | None) -> dict[str, Any] | None:
+def own_data(recipe: Recipe, data: dict[str, Any] | None) -> dict[str, Any] | None:
     """Leave out the corpora of stages that a strategy has not."""
     if data is None:
         return None

@@ -15,6 +15,7 @@ from ..errors import DataError, Problem, nearest
 from ..recipe.schema import DataFile, Recipe
 from ..recipe.shipped import HUB, resolve_path
 from ..recipe.stages import PretrainStage
+from ..records import look_up, read_json, rerun
 from ..reporter import Reporter
 from ..tasks.base import Task
 from .notes import notes_on
@@ -105,6 +106,23 @@ def say_notes(splits: Splits, reporter: Reporter) -> None:
     """Tell what was noticed while reading."""
     for note in splits.notes:
         reporter.say(note)
+
+
+def changed_rows(recipe: Recipe, run: Path, given: dict[str, Any] | None = None) -> list[str]:
+    """Return the splits that hold other rows now than when a finished run was made.
+
+    Args:
+        recipe: The recipe that names them.
+        run: The run folder.
+        given: As :func:`load_splits` takes them.
+
+    Raises:
+        DataError: They cannot be read any more.
+        RunError: The record of the run is damaged.
+    """
+    path = run / "environment.json"
+    recorded = look_up(read_json(path, rerun(run)), path, rerun(run), "data")
+    return [name for name, value in load_splits(recipe, given).fingerprints().items() if recorded.get(name) != value]
 
 
 def _check_roles(given: dict[str, Any], roles: list[str]) -> None:

@@ -16,7 +16,7 @@ from .files import Columns as Columns
 from .files import DataFile as DataFile
 from .publishing import CardSpec, HubSpec
 from .section import Section
-from .stages import AnyStage, FinetuneStage, SoupStage, Stage, Training
+from .stages import AnyStage, FinetuneStage, PretrainStage, SelfTrainStage, SoupStage, Stage, Training
 from .training import AverageSpec as AverageSpec
 from .training import TrainSpec as TrainSpec
 from .trust import GuardSpec, SelectionSpec
@@ -353,5 +353,6 @@ class Recipe(Section):
         return (
             bool(self.methods)
             or self.selection.name != "source_dev"
-            or any(not isinstance(stage, FinetuneStage) for stage in self.stages)
+            or any(isinstance(stage, PretrainStage | SelfTrainStage) for stage in self.stages)
+            or any(isinstance(stage, SoupStage) and stage.adapt for stage in self.stages)
         )

@@ -101,6 +101,8 @@ class SoupStage(Section):
             hub ids, fine-tuned from the same pretrained weights for the same labels.
         twins: Models whose weights are averaged with those of the source-only twin, so that the gain over it is that of
             adaptation and not of averaging. By default the twin is a single model.
+        adapt: Whether the models are adapted to the target, so that a twin stands beside their mean. Set it to false
+            for models of labelled rows alone.
     """
 
     shorthand = "name"
@@ -108,6 +110,7 @@ class SoupStage(Section):
     name: Literal["soup"] = "soup"
     models: Annotated[list[str], Field(min_length=1)]
     twins: Annotated[list[str], Field(min_length=1)] | None = None
+    adapt: bool = True
 
 
 def _name_only(value: Any) -> Any:
