@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from .diagnosis.result import Diagnosis
     from .distillation.distill import distill
     from .distillation.weigh import Distilled
+    from .drawing import Drawn, draw
     from .exporting.write import Exported, export
     from .hub.push import push
     from .inference import evaluate, load_predictor
@@ -61,6 +62,7 @@ __all__ = [
     "Dann",
     "Diagnosis",
     "Distilled",
+    "Drawn",
     "Exported",
     "Frozen",
     "Full",
@@ -85,6 +87,7 @@ __all__ = [
     "compare",
     "diagnose",
     "distill",
+    "draw",
     "errors",
     "evaluate",
     "export",
@@ -107,6 +110,7 @@ _HOMES = {
     "diagnosis.result": ("Diagnosis",),
     "distillation.distill": ("distill",),
     "distillation.weigh": ("Distilled",),
+    "drawing": ("Drawn", "draw"),
     "exporting.write": ("Exported", "export"),
     "hub.push": ("push",),
     "inference": ("evaluate", "load_predictor"),

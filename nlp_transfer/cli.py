@@ -12,6 +12,7 @@ from .commands.compare import compare_command
 from .commands.copy import copy_command
 from .commands.diagnose import diagnose_command
 from .commands.distill import distill_command
+from .commands.draw import draw_command
 from .commands.evaluate import evaluate_command
 from .commands.export import export_command
 from .commands.predict import predict_command
@@ -40,6 +41,7 @@ COMMANDS = {
     "schema": schema_command,
     "check": check_command,
     "diagnose": diagnose_command,
+    "draw": draw_command,
     "run": run_command,
     "compare": compare_command,
     "report": report_command,

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from .comparison.compare import Comparison
     from .diagnosis.result import Diagnosis
     from .distillation.weigh import Distilled
+    from .drawing import Drawn
     from .exporting.write import Exported
     from .hub.push import PushResult
     from .running import RunResult
@@ -75,6 +76,16 @@ def score_table(metrics: Mapping[str, Any]) -> Table:
     shown = {name: called(name, metrics.get("target_labels")) for name in names}
     header = [f"{shown[name]} (kept)" if name == metrics.get("kept") else shown[name] for name in names]
     return text_table(title, ["split", *header, *([] if gain is None else ["gain"])], rows, no_wrap=True)
+
+
+def show_drawn(drawn: Drawn) -> None:
+    """Print what was drawn, and what to do with it."""
+    show(
+        f"{drawn.path}: {drawn.rows} of {drawn.among:,} distinct target texts that have no label, drawn at random.",
+        f"Write in place of each question mark: {drawn.fill_in}.",
+        f"Then give it to the recipe: --set data.target.test={shlex.quote(str(drawn.path.resolve()))}",
+        f"So many rows tell an accuracy of 80 % to ±{100 * drawn.half_width:.0f} points (95 %).",
+    )
 
 
 def show_comparison(comparison: Comparison) -> None:

@@ -58,7 +58,7 @@ LAYERS = {
         *["diagnosis.measured", "diagnosis.probe", "diagnosis.reading", "diagnosis.timing", "diagnosis.variant"],
     ],
     5: [
-        *["running", "checking", "bulk", "streaming", "watching", "evaluation", "conclusions", "comparison"],
+        *["running", "checking", "drawing", "bulk", "streaming", "watching", "evaluation", "conclusions", "comparison"],
         *["hub", "card", "serving", "exporting", "distillation"],
         *["diagnosis", "report", "screen", "commands", "cli", "__main__"],
     ],
