@@ -71,7 +71,8 @@ def _notes(recipe: Recipe, given: dict[str, Any]) -> list[str]:
     places = {role: resolve_path(recipe.data, path) for role, path in files.items() if not path.startswith(HUB)}
     missing = [f"{role}: '{place}' is not there." for role, place in places.items() if not Path(place).is_file()]
     judged = any(role in recipe.data.files for role in JUDGES)
-    return [*missing, *([] if judged or not recipe.adapts else [f"No verdict: {UNJUDGED}"])]
+    unjudged = f"No verdict: {UNJUDGED} nlp-transfer draw writes texts to label."
+    return [*missing, *([] if judged or not recipe.adapts else [unjudged])]
 
 
 def _described(recipe: Recipe, splits: Splits) -> dict[str, Any]:

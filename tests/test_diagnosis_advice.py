@@ -72,7 +72,7 @@ def test_shifted_labels_forbid_alignment() -> None:
 
 def test_a_shift_that_cannot_explain_the_distance_is_not_believed() -> None:
     found = verdicts(replace(SOME, shift=0.4, shift_clear=True))
-    assert found == {"count the labels of 50 target texts by hand": "do", "dann or cdan": "maybe"}
+    assert found == {"label 50 target texts by hand (nlp-transfer draw)": "do", "dann or cdan": "maybe"}
 
 
 def test_words_are_not_aligned() -> None:

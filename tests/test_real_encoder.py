@@ -119,7 +119,7 @@ def test_a_diagnosis_of_the_demonstration_data(tmp_path):
     # The target is balanced: the estimate of the labels is far off, and without labels it is seen not to be trusted.
     assert [item.strategy for item in found.advice][:2] == [
         "source_only",
-        "count the labels of 50 target texts by hand",
+        "label 50 target texts by hand (nlp-transfer draw)",
     ]
     assert {"frozen", "source_only", "dann", "pretrain"} <= {one.strategy for one in found.time}
 

@@ -231,7 +231,7 @@ def _labels(found: Evidence, aligning: list[str], names: Collection[str]) -> lis
             "misread the target"
         )
         basis = "an A-distance above twice the shift contradicts the assumption behind the estimate"
-        return [Advice("do", "count the labels of 50 target texts by hand", text, basis)]
+        return [Advice("do", "label 50 target texts by hand (nlp-transfer draw)", text, basis)]
     advice = []
     if "self_train" in names:
         basis = "rule of thumb: confident pseudo-labels follow the target's own shares; results vary"
