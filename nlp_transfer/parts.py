@@ -32,7 +32,7 @@ from .pretraining.simcse import SimCse
 from .pretraining.tsdae import Tsdae
 from .recipe.documented import attributes_of, describe_keys
 from .recipe.messages import describe
-from .recipe.schema import Part, Recipe, TaskSpec
+from .recipe.schema import Part, Recipe, TaskSpec, TrainSpec
 from .recipe_rules import (
     Finding,
     file_findings,
@@ -122,7 +122,29 @@ def findings(data: dict[str, Any], known: Known = METHODS) -> list[Finding]:
             found.append((("methods", number), f"method '{names[number]}' is named twice."))
     for looked in (hub_findings, password_findings, name_findings, logger_findings, file_findings):
         found += looked(data)
+    found += _stray_findings(data, known)
     return found + _combination_findings(data, [known.get(name) for name in names], names)
+
+
+def _stray_findings(data: dict[str, Any], known: Known) -> list[Finding]:
+    """Say of unknown keys of a recipe, or of its ``train``, which tuning or methods have a setting of that name."""
+    found: list[Finding] = []
+    kinds: dict[str, Mapping[str, type]] = {"tuning": TUNINGS, "method": known}
+    for path, holder in (((), data), (("train",), data.get("train"))):
+        for key in holder if isinstance(holder, dict) else ():
+            if key in Recipe.model_fields or key in TrainSpec.model_fields:
+                continue
+            homes = [
+                f"{kind} '{name}'"
+                for kind, named in kinds.items()
+                for name, part in named.items()
+                if key in settings_model(part).model_fields
+            ]
+            if homes:
+                found.append(
+                    ((*path, key), f"'{key}' is a setting of {', '.join(homes)}: write it there, beside name.")
+                )
+    return found
 
 
 def _settings_findings(

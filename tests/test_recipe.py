@@ -12,7 +12,7 @@ from samples import minimal, valid
 from nlp_transfer.errors import RecipeError
 from nlp_transfer.methods.base import Method
 from nlp_transfer.methods.dann import Dann
-from nlp_transfer.parts import settings_model
+from nlp_transfer.parts import recipe_from, settings_model
 from nlp_transfer.recipe import Recipe, load, parse
 from nlp_transfer.recipe.stages import FinetuneStage
 from nlp_transfer.recipe.yaml import read_text
@@ -345,3 +345,14 @@ def test_a_base_class_that_is_not_handed_on_to_adds_no_settings() -> None:
             super().__init__()
 
     assert list(settings_model(Alone).model_fields) == ["own"]
+
+
+def test_settings_of_parts_that_stand_elsewhere_are_sent_home() -> None:
+    values = {"name": "x", "model": "m/m", "task": "ner", "data": {"source": {"train": "a.conll"}}}
+    with pytest.raises(RecipeError) as caught:
+        recipe_from(values | {"rank": 8, "max_lambda": 0.3, "tuning": "lora", "train": {"alpha": 3, "dropout": 0.1}})
+    told = [str(problem) for problem in caught.value.problems]
+    assert "recipe: rank: 'rank' is a setting of tuning 'lora': write it there, beside name." in told
+    assert any("max_lambda: 'max_lambda' is a setting of method 'dann', method 'cdan'" in line for line in told)
+    assert any("train.alpha: 'alpha' is a setting of tuning 'lora'" in line for line in told)
+    assert not any("'dropout' is a setting" in line for line in told), "that one train has, too"
