@@ -92,7 +92,7 @@ def nearest(word: str, allowed: Iterable[str]) -> str:
     Returns:
         For instance ``" Did you mean 'dann'?"`` (with a leading space), or ``""`` when nothing is close.
     """
-    matches = difflib.get_close_matches(word, [str(item) for item in allowed], n=1, cutoff=0.7)
+    matches = difflib.get_close_matches(word, [str(item) for item in allowed], n=1, cutoff=0.6)
     return f" Did you mean '{matches[0]}'?" if matches else ""
 
 

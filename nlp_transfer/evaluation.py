@@ -13,7 +13,7 @@ import numpy as np
 from . import runfolder
 from .calibration import reliability
 from .card.origins import made_of_oracles
-from .chosen import told
+from .chosen import LAST_STEP, told
 from .data.load import ORIGIN, Split
 from .evidence import without_vote
 from .guard import ADAPTED, TWIN, Candidate, Decision, called, decide
@@ -121,8 +121,19 @@ def _guarded(
     space: Workspace, spec: GuardSpec, candidates: Mapping[str, Candidate], source_gain: Interval
 ) -> dict[str, Any]:
     """Let the guard choose, and say what it found; return what ``metrics.json`` keeps of it."""
-    abstaining = without_vote(space.recipe.selection.name, space.recipe.task.labels_words)
-    decision = decide(candidates[ADAPTED], candidates[TWIN], space.task.labels, spec, source_gain, abstaining)
+    recipe = space.recipe
+    words = recipe.task.labels_words
+    # The twin's is source dev's wherever that can judge the training.
+    blind = selection_of(recipe, space.splits, recipe.finetunes[-1], twin=True) == LAST_STEP
+    decision = decide(
+        candidates[ADAPTED],
+        candidates[TWIN],
+        space.task.labels,
+        spec,
+        source_gain,
+        without_vote(recipe.selection.name, words, blind),
+        "blind" if blind else "evidence" if words else "fault",
+    )
     _say(decision, space)
     return {"kept": decision.kept, "guard": decision.to_dict()}
 

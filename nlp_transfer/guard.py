@@ -13,11 +13,18 @@ The evidence is two scores of :mod:`nlp_transfer.selection`, each of which may v
 ``class_ami`` (predictions follow the clusters of the features; one of the validators that Musgrave et al., arXiv
 2208.07360, find worth turning to where accuracy on the source fails) and ``dev`` (fewer errors on source units that
 look like target). A score votes where its difference is more than chance (:mod:`nlp_transfer.evidence`); the one that
-selected the checkpoint does not vote, nor does ClassAMI where words are labelled. Nothing that rests on confidence
+selected the checkpoint does not vote. Nothing that rests on confidence
 (entropy, information maximisation, BNM) votes: there are methods that raise it by training for it, and aligning
 features lowers it, calibrated or not, where accuracy rises. DEV abstains where the domains hardly overlap in the
 features of either model: the mean of its weights, 1 in theory, is then far from 1, and the estimate an extrapolation
-that flatters whatever mixes the domains. The thresholds are settings; they catch what is plain, and a verdict on
+that flatters whatever mixes the domains.
+
+Neither has a vote where words are labelled (:func:`nlp_transfer.evidence.without_vote`). There source dev has one: from
+news to politics and science it saw what they did not. Where the training is on rows of the target, or on labels that
+the source lacks, source dev tells what was forgotten and not what was learned: then it is neither fault nor evidence,
+and DEV, which rests on its errors, abstains.
+
+The thresholds are settings; they catch what is plain, and a verdict on
 labelled target rows remains the judge. Where several strategies are compared, the comparison judges them
 (:mod:`nlp_transfer.comparison.compare`): their runs ask for no evidence, so that what is picked is what its run keeps.
 
@@ -28,11 +35,11 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
-from .evidence import EVIDENCE, Scored, Vote, votes
+from .evidence import EVIDENCE, Scored, Vote, beyond_chance, votes
 from .intervals import Interval
 from .recipe.trust import GuardSpec
 from .selection import Units, mean_kappa
@@ -40,6 +47,9 @@ from .selection import Units, mean_kappa
 ADAPTED = "adapted"
 TWIN = "source-only"
 LABELS_ONLY = "labels-only"
+
+SourceDev = Literal["fault", "evidence", "blind"]
+"""What source dev is for the guard: a loss there is a fault; it has a vote, too; or it says nothing of the training."""
 
 FEWEST_UNITS = 10
 """With fewer units of target text or of source dev nothing can be said."""
@@ -137,6 +147,7 @@ def decide(
     spec: GuardSpec,
     source_gain: Interval | None = None,
     abstaining: Collection[str] = (),
+    source_dev: SourceDev = "fault",
 ) -> Decision:
     """Choose between the adapted model and its twin.
 
@@ -148,6 +159,7 @@ def decide(
         source_gain: What the adapted model gains on source dev, with its interval: a loss that may be chance is no
             fault. Without it, the bare difference is judged.
         abstaining: Label-free scores that have no vote; see :func:`nlp_transfer.evidence.without_vote`.
+        source_dev: What source dev is judged for.
     """
     finite = {ADAPTED: _finite(adapted), TWIN: _finite(twin)}
     numbers: dict[str, Any] = {"units": len(twin.target)}
@@ -162,6 +174,8 @@ def decide(
         return Decision(unproven, [few], False, numbers)
     scored = {name: Scored(side.target, side.source) for name, side in ((ADAPTED, adapted), (TWIN, twin))}
     found = votes(scored[ADAPTED], scored[TWIN], abstaining)
+    if source_dev == "evidence" and source_gain is not None:
+        found["source_dev"] = beyond_chance(source_gain)
     seen = _seen(adapted, twin)
     numbers |= {
         "agreement": _rounded(seen.agreement),
@@ -178,7 +192,8 @@ def decide(
         return Decision(unproven, [same], False, numbers)
     faults = [
         *_share_faults(adapted, twin, labels, seen.divergence, spec),
-        *_strength_faults(adapted, twin, spec, source_gain),
+        *_strength_faults(adapted, twin, spec),
+        *([] if source_dev == "blind" else _source_faults(adapted, twin, spec, source_gain)),
         *_loose_faults(seen.kappa, twin, found, spec),
     ]
     if faults:
@@ -238,34 +253,35 @@ def _share_faults(
     return found
 
 
-def _strength_faults(adapted: Candidate, twin: Candidate, spec: GuardSpec, source_gain: Interval | None) -> list[str]:
-    found = []
+def _strength_faults(adapted: Candidate, twin: Candidate, spec: GuardSpec) -> list[str]:
     chance = 1 / _classes(twin)
     own, other = confidence(adapted.target), confidence(twin.target)
-    if other - chance >= MEANT and own - chance < spec.min_confidence * (other - chance):
-        found.append(
-            f"Collapsed, confidence is gone: {own:.3f} on target text, where the twin has {other:.3f} and chance is "
-            f"{chance:.3f}."
-        )
+    if other - chance < MEANT or own - chance >= spec.min_confidence * (other - chance):
+        return []
+    return [
+        f"Collapsed, confidence is gone: {own:.3f} on target text, where the twin has {other:.3f} and chance is "
+        f"{chance:.3f}."
+    ]
+
+
+def _source_faults(adapted: Candidate, twin: Candidate, spec: GuardSpec, source_gain: Interval | None) -> list[str]:
     # 0.93 − 0.88 is more than 0.05 to a computer.
     lost = _rounded(twin.source_dev - adapted.source_dev)
-    if lost > spec.max_source_loss and (source_gain is None or source_gain.high < 0):
-        found.append(
-            f"Source dev has got worse by {lost:.3f} ({adapted.source_dev:.3f}, the twin {twin.source_dev:.3f})."
-        )
-    return found
+    if lost <= spec.max_source_loss or (source_gain is not None and source_gain.high >= 0):
+        return []
+    return [f"Source dev has got worse by {lost:.3f} ({adapted.source_dev:.3f}, the twin {twin.source_dev:.3f})."]
 
 
-def _loose_faults(beyond_chance: float, twin: Candidate, found: dict[str, Vote], spec: GuardSpec) -> list[str]:
+def _loose_faults(kappa: float, twin: Candidate, found: dict[str, Vote], spec: GuardSpec) -> list[str]:
     sure = confidence(twin.target) - 1 / _classes(twin) >= MEANT
     sides = {vote.side(spec.min_gain, spec.min_errors) for vote in found.values()}
     least = spec.min_kappa_against if -1 in sides else spec.min_kappa
-    if beyond_chance >= least or not sure or 1 in sides:
+    if kappa >= least or not sure or 1 in sides:
         return []
     evidence = "label-free evidence speaks against them" if -1 in sides else "no label-free evidence favours them"
     return [
         "Collapsed, the adapted model's answers have come loose: they agree with the twin's too little (Cohen's kappa "
-        f"{beyond_chance:.2f}, at least {least} is asked), and {evidence}."
+        f"{kappa:.2f}, at least {least} is asked), and {evidence}."
     ]
 
 

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from nlp_transfer import evidence
-from nlp_transfer.evidence import Scored, Vote, jackknife_error, votes, without_vote
+from nlp_transfer.evidence import Scored, Vote, beyond_chance, jackknife_error, votes, without_vote
+from nlp_transfer.intervals import Interval
 from nlp_transfer.selection import SCORES, Units, score
 
 
@@ -81,13 +82,23 @@ def test_a_score_may_abstain() -> None:
 
 
 @pytest.mark.parametrize(
-    ("selected_by", "words", "silent"),
+    ("selected_by", "words", "blind", "silent"),
     [
-        ("source_dev", False, set()),
-        ("dev", False, {"dev"}),
-        ("source_dev", True, {"class_ami"}),
-        ("dev", True, {"class_ami", "dev"}),
+        ("source_dev", False, False, set()),
+        ("dev", False, False, {"dev"}),
+        ("class_ami", False, True, {"class_ami", "dev"}),
+        ("source_dev", False, True, {"dev"}),
+        ("source_dev", True, False, {"class_ami", "dev"}),
+        ("dev", True, True, {"class_ami", "dev"}),
     ],
 )
-def test_who_has_no_vote(selected_by: str, words: bool, silent: set[str]) -> None:
-    assert without_vote(selected_by, words) == silent
+def test_who_has_no_vote(selected_by: str, words: bool, blind: bool, silent: set[str]) -> None:
+    assert without_vote(selected_by, words, blind) == silent
+
+
+@pytest.mark.parametrize(
+    ("gain", "side"),
+    [((0.03, 0.01, 0.05), 1), ((0.03, -0.01, 0.05), 0), ((-0.03, -0.05, -0.01), -1), ((0.005, 0.004, 0.006), 0)],
+)
+def test_a_gain_votes_where_its_interval_does_not_hold_0(gain: tuple[float, float, float], side: int) -> None:
+    assert beyond_chance(Interval(*gain)).side(margin=0.01, errors=1.0) == side

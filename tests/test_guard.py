@@ -12,7 +12,7 @@ import pytest
 from sklearn.metrics import cohen_kappa_score
 
 from nlp_transfer.evidence import EVIDENCE
-from nlp_transfer.guard import Candidate, decide, divergence_of
+from nlp_transfer.guard import Candidate, Decision, decide, divergence_of
 from nlp_transfer.intervals import Interval
 from nlp_transfer.recipe.trust import GuardSpec
 from nlp_transfer.selection import Units, bnm
@@ -193,6 +193,25 @@ def test_a_loss_on_source_dev_that_may_be_chance_is_no_fault() -> None:
     doubtful, sure = Interval(-0.1, -0.21, 0.01), Interval(-0.1, -0.15, -0.05)
     assert decide(worse, TWIN, LABELS, SPEC, doubtful).kept == "adapted"
     assert "got worse by 0.100" in " ".join(decide(worse, TWIN, LABELS, SPEC, sure).reasons)
+
+
+def test_a_tagger_is_kept_for_what_it_gains_on_source_dev() -> None:
+    def judged(*gain: float) -> Decision:
+        return decide(BETTER, TWIN, LABELS, SPEC, Interval(*gain), EVIDENCE, "evidence")
+
+    better, doubtful, worse = judged(0.02, 0.01, 0.03), judged(0.02, -0.01, 0.05), judged(-0.02, -0.03, -0.01)
+    assert [one.kept for one in (better, doubtful, worse)] == ["adapted", "source-only", "source-only"]
+    assert "for it source_dev; against it nothing" in better.reasons[0] and not worse.collapsed
+    assert "for it nothing; against it source_dev" in worse.reasons[0]
+    assert (worse.numbers["evidence"]["source_dev"], worse.numbers["evidence"]["dev"]) == (-0.02, None)
+
+
+def test_source_dev_convicts_nobody_where_it_cannot_judge() -> None:
+    worse = replace(BETTER, source_dev=0.5)
+    sure = Interval(-0.4, -0.5, -0.3)
+    assert decide(worse, TWIN, LABELS, SPEC, sure).collapsed
+    decision = decide(worse, TWIN, LABELS, SPEC, sure, {"dev"}, "blind")
+    assert not decision.collapsed and "source_dev" not in decision.numbers["evidence"]
 
 
 def test_a_rare_class_of_many_must_not_vanish_either() -> None:

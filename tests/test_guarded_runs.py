@@ -14,7 +14,18 @@ from helpers import TASKS, Listener, data_of, read_json, recipe_data, same_weigh
 from huggingface_hub import ModelCard
 from samples import sentiment_rows
 
-from nlp_transfer import METHODS, Method, Sizes, Step, load_predictor, recipe_from, resolve, run, write_report
+from nlp_transfer import (
+    METHODS,
+    Method,
+    Sizes,
+    Step,
+    evaluation,
+    load_predictor,
+    recipe_from,
+    resolve,
+    run,
+    write_report,
+)
 from nlp_transfer.errors import RecipeError
 from nlp_transfer.recipe import dump
 from nlp_transfer.recipe.trust import GuardSpec
@@ -263,3 +274,26 @@ def test_the_table_marks_the_model_that_is_kept(capsys: pytest.CaptureFixture[st
     show(score_table({"headline": "accuracy", "confidence": 0.95, "scores": scores, "kept": "adapted"}))
     shown = capsys.readouterr().out
     assert "adapted (kept)" in shown and "source-only (kept)" not in shown
+
+
+@pytest.mark.parametrize(("kind", "on"), [("classification", "target"), ("ner", "source"), ("ner", "target")])
+def test_what_source_dev_is_judged_for(
+    kind: str, on: str, tiny_bert: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A fault of texts, evidence of words; nothing where rows of the target are trained on."""
+    asked, decided = [], evaluation.decide
+
+    def decide(*given: Any) -> Any:
+        asked.append(given[-2:])
+        return decided(*given)
+
+    monkeypatch.setattr(evaluation, "decide", decide)
+    stages = [{"name": "finetune", "on": on}]
+    few = on == "target"
+    recipe = recipe_data(
+        tmp_path, tiny_bert, kind, methods=("mcc",), stages=stages, target_labels=few, source_only=True
+    )
+    data = data_of(kind) | ({"target.train": data_of(kind)["target.test"]} if few else {})
+    run(recipe_from(recipe | {"guard": True}), data=data, checked=False)
+    silent = {"class_ami", "dev"} if kind == "ner" else {"dev"}
+    assert asked == [(silent, "blind" if few else "evidence")]
