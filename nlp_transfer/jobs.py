@@ -20,6 +20,7 @@ from .errors import RunError
 from .forward import window_logits
 from .hardware import choose_precision, is_main_process
 from .objectives import Objective
+from .preparation import prepared, preparing
 from .processes import agree, wait_for_all
 from .recipe.schema import TrainSpec
 from .selecting import Selector
@@ -72,8 +73,9 @@ def train(job: Job, model: Any) -> dict[str, Any]:
         model: The model, after tuning. It ends with the weights of the selected checkpoint.
 
     Returns:
-        Steps, seconds and peak memory over all starts, last loss, the best score (of source dev, unless the job has a
-        selector), selected step, number of processes.
+        Steps, seconds (with what was prepared for it, see :mod:`.preparation`) and peak memory over all starts, steps
+        in which a head was fitted first, last loss, the best score (of source dev, unless the job has a selector),
+        selected step, number of processes.
     """
     trainer, bar = _trainer(job, model)
     checkpoint, said = newest_complete(job.folder) if is_main_process() else (None, [])
@@ -98,15 +100,17 @@ def train(job: Job, model: Any) -> dict[str, Any]:
     state = trainer.state
     losses = [line["loss"] for line in state.log_history if "loss" in line]
     trainer.accelerator.free_memory()
+    before, head_steps = prepared(job.folder)
     best = {} if job.dev is None else {"best_dev" if job.selector is None else f"best_{job.metric}": state.best_metric}
     return {
         "steps": state.global_step,
-        "seconds": round(_meter(trainer).seconds, 2),
+        "seconds": round(before + _meter(trainer).seconds, 2),
         "peak_mib": _meter(trainer).peak or None,
         "last_loss": losses[-1] if losses else None,
         **best,
         "selected_step": state.best_global_step or state.global_step,
         "processes": trainer.args.world_size,
+        **({"head_steps": head_steps} if head_steps else {}),
     }
 
 
@@ -125,7 +129,8 @@ def fit_head(job: Job, model: Any, steps: int) -> None:
         parameter.requires_grad = False
     rates = {"max_steps": steps, "learning_rate": HEAD_RATE, "head_learning_rate": HEAD_RATE, "average": None}
     folder = job.folder / "head"
-    train(replace(job, train=job.train.model_copy(update=rates), folder=folder, title=f"{job.title} head"), model)
+    with preparing(job.folder, "head", steps):
+        train(replace(job, train=job.train.model_copy(update=rates), folder=folder, title=f"{job.title} head"), model)
     for parameter in moving:
         parameter.requires_grad = True
     if is_main_process():

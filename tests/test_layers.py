@@ -46,7 +46,7 @@ LAYERS = {
     ],
     2: [
         *["data", "tasks", "tuning", "methods", "models", "heads", "processes", "checkpoints"],
-        *["objectives", "pretraining", "caching", "forward", "reading", "vocabulary", "averaging"],
+        *["objectives", "pretraining", "preparation", "caching", "forward", "reading", "vocabulary", "averaging"],
         *["fetching", "finding", "last_layer", "merging", "pulling"],
         *["diagnosis.classifier", "diagnosis.features", "diagnosis.fluency", "diagnosis.texts"],
         *["report.curves", "report.slices", "report.examples", "report.confusion"],

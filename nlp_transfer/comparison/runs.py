@@ -256,7 +256,7 @@ def _run_one(
     cost = {
         "peak_mib": max((stage.get("peak_mib") or 0 for stage in stages), default=0) or None,
         "seconds": round(sum(stage["seconds"] for stage in stages), 1),
-        "steps": sum(stage["steps"] for stage in stages),
+        "steps": sum(stage["steps"] + stage.get("head_steps", 0) for stage in stages),
     }
     write_text(result.folder / COST, json.dumps(cost) + "\n")
     (result.folder / FAILED).unlink(missing_ok=True)

@@ -15,6 +15,7 @@ from ..chosen import told
 from ..jobs import Job
 from ..last_layer import read_first_token
 from ..objectives import TaskObjective
+from ..preparation import preparing
 from ..recipe.schema import TrainSpec
 from ..recipe.stages import FinetuneStage
 from ..selecting import selection_of, selector
@@ -71,10 +72,12 @@ def finetune(
         read_first_token(model)
     for method in methods.values():
         if method.needs_teacher:
-            rows = taught(space, train, method, before.twin, rows)
+            with preparing(folder, "teacher"):
+                rows = taught(space, train, method, before.twin, rows)
     with contextlib.ExitStack() as stack:
         if not parts.TUNINGS[recipe.tuning.name].moves_features:
-            states, rows = read_once(space, model, rows)
+            with preparing(folder, "features"):
+                states, rows = read_once(space, model, rows)
             stack.enter_context(cached_encoder(model, states))
         reads_target = any(
             space.methods[part.name].reads_target(part.settings) and methods[part.name].masking is None

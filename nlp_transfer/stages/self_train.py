@@ -27,6 +27,7 @@ from ..last_layer import read_first_token
 from ..methods.base import Method
 from ..methods.mean_teacher import MeanTeacher
 from ..objectives import TaskObjective
+from ..preparation import prepared, preparing
 from ..processes import agree, wait_for_all
 from ..pseudo_labels import PseudoLabel, Rule, one_class, share_of_round, summarise
 from ..recipe.schema import Part, TrainSpec
@@ -143,7 +144,8 @@ def _plan(space: Workspace, stage: SelfTrainStage, folder: Path, fingerprint: st
     model = plan.model(before.model)
     if parts.TUNINGS[recipe.tuning.name].moves_features:
         return plan
-    states, rows = read_once(space, model, rows)
+    with preparing(folder, "features"):
+        states, rows = read_once(space, model, rows)
     return replace(plan, rows=rows, states=states)
 
 
@@ -179,7 +181,7 @@ def _rounds(plan: Plan) -> tuple[Path, dict[str, Any]]:
     trained = [report for report in reports if "steps" in report]
     return sound[-1], {
         "steps": sum(report["steps"] for report in trained),
-        "seconds": round(sum(report["seconds"] for report in trained), 2),
+        "seconds": round(prepared(plan.folder)[0] + sum(report["seconds"] for report in trained), 2),
         "peak_mib": max((report.get("peak_mib") or 0 for report in trained), default=0) or None,
         "rounds": trained,
         "after": {key: reports[-1][key] for key in ("predicted_shares", "agreement", "temperature")},
@@ -197,7 +199,8 @@ def _labels(plan: Plan, number: int, labeller: Path) -> tuple[list[PseudoLabel],
     folder = plan.folder / (f"round-{number}" if number <= plan.stage.rounds else "after")
     base.begin(plan.space, folder, f"{plan.fingerprint} {number}")
     if not agree((folder / LABELS).is_file()):
-        found, temperature = _guess(plan, number, labeller)
+        with preparing(plan.folder, f"labels of {folder.name}"):
+            found, temperature = _guess(plan, number, labeller)
         if is_main_process():
             write_json(folder / CALIBRATION, {"temperature": temperature})
             write_lines(folder / LABELS, [{"row": row, **label.to_dict()} for row, label in enumerate(found)])

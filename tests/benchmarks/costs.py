@@ -49,7 +49,7 @@ def measure(strategy: str, data: Path, count: int) -> dict[str, Any]:
         result = run(own, data={role: datasets.Dataset.from_list(found) for role, found in few.items()}, checked=False)
         stages = [json.loads(line) for line in (result.folder / "stages.jsonl").read_text().splitlines()]
     return {
-        "steps": sum(stage["steps"] for stage in stages),
+        "steps": sum(stage["steps"] + stage.get("head_steps", 0) for stage in stages),
         "seconds": round(sum(stage["seconds"] for stage in stages), 1),
         "peak_mib": max(stage.get("peak_mib") or 0 for stage in stages),
     }

@@ -1,0 +1,49 @@
+"""What a training has to do before its first step, and how long that took.
+
+A frozen encoder's features, a teacher's answers, pseudo-labels, a fresh masked-LM head: all of it is part of what a
+strategy costs. It is remembered beside the checkpoints, since a resumed run does not do it again, or does it anew.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from .hardware import is_main_process
+from .records import read_json
+from .whole import write_text
+
+PREPARED = "prepared.json"
+MEND = "Delete it: only what is told of the time depends on it."
+
+
+@contextlib.contextmanager
+def preparing(folder: Path, what: str, steps: int = 0) -> Iterator[None]:
+    """Measure the work inside the block.
+
+    Args:
+        folder: Folder of the training that it is for.
+        what: Its name; done again, it counts once.
+        steps: Optimizer steps in it.
+    """
+    begun = time.monotonic()
+    yield
+    if is_main_process():
+        path = folder / PREPARED
+        known = read_json(path, MEND) if path.is_file() else {}
+        known[what] = {"seconds": round(time.monotonic() - begun, 2), "steps": steps}
+        write_text(path, json.dumps(known) + "\n")
+
+
+def prepared(folder: Path) -> tuple[float, int]:
+    """Return the seconds and the optimizer steps of all that was done for a training before it began.
+
+    Args:
+        folder: Its folder.
+    """
+    path = folder / PREPARED
+    known = read_json(path, MEND) if path.is_file() else {}
+    return sum(one["seconds"] for one in known.values()), sum(one["steps"] for one in known.values())
