@@ -19,7 +19,8 @@ from typer.testing import CliRunner
 
 from nlp_transfer import cli, diagnose, errors, finding, models, recipe_from
 from nlp_transfer.data.windows import Limits, windows_of_texts
-from nlp_transfer.diagnosis import measured
+from nlp_transfer.diagnosis import diagnose as diagnose_module
+from nlp_transfer.diagnosis import features, measured
 from nlp_transfer.diagnosis.advice import Evidence, advise, comparisons
 from nlp_transfer.diagnosis.diagnose import usable
 from nlp_transfer.diagnosis.fluency import hidden_one_by_one, masked_log_probabilities, pseudo_perplexity
@@ -283,6 +284,27 @@ def test_candidates_are_compared(tiny_bert: Path, tmp_path: Path) -> None:
     assert isinstance(by_id[str(tiny_bert)].leep, Skipped)
     assert isinstance(by_id[str(headed)].leep, float) and by_id[str(headed)].leep < 0
     assert "LEEP needs a head" in shown(found)
+
+
+def test_candidates_are_judged_by_the_same_rows(
+    tiny_bert: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whichever cuts the texts into more tokens, and whichever is the recipe's own."""
+    tiny_roberta = build_model(tmp_path / "roberta", "roberta")
+    monkeypatch.setattr(features, "MAX_TOKENS", 150)
+    counted: dict[str, list[int]] = {}
+    judge = diagnose_module.suitability
+
+    def suitability(space: Any, probe: Any) -> Any:
+        counted.setdefault(str(space.base.id), []).append(len(probe.features["source.train"]))
+        return judge(space, probe)
+
+    monkeypatch.setattr(diagnose_module, "suitability", suitability)
+    for own, other in ((tiny_bert, tiny_roberta), (tiny_roberta, tiny_bert)):
+        diagnose(make_recipe(tmp_path / "run", own), data_of("classification", 30), models=[str(other)])
+    (rows,) = {tuple(counts) for counts in counted.values()}
+    assert rows[0] == rows[1] < 30
+    assert len(counted) == 2
 
 
 def test_leep_reads_a_tagging_head(tiny_bert: Path, tmp_path: Path) -> None:

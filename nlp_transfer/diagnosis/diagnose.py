@@ -29,7 +29,7 @@ from ..workspace import Workspace, open_workspace
 from .advice import SOUP_OF, Evidence, advise, comparisons
 from .between import NO_TARGET, a_distances, source_distances
 from .distance import FEWEST, Mmd, mmd_test
-from .features import MAX_ROWS, sample
+from .features import MAX_ROWS, encoded_first, sample
 from .fluency import hidden_one_by_one, masked_log_probabilities, pseudo_perplexity
 from .label_shift import LabelShift
 from .probe import DEV, TARGET, TRAIN, Probe, label_shift, quality, suitability, take, without_adapter
@@ -251,16 +251,31 @@ def _perplexity(space: Workspace, probe: Probe) -> dict[str, Interval] | Skipped
 
 
 def _candidates(space: Workspace, own: Probe, samples: Mapping[str, Split], ids: Sequence[str]) -> list[Candidate]:
-    """Score the recipe's model and the others, best first; nothing where no others are named."""
+    """Score the recipe's model and the others, best first, on the same rows; nothing where no others are named."""
     if not ids:
         return []
-    found = [replace(suitability(space, own), model=space.recipe.model.id)]
     data = space.recipe.data.model_copy(update={"max_length": None, "stride": None})
-    for model_id in dict.fromkeys(ids):
-        if model_id == space.recipe.model.id:
-            continue
-        recipe = space.recipe.model_copy(update={"model": ModelSpec(id=model_id), "data": data})
-        with without_adapter(_workspace(recipe, space.splits, space.reporter)) as other:
-            probe = take(other, {role: one for role, one in samples.items() if role != TARGET}, model_id)
-            found.append(replace(suitability(other, probe), model=model_id))
+    recipes = {
+        model_id: space.recipe.model_copy(update={"model": ModelSpec(id=model_id), "data": data})
+        for model_id in dict.fromkeys(ids)
+        if model_id != space.recipe.model.id
+    }
+    others = {model_id: _workspace(recipe, space.splits, space.reporter) for model_id, recipe in recipes.items()}
+    same = _read_by_all([space, *others.values()], {role: one for role, one in samples.items() if role != TARGET})
+    if any(len(one) < own.encoded[role].rows for role, one in same.items()):
+        own = take(space, same)
+    found = [replace(suitability(space, own), model=space.recipe.model.id)]
+    for model_id, named in others.items():
+        with without_adapter(named) as other:
+            found.append(replace(suitability(other, take(other, same, model_id)), model=model_id))
     return sorted(found, key=lambda one: -one.logme)
+
+
+def _read_by_all(spaces: Sequence[Workspace], samples: Mapping[str, Split]) -> dict[str, Split]:
+    """Return the first rows of samples that every model has room for: LogME grows with the rows, as evidence does."""
+    return {
+        role: one.select(
+            list(range(min(encoded_first(each.task, one, each.tokenizer, each.limits).rows for each in spaces)))
+        )
+        for role, one in samples.items()
+    }

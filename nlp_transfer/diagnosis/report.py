@@ -175,7 +175,7 @@ def _model_table(found: Diagnosis) -> Table:
         head = one.leep.skipped if isinstance(one.leep, Skipped) else f"{one.leep:.3f}"
         rows.append([one.model, f"{one.logme:.4f}", f"{one.dev_accuracy:.3f}", head])
     title = "Candidate models on source rows, best LogME first (larger is better)"
-    return text_table(title, ["model", "LogME", "frozen, source dev", "LEEP"], rows)
+    return text_table(title, ["model", "LogME", "their mean tokens, source dev", "LEEP"], rows)
 
 
 def _time_table(found: Diagnosis) -> Table:
