@@ -294,7 +294,7 @@ def stock_gradient(model: Any, folder: Path, accumulation: int, rows: list[dict[
     return found[0]
 
 
-def test_pitfall_1_stock_trainer_multiplies_gradients_by_accumulation(tiny_bert: Path, tmp_path: Path) -> None:
+def test_stock_trainer_multiplies_gradients_by_accumulation(tiny_bert: Path, tmp_path: Path) -> None:
     bench = build(tiny_bert, "classification", count=8)
     rows = [
         {"input_ids": [2, 40 + number, 3], "attention_mask": [1, 1, 1], "labels": number % 3} for number in range(8)
@@ -307,7 +307,7 @@ def test_pitfall_1_stock_trainer_multiplies_gradients_by_accumulation(tiny_bert:
     assert trainer.loss_is_scaled_for_ga is False
 
 
-def test_pitfall_2_a_discriminator_of_the_model_has_its_gradient_zeroed(tiny_bert: Path, tmp_path: Path) -> None:
+def test_a_discriminator_of_the_model_has_its_gradient_zeroed(tiny_bert: Path, tmp_path: Path) -> None:
     """One outside the model has not: the loop calls ``model.zero_grad()``."""
     bench = build(tiny_bert, "classification", dann=True)
     trainer, watcher = bench.start(tmp_path, learning_rate=1e-9)
@@ -325,7 +325,7 @@ def test_pitfall_2_a_discriminator_of_the_model_has_its_gradient_zeroed(tiny_ber
     assert max(inside) < 0.5  # a balanced loss moves the bias by at most ½ a step
 
 
-def test_pitfall_3_a_wrapper_saves_no_plain_model(tiny_bert: Path, tmp_path: Path) -> None:
+def test_a_wrapper_saves_no_plain_model(tiny_bert: Path, tmp_path: Path) -> None:
     class Wrapper(torch.nn.Module):
         def __init__(self, model: Any):
             super().__init__()
@@ -342,7 +342,7 @@ def test_pitfall_3_a_wrapper_saves_no_plain_model(tiny_bert: Path, tmp_path: Pat
 
 
 @pytest.mark.parametrize("search", [True, False])
-def test_pitfall_4_ddp_must_not_search_unused_parameters(search: bool, tiny_bert: Path, tmp_path: Path) -> None:
+def test_ddp_must_not_search_unused_parameters(search: bool, tiny_bert: Path, tmp_path: Path) -> None:
     bench = build(tiny_bert, "classification", dann=True)
     trainer, _ = bench.start(tmp_path)
     assert trainer.args.ddp_find_unused_parameters is False
@@ -360,7 +360,7 @@ def test_pitfall_4_ddp_must_not_search_unused_parameters(search: bool, tiny_bert
         torch.distributed.destroy_process_group()
 
 
-def test_pitfall_5_batches_have_no_second_key_with_label(tiny_bert: Path) -> None:
+def test_batches_have_no_second_key_with_label(tiny_bert: Path) -> None:
     class Model(torch.nn.Module):
         def forward(self, input_ids: Any, labels: Any = None, domain_labels: Any = None) -> None: ...
 
@@ -372,7 +372,7 @@ def test_pitfall_5_batches_have_no_second_key_with_label(tiny_bert: Path) -> Non
         assert [key for key in PairCollator(0)([pair]) if "label" in key] == ["labels"]
 
 
-def test_pitfall_6_columns_unknown_to_the_model_reach_the_loss(tiny_bert: Path, tmp_path: Path) -> None:
+def test_columns_unknown_to_the_model_reach_the_loss(tiny_bert: Path, tmp_path: Path) -> None:
     bench = build(tiny_bert, "ner", dann=True)
     trainer, _ = bench.start(tmp_path)
     batch = next(iter(trainer.get_train_dataloader()))

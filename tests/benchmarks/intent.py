@@ -4,9 +4,9 @@
 
 Fine-tuning, frozen features and self-training on BANKING77; self-training takes as many steps in all as fine-tuning,
 which is its twin. Each seed draws its own examples of each intent. There are none to spare for a dev set, so the
-training rows stand in for one, which selects nothing: the number of steps is fixed beforehand, and the weights of the
-last one are scored. The score on `source.dev` is the fit, not a result. Finished runs are kept in `runs/benchmarks/`,
-so it can be stopped and extended.
+training rows stand in for one. They select nothing (the number of steps is fixed beforehand, and the weights of the
+last one are scored), but calibrate the confidence of pseudo-labels. The score on `source.dev` is the fit, not a result.
+Finished runs are kept in `runs/benchmarks/`, so it can be stopped and extended.
 """
 
 from __future__ import annotations

@@ -65,12 +65,12 @@ def transfer_table(record: dict[str, Any]) -> list[str]:
     """One line a strategy: its score in each case with the gain over the twin of equal steps."""
     cases = record["results"]
     named = dict.fromkeys(name for case in cases.values() for name in case["strategies"])
-    lines = [f"| strategy | {' | '.join(cases)} | mean gain |", "|---" * (len(cases) + 2) + "|"]
+    head = ["strategy", *cases, *(["mean gain"] if len(cases) > 2 else [])]
+    lines = [f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
     for name in named:
         entries = [case["strategies"].get(name) for case in cases.values()]
         gains = [entry["gain"]["value"] for entry in entries if entry is not None and "gain" in entry]
-        mean = over_cases(gains)
-        lines.append(f"| {name} | {' | '.join(map(transfer_cell, entries))} | {mean} |")
+        lines.append(transfer_line(name, [transfer_cell(entry) for entry in entries], gains))
         guarded = [entry["guarded"] for entry in entries if entry is not None and "guarded" in entry]
         if len(guarded) == len(cases) > 2:
             gains = [statistics.fmean(gain or 0.0 for gain in one) for one in guarded]
@@ -78,34 +78,35 @@ def transfer_table(record: dict[str, Any]) -> list[str]:
                 f"{100 * gain:+.1f} ({sum(kept is not None for kept in one)} of {len(one)} kept)"
                 for gain, one in zip(gains, guarded, strict=True)
             ]
-            lines.append(f"| *{name}, guarded* | {' | '.join(cells)} | {over_cases(gains)} |")
+            lines.append(transfer_line(f"*{name}, guarded*", cells, gains))
     if all("picked" in case for case in cases.values()):
         gains = [picked_gain(case) for case in cases.values()]
         cells = [f"{case['picked']} ({100 * gain:+.1f})" for case, gain in zip(cases.values(), gains, strict=True)]
-        lines.append(f"| *picked without labels* | {' | '.join(cells)} | {over_cases(gains)} |")
+        lines.append(transfer_line("*picked without labels*", cells, gains))
     if all("plain_soup" in case for case in cases.values()):
-        gains = [case["plain_soup"] - plain_score(case) for case in cases.values()]
-        cells = [
-            f"{100 * case['plain_soup']:.1f} ({100 * gain:+.1f})"
-            for case, gain in zip(cases.values(), gains, strict=True)
-        ]
-        lines.append(f"| *mean of the source-only models* | {' | '.join(cells)} | {over_cases(gains)} |")
-    return lines + final_lines(cases)
-
-
-def final_lines(cases: dict[str, Any]) -> list[str]:
-    """The models that comparisons end with, and what the same averaging gives without adaptation: over source-only."""
-    if not all("final" in case for case in cases.values()):
-        return []
-    ends = [case["final"] for case in cases.values()]
-    reached = [one["scores"]["target.test"]["value"] for one in ends]
-    plain = [score - one.get("gain", {"value": 0.0})["value"] for score, one in zip(reached, ends, strict=True)]
-    lines = []
-    for title, scores in (("mean of the picked runs", reached), ("mean of the source-only runs", plain)):
-        gains = [score - plain_score(case) for score, case in zip(scores, cases.values(), strict=True)]
-        cells = [f"{100 * score:.1f} ({100 * gain:+.1f})" for score, gain in zip(scores, gains, strict=True)]
-        lines.append(f"| *{title}* | {' | '.join(cells)} | {over_cases(gains)} |")
+        lines.append(
+            scores_line("mean of the source-only models", [case["plain_soup"] for case in cases.values()], cases)
+        )
+    if all("final" in case for case in cases.values()):
+        # The models that comparisons end with, and what the same averaging gives without adaptation.
+        ends = [case["final"] for case in cases.values()]
+        reached = [one["scores"]["target.test"]["value"] for one in ends]
+        plain = [score - one.get("gain", {"value": 0.0})["value"] for score, one in zip(reached, ends, strict=True)]
+        lines.append(scores_line("final: mean of the picked runs", reached, cases))
+        lines.append(scores_line("mean of their source-only twins", plain, cases))
     return lines
+
+
+def transfer_line(name: str, cells: list[str], gains: list[float]) -> str:
+    """A line of the table above, with the mean over cases where there are three or more."""
+    return f"| {' | '.join([name, *cells, *([over_cases(gains)] if len(cells) > 2 else [])])} |"
+
+
+def scores_line(title: str, scores: list[float], cases: dict[str, Any]) -> str:
+    """A line of scores that stand beside source-only's."""
+    gains = [score - plain_score(case) for score, case in zip(scores, cases.values(), strict=True)]
+    cells = [f"{100 * score:.1f} ({100 * gain:+.1f})" for score, gain in zip(scores, gains, strict=True)]
+    return transfer_line(f"*{title}*", cells, gains)
 
 
 def reviews_table(record: dict[str, Any]) -> list[str]:
@@ -114,8 +115,7 @@ def reviews_table(record: dict[str, Any]) -> list[str]:
     bounds = json.loads((RESULTS / "reviews_bound.json").read_text(encoding="utf8"))["results"]
     reached = [statistics.fmean(bounds[name.rpartition("-")[2]].values()) for name in cases]
     gaps = [score - plain_score(case) for score, case in zip(reached, cases.values(), strict=True)]
-    cells = [f"{100 * score:.1f} ({100 * gap:+.1f})" for score, gap in zip(reached, gaps, strict=True)]
-    lines.append(f"| *trained on the target's labels* | {' | '.join(cells)} | {over_cases(gaps)} |")
+    lines.append(scores_line("trained on the target's labels", reached, cases))
     share = sum(picked_gain(case) for case in cases.values()) / sum(gaps)
     return [*lines, "", f"Share of the mean gap that the pick closes: {share:.2f}."]
 
@@ -130,10 +130,8 @@ def bound_table(record: dict[str, Any]) -> list[str]:
 
 
 def over_cases(gains: list[float]) -> str:
-    """Mean gain over cases in percentage points; of more than two with its interval over them."""
-    if not gains:
-        return ""
-    return points(mean_interval(gains)) if len(gains) > 2 else f"{100 * statistics.fmean(gains):+.1f}"
+    """Mean gain over cases in percentage points with its interval over them; nothing of fewer than three."""
+    return points(mean_interval(gains)) if len(gains) > 2 else ""
 
 
 def rates_table(record: dict[str, Any]) -> list[str]:
