@@ -65,3 +65,41 @@ def meanwhile(hub: Hub, patch: pytest.MonkeyPatch, repo: str) -> None:
         return commit(self, *args, **settings)
 
     patch.setattr(HfApi, "create_commit", late)
+
+
+def with_data_sets(patch: pytest.MonkeyPatch, cache: Path) -> list[str]:
+    """Let ``datasets`` ask the server of :func:`use`, with an empty cache; return the other hosts that it looks up."""
+    import socket
+
+    import datasets
+    from huggingface_hub import constants
+    from huggingface_hub.utils import close_session
+
+    settings = {
+        "HF_ENDPOINT": constants.ENDPOINT,
+        "HUB_DATASETS_URL": constants.ENDPOINT + "/datasets/{repo_id}/resolve/{revision}/{path}",
+        "HF_HUB_OFFLINE": False,
+        "HF_DATASETS_OFFLINE": False,
+        "HF_DATASETS_CACHE": cache / "tables",
+        "DOWNLOADED_DATASETS_PATH": cache / "downloads",
+        "HF_MODULES_CACHE": cache / "modules",
+    }
+    for name, value in settings.items():
+        patch.setattr(datasets.config, name, value)
+    others: list[str] = []
+    real = socket.getaddrinfo
+
+    def guarded(host: Any, *args: Any, **options: Any) -> Any:
+        if host in ("127.0.0.1", "localhost"):
+            return real(host, *args, **options)
+        others.append(str(host))
+        raise socket.gaierror(-2, "Name or service not known")
+
+    patch.setattr(socket, "getaddrinfo", guarded)
+    close_session()
+    return others
+
+
+def publish(hub: Hub, repo: str, files: dict[str, bytes]) -> str:
+    """Put a commit of a data set onto the hub, for everyone; return the commit."""
+    return hub.repos.setdefault(f"datasets/{repo}", Repo(False)).commit(files)

@@ -1,8 +1,8 @@
 """A model hub on loopback, for the real ``huggingface_hub`` client: a reading of its protocol, in the standard library.
 
 It keeps repositories in memory, makes atomic commits, stores large files by LFS (or, given a Xet store, lets the client
-bring them there), and can be told to fail. It is not the hub: what the hub says of cards and of file kinds is
-simplified.
+bring them there), serves data sets to ``datasets`` (whole or in pieces), and can be told to fail. It is not the hub:
+what the hub says of cards and of file kinds is simplified.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
-from urllib.parse import unquote, urlsplit
+from urllib.parse import parse_qs, unquote, urlsplit
 
 from stand_in_xet import XetStore
 
@@ -29,10 +29,11 @@ LARGE = (".safetensors", ".bin", ".onnx", ".model", "tokenizer.json")
 
 @dataclass
 class Repo:
-    """A repository: every commit with all its files, oldest first."""
+    """A repository: every commit with all its files, oldest first, and names of some commits."""
 
     private: bool
     commits: list[tuple[str, dict[str, bytes]]] = field(default_factory=list)
+    tags: dict[str, str] = field(default_factory=dict)
 
     def commit(self, files: dict[str, bytes]) -> str:
         sha = hashlib.sha1(f"{len(self.commits)} {time.monotonic_ns()}".encode()).hexdigest()
@@ -50,7 +51,8 @@ class Repo:
     def at(self, revision: str) -> tuple[str, dict[str, bytes]] | None:
         if revision in ("main", "HEAD"):
             return self.commits[-1]
-        return next((found for found in self.commits if found[0] == revision), None)
+        sha = self.tags.get(revision, revision)
+        return next((found for found in self.commits if found[0] == sha), None)
 
 
 @dataclass
@@ -60,8 +62,8 @@ class Fault:
     Args:
         request: Regular expression, searched in ``POST /api/repos/create``.
         kind: ``503`` answers so and does nothing; ``lost`` does what is asked and hangs up; ``mute`` never answers;
-            ``page`` is a 503 of a proxy, which is no JSON and not even UTF-8; any other number is the status of the
-            answer.
+            ``page`` is a 503 of a proxy, which is no JSON and not even UTF-8; ``stall`` sends half of the answer's body
+            and no more; ``cut`` sends half of it and hangs up; any other number is the status of the answer.
         times: How often.
     """
 
@@ -78,6 +80,7 @@ class Hub(ThreadingHTTPServer):
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), Handler)
         self.repos: dict[str, Repo] = {}
+        """By id; those of data sets by ``datasets/owner/name``."""
         self.objects: dict[str, bytes] = {}
         self.faults: list[Fault] = []
         self.log: list[str] = []
@@ -147,15 +150,19 @@ class Handler(BaseHTTPRequestHandler):
                 threading.Event().wait()
             elif fault.kind == "page":
                 return self._send(Answer(503, "<html>Zur Zeit nicht verfügbar</html>".encode("latin-1")))
-            elif fault.kind != "lost":
+            elif fault.kind not in ("lost", "stall", "cut"):
                 return self._send(Answer(int(fault.kind), {"error": "as the test wants it"}))
         try:
             self._route(path)
         except Answer as answer:
-            if fault is not None:
-                self.close_connection = True
-                return None
-            return self._send(answer)
+            if fault is None:
+                return self._send(answer)
+            self.close_connection = True
+            if fault.kind != "lost":
+                self._send(answer, half=True)
+            if fault.kind == "stall":
+                threading.Event().wait()
+            return None
         raise AssertionError(f"no answer to {name}")
 
     def _chunked(self) -> bytes:
@@ -168,7 +175,7 @@ class Handler(BaseHTTPRequestHandler):
         self.rfile.readline()
         return b"".join(parts)
 
-    def _send(self, answer: Answer) -> None:
+    def _send(self, answer: Answer, half: bool = False) -> None:
         body = answer.body if isinstance(answer.body, bytes) else json.dumps(answer.body).encode()
         self.send_response(answer.status)
         kind = "application/octet-stream" if isinstance(answer.body, bytes) else "application/json"
@@ -176,7 +183,8 @@ class Handler(BaseHTTPRequestHandler):
             self.send_header(name, value)
         self.end_headers()
         if self.command != "HEAD":
-            self.wfile.write(body)
+            self.wfile.write(body[: len(body) // 2] if half else body)
+            self.wfile.flush()
 
     # What is asked
 
@@ -194,7 +202,9 @@ class Handler(BaseHTTPRequestHandler):
             self._batch()
         if found := re.fullmatch(r"/api/models/([^/]+/[^/]+)(?:/([a-z-]+)/([^/]+))?", path):
             self._api(*found.groups())
-        if found := re.fullmatch(r"/([^/]+/[^/]+)/resolve/([^/]+)/(.+)", path):
+        if found := re.fullmatch(r"/api/(datasets/[^/]+/[^/]+)(?:/([a-z-]+)/([^/]+)(?:/(.+))?)?", path):
+            self._data_set(*found.groups())
+        if found := re.fullmatch(r"/((?:datasets/)?[^/]+/[^/]+)/resolve/([^/]+)/(.+)", path):
             self._resolve(*found.groups())
         raise Answer(404, {"error": "not here"})
 
@@ -267,6 +277,27 @@ class Handler(BaseHTTPRequestHandler):
             raise Answer(200, {"files": [self._mode(repo, file["path"]) for file in json.loads(self.body)["files"]]})
         if what == "commit":
             self._commit(repo_id, repo)
+
+    def _data_set(self, repo_id: str, what: str | None, revision: str | None, inside: str | None) -> None:
+        """Answer about a data set: unlike of a model, its files lie in folders."""
+        sha, files = self._at(repo_id, revision or "main")
+        paths = dict.fromkeys(name.rsplit("/", depth)[0] for name in files for depth in range(1, name.count("/") + 1))
+        folders = [{"type": "directory", "path": path, "size": 0, "oid": blob_id(path.encode())} for path in paths]
+        entries = {entry["path"]: entry for entry in [*folders, *(self._entry(*item) for item in files.items())]}
+        if what in (None, "revision"):
+            siblings = [{"rfilename": name} for name in files]
+            name = repo_id.removeprefix("datasets/")
+            raise Answer(200, {"id": name, "sha": sha, "private": False, "siblings": siblings, "tags": []})
+        if what == "paths-info":
+            asked = parse_qs(self.body.decode())["paths"]
+            raise Answer(200, [entries[path] for path in asked if path in entries])
+        if what == "tree":
+            if inside is not None and inside not in paths:
+                raise Answer(404, {"error": f"{inside} does not exist"}, X_Error_Code="EntryNotFound")
+            under = "" if inside is None else f"{inside}/"
+            below = {path: entry for path, entry in entries.items() if path.startswith(under)}
+            deep = parse_qs(urlsplit(self.path).query).get("recursive", ["false"])[0].lower() == "true"
+            raise Answer(200, [one for path, one in below.items() if deep or "/" not in path.removeprefix(under)])
 
     def _history(self, repo_id: str) -> list[dict[str, Any]]:
         told = {"title": "a commit", "message": "", "authors": [], "date": "2024-01-01T00:00:00.000Z"}
@@ -352,8 +383,8 @@ class Handler(BaseHTTPRequestHandler):
                 route = f"{self.server.url}/api/models/{repo_id}/xet-read-token/{sha}"
                 headers |= {"X_Xet_Hash": found, "X_Xet_Refresh_Route": route}
         status = 200
-        if ranged := re.match(r"bytes=(\d+)-", self.headers.get("Range", "")):
-            first = int(ranged[1])
-            headers["Content_Range"] = f"bytes {first}-{len(content) - 1}/{len(content)}"
-            content, status = content[first:], 206
+        if ranged := re.match(r"bytes=(\d+)-(\d*)", self.headers.get("Range", "")):
+            first, last = int(ranged[1]), min(int(ranged[2] or len(content)), len(content) - 1)
+            headers["Content_Range"] = f"bytes {first}-{last}/{len(content)}"
+            content, status = content[first : last + 1], 206
         raise Answer(status, content, **headers)

@@ -1,7 +1,9 @@
-"""One split of a data set of the hub, given up when nothing arrives any more."""
+"""One split of a data set of the hub, at one commit, given up when nothing arrives any more."""
 
 from __future__ import annotations
 
+import contextlib
+import re
 from pathlib import Path
 from typing import Any
 
@@ -9,9 +11,18 @@ import datasets
 
 from ..background import QUIET, NotYet, Pending, wait_while_heard
 
+_COMMIT = re.compile(r"[0-9a-f]{40}")
+
+
+class RefusedError(Exception):
+    """The hub has answered, and says no: there is nothing to wait for."""
+
 
 def load_hub_split(hub_id: str, config: str | None, split: str, revision: str | None) -> Any:
     """Load a split by ``datasets``, which waits without end for a server that says nothing.
+
+    The commit is asked for first: ``datasets`` is then given that, all its requests are about one state of the data
+    set, and it asks no other server (for ``main`` it asks datasets-server, up to 100 s).
 
     Args:
         hub_id: Hub id of the data set.
@@ -20,29 +31,119 @@ def load_hub_split(hub_id: str, config: str | None, split: str, revision: str | 
         revision: Branch, tag or commit.
 
     Returns:
-        What ``datasets.load_dataset`` returns.
+        What ``datasets.load_dataset`` returns; where the hub cannot be reached, what an earlier call left in its cache.
 
     Raises:
+        RefusedError: The hub has no such data set or revision, or none that may be read.
         TimeoutError: For :data:`~nlp_transfer.background.QUIET` seconds nothing has arrived in the caches.
+        FileNotFoundError: The hub cannot be reached, and the cache holds another commit than the revision that was
+            asked for, which ``datasets`` would give all the same.
     """
+    try:
+        commit = commit_of(hub_id, revision)
+    except Exception as error:
+        if not unreachable(error):
+            raise
+        commit = None
 
     def load() -> Any:
-        return datasets.load_dataset(hub_id, config, split=split, revision=revision)
+        return datasets.load_dataset(hub_id, config, split=split, revision=revision if commit is None else commit)
 
     try:
-        return wait_while_heard(Pending(f"load {hub_id}", load), lambda: _held(hub_id), QUIET)
+        loaded = wait_while_heard(Pending(f"load {hub_id}", load), lambda: _held(hub_id), QUIET)
     except NotYet:
         raise TimeoutError(f"nothing has arrived for {QUIET:.0f} s") from None
+    # Whatever goes wrong, `datasets` falls back to the commit that was loaded last, of any revision.
+    expected = commit if commit is not None or revision is None else _noted(hub_id, revision)
+    held = _commit_held(loaded)
+    if expected is not None and held is not None and held != expected:
+        raise FileNotFoundError(
+            f"the hub does not give commit {expected[:12]}, and the cache holds another one, {held[:12]}"
+        )
+    return loaded
+
+
+def commit_of(hub_id: str, revision: str | None) -> str:
+    """Return the commit of a data set that a revision stands for, as the hub says now.
+
+    Args:
+        hub_id: Hub id of the data set.
+        revision: Branch, tag or commit; None for the main branch.
+
+    Raises:
+        RefusedError: The hub has no such data set or revision, or none that may be read.
+        TimeoutError: It does not answer.
+    """
+    from huggingface_hub import HfApi
+    from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError, RevisionNotFoundError
+
+    def ask() -> str:
+        return str(HfApi().dataset_info(hub_id, revision=revision, timeout=QUIET).sha)
+
+    try:
+        commit = Pending(f"look up {hub_id}", ask).wait(QUIET)
+    except NotYet:
+        raise TimeoutError(f"no answer within {QUIET:.0f} s") from None
+    except GatedRepoError:
+        raise RefusedError("it is gated: ask for access on its page, then log in (hf auth login)") from None
+    except RepositoryNotFoundError:
+        why = "the hub has no data set of this name, or none that you may read (a private one needs hf auth login)"
+        raise RefusedError(why) from None
+    except RevisionNotFoundError:
+        raise RefusedError(f"the data set has no revision '{revision}'") from None
+    if revision is not None and revision != commit:
+        _note(hub_id, revision, commit)
+    return commit
+
+
+def unreachable(error: Exception) -> bool:
+    """Whether an error is that of a network, or of a server in trouble, and not an answer."""
+    from huggingface_hub.errors import HfHubHTTPError
+    from huggingface_hub.utils import httpx  # type: ignore[attr-defined]
+
+    if isinstance(error, HfHubHTTPError):
+        return error.response.status_code >= 500 or error.response.status_code in (408, 429)
+    return isinstance(error, httpx.TransportError | ConnectionError | TimeoutError)
+
+
+def _folder(hub_id: str) -> Path:
+    """Where the hub's client keeps what it has fetched of a data set."""
+    from huggingface_hub import constants
+    from huggingface_hub.file_download import repo_folder_name
+
+    return Path(constants.HF_HUB_CACHE) / repo_folder_name(repo_id=hub_id, repo_type="dataset")
+
+
+def _note(hub_id: str, revision: str, commit: str) -> None:
+    """Keep what a branch or tag stands for where the hub's client keeps it, too: it is not told, but given the commit.
+
+    Without a network it tells which commit of the cache is the one that is asked for.
+    """
+    path = _folder(hub_id) / "refs" / revision
+    with contextlib.suppress(OSError):  # a cache that cannot be written
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(commit, encoding="utf8")
+
+
+def _noted(hub_id: str, revision: str) -> str | None:
+    if _COMMIT.fullmatch(revision):
+        return revision
+    with contextlib.suppress(OSError):
+        return (_folder(hub_id) / "refs" / revision).read_text(encoding="utf8").strip()
+    return None
+
+
+def _commit_held(loaded: Any) -> str | None:
+    """Return the commit of what ``datasets`` loaded, which is in the path of its cache; None where it is not."""
+    files = getattr(loaded, "cache_files", None) or []
+    folder = Path(files[0]["filename"]).parent.name if files else ""
+    return folder if _COMMIT.fullmatch(folder) else None
 
 
 def _held(hub_id: str) -> int:
     """Blocks on the disk of what is downloaded, and of the tables that are made of it (and of other data sets)."""
-    from huggingface_hub import constants
-    from huggingface_hub.file_download import repo_folder_name
-
-    downloads = Path(constants.HF_HUB_CACHE) / repo_folder_name(repo_id=hub_id, repo_type="dataset")
     blocks = 0
-    for folder in (downloads, Path(datasets.config.HF_DATASETS_CACHE)):
+    for folder in (_folder(hub_id), Path(datasets.config.HF_DATASETS_CACHE)):
         for path in folder.rglob("*"):
             try:
                 blocks += path.lstat().st_blocks

@@ -13,13 +13,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from datasets import Dataset, Features, List, Value
+from datasets.exceptions import DatasetsError
 
 from ..errors import DataError, Problem, nearest
 from ..recipe.schema import Columns
 from . import formats
 from .canonical import KINDS, Canonical, Kind, canonicalise, column_names
 from .formats import Table
-from .hub import load_hub_split
+from .hub import RefusedError, load_hub_split
 from .tags import Scheme
 
 HUB = "hub:"
@@ -28,6 +29,7 @@ ORIGIN = "origin"
 LABELS = ("label", "labels", "tags")
 """Columns that hold labels."""
 SHOWN = 20  # problems shown at once
+LONGEST = 500  # letters of an error of a library
 UNREAD = {".gz": "unpack it first", ".zip": "unpack it first", ".xlsx": "save it as csv", ".xls": "save it as csv"}
 """What to do about files that are no text, by their suffix."""
 
@@ -289,13 +291,29 @@ def from_hub(hub_id: str, name: str, split: str | None, config: str | None, revi
         loaded = load_hub_split(hub_id, config, split, revision)
     except Exception as error:  # the library, its HTTP client and its file readers share no base class
         asked = f"split '{split}', config {config or 'default'}, revision {revision or 'main'}"
-        first = str(error).strip().splitlines()
-        message = (
-            f"the data set could not be loaded ({asked}): {type(error).__name__}: {''.join(first[:1])}. "
-            "Without a network: load it once with one (it stays in the cache; then set HF_HUB_OFFLINE=1), or "
-            "save it as JSONL or Parquet and give that file."
-        )
-        raise DataError([Problem(message, where)]) from error
+        raise DataError([Problem(f"the data set could not be loaded ({asked}): {_why(error)}", where)]) from error
     if not isinstance(loaded, Dataset):
         raise TypeError(f"{where} split {split!r} is {type(loaded)}, not one split")
     return loaded
+
+
+def _why(error: Exception) -> str:
+    """Return what went wrong with a data set of the hub, and what helps where that is not an answer of the hub."""
+    if isinstance(error, RefusedError):
+        return f"{error}."
+    cause, words = error, _words(error)
+    while not words and isinstance(cause.__cause__, Exception):
+        cause, words = cause.__cause__, _words(cause.__cause__)
+    told = f"{type(cause).__name__}: {words[:LONGEST].removesuffix('.')}."
+    # An unknown split, a configuration to choose, files that do not go together, or that are none.
+    if isinstance(cause, ValueError | DatasetsError) and not isinstance(cause, OSError):
+        return told
+    return (
+        f"{told} Without a network: load it once with one (it stays in the cache; then set HF_HUB_OFFLINE=1), or save "
+        "it as JSONL or Parquet and give that file."
+    )
+
+
+def _words(error: Exception) -> str:
+    """Return what an error says in one line; nothing where it only says that there is one."""
+    return " ".join(str(error).split()).removeprefix("An error occurred while generating the dataset").strip()
