@@ -55,7 +55,7 @@ def check(
         "data": None,
     }
     if data:
-        splits = load_splits(recipe, given)
+        splits = load_splits(recipe, given, probes=True)
         result["data"] = _described(recipe, splits)
     return result
 

@@ -220,13 +220,19 @@ def logger_findings(data: dict[str, Any]) -> list[Finding]:
 
 
 def file_findings(data: dict[str, Any]) -> list[Finding]:
-    """Say which keys of data files have no effect: only data sets of a hub have splits, configurations, revisions."""
+    """Say which keys of data files have no effect: splits, revisions and streams are of data sets of a hub."""
     text = "only data sets of the hub ('hub:owner/name') have one. Leave it out."
-    return [
+    local = [(path, file) for path, file in _files(data) if not str(value_at(file, "path")).startswith(HUB)]
+    found = [
         ((*path, key), text)
-        for path, file in _files(data)
+        for path, file in local
         for key in ("split", "config", "revision")
-        if not str(value_at(file, "path")).startswith(HUB) and value_at(file, key) is not None
+        if value_at(file, key) is not None
+    ]
+    unstreamed = "only data sets of the hub ('hub:owner/name') are streamed; a file is read row by row. Leave it out."
+    return [
+        *found,
+        *(((*path, "streaming"), unstreamed) for path, file in local if value_at(file, "streaming") is True),
     ]
 
 

@@ -9,7 +9,8 @@ import json
 import re
 import shutil
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, fields
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -17,9 +18,11 @@ from typing import Any
 from safetensors import SafetensorError
 
 from . import recipe as recipes
+from .data.seen import Seen
 from .errors import RecipeError, RunBusyError, RunError
 from .hardware import describe
 from .recipe.schema import Recipe
+from .records import look_up, read_json
 from .whole import write_text
 
 _FULL = re.compile(r"No space left|Disk quota|unexpected pos|basic_ios")
@@ -38,6 +41,8 @@ PACKAGES = (
 
 
 LOCK = ".lock"
+SEEN = "corpora.json"
+"""Commit, number of rows and fingerprint of each streamed corpus."""
 
 
 def claim(recipe: Recipe, fresh: bool) -> Path:
@@ -186,3 +191,27 @@ def write_lines(path: Path, rows: list[dict[str, Any]]) -> None:
     """Write JSON lines atomically."""
     path.parent.mkdir(parents=True, exist_ok=True)
     write_text(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
+
+
+def read_seen(folder: Path) -> dict[str, Seen]:
+    """Return what a run has seen of its streamed corpora, by key path: it keeps to the commits that it began with.
+
+    Raises:
+        RunError: The file that says so is damaged.
+    """
+    path = folder / SEEN
+    if not path.is_file():
+        return {}
+    mend = f"Delete '{path}', and the corpora are looked up and checked anew."
+    keys = [entry.name for entry in fields(Seen)]
+    return {
+        role: Seen(**{key: look_up(values, path, mend, role, key) for key in keys})
+        for values in [read_json(path, mend)]
+        for role in values
+    }
+
+
+def write_seen(folder: Path, seen: Mapping[str, Seen]) -> None:
+    """Keep what a run has seen of its streamed corpora."""
+    if seen:
+        write_json(folder / SEEN, {role: asdict(one) for role, one in seen.items()})

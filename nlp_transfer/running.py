@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -22,12 +23,13 @@ from .hub.package import base_without_a_name, check_base
 from .hub.push import check_place, push_as_told
 from .merging import merge_into
 from .parts import METHODS, Known
-from .preparing.load import changed_rows, load_splits, say_notes
-from .processes import first_process_first, wait_for_all
+from .preparing.load import load_splits, say_notes
+from .processes import agree, first_process_first, join, wait_for_all
 from .recipe.defaults import resolve
 from .recipe.publishing import HubSpec
 from .recipe.schema import Recipe
-from .records import read_json, rerun
+from .recipe.stages import PretrainStage
+from .records import look_up, read_json, rerun
 from .reloading.check import check_reload
 from .reloading.examples import read_examples, write_examples
 from .report.measuring import write_domains
@@ -39,6 +41,9 @@ from .sequence import Outcome, train_stages
 from .stages.base import StageResult
 from .whole import write_text
 from .workspace import Workspace, open_workspace
+
+PATIENCE = timedelta(days=7)
+"""How long a process waits for the one that reads and tokenises a corpus."""
 
 
 @dataclass(frozen=True)
@@ -102,6 +107,9 @@ def run(
     check_batches(recipe, methods)
     if recipe.hub is not None:
         check_place(recipe.hub, Path(str(recipe.output)))
+    if any(isinstance(stage, PretrainStage) and stage.corpus is not None for stage in recipe.stages):
+        # One process streams or tokenises a corpus of any size, while the others wait.
+        join(PATIENCE)
     if fresh:
         # What cannot be run again must not cost the results that are there.
         load_splits(recipe, data)
@@ -136,6 +144,24 @@ def _push(hub: HubSpec, folder: Path, reporter: Reporter) -> None:
     reporter.say(f"pushed: {pushed.url}")
 
 
+def changed_rows(recipe: Recipe, folder: Path, data: dict[str, Any] | None = None) -> list[str]:
+    """Return the splits that hold other rows now than when a finished run was made.
+
+    Args:
+        recipe: The recipe that names them.
+        folder: The run folder.
+        data: As :func:`run` takes them.
+
+    Raises:
+        DataError: They cannot be read any more.
+        RunError: The record of the run is damaged.
+    """
+    path = folder / "environment.json"
+    recorded = look_up(read_json(path, rerun(folder)), path, rerun(folder), "data")
+    now = load_splits(recipe, data, runfolder.read_seen(folder)).fingerprints()
+    return [name for name, value in now.items() if recorded.get(name) != value]
+
+
 def _warn_if_data_changed(recipe: Recipe, folder: Path, data: dict[str, Any] | None, reporter: Reporter) -> None:
     """Say so when a finished run was made from other rows than the recipe's files hold now."""
     try:
@@ -162,7 +188,10 @@ def _run_claimed(
     checked: bool,
 ) -> RunResult:
     begun = time.time()
-    splits = load_splits(recipe, data)
+    # Agreed upon: the first process writes what the others would read.
+    splits = load_splits(recipe, data, agree(runfolder.read_seen(folder) if is_main_process() else None))
+    if is_main_process():
+        runfolder.write_seen(folder, splits.seen)
     say_notes(splits, reporter)
     space = replace(open_workspace(recipe, splits, folder, reporter), methods=methods, reuse=tuple(reuse))
     if space.base.adapter is not None:

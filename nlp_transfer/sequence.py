@@ -26,6 +26,13 @@ from .stages.soup import soup
 from .vocabulary.extend import extended, shown
 from .workspace import Workspace
 
+LEFT_OUT: dict[type, Any] = {
+    FinetuneStage: {"adapt"},
+    PretrainStage: {"corpus": {"rows", "streaming"}},
+    SoupStage: {"models", "twins", "adapt"},
+}
+"""Settings that a stage's result does not follow from, or that other fingerprints hold: of methods, texts, models."""
+
 
 @dataclass
 class Outcome:
@@ -212,7 +219,7 @@ def _depends_on(
     recipe = space.recipe
     adapts = not twin and isinstance(stage, FinetuneStage | SelfTrainStage) and stage.adapt
     settings: list[Any] = [
-        stage.model_dump(exclude={"adapt"} if isinstance(stage, FinetuneStage) else {"models", "twins", "adapt"}),
+        stage.model_dump(exclude=LEFT_OUT.get(type(stage))),
         [_settings(space, part) | _own_code(space, part) for part in recipe.methods] if adapts else [],
     ]
     selects = not twin and isinstance(stage, FinetuneStage | SelfTrainStage)

@@ -73,7 +73,6 @@ def with_data_sets(patch: pytest.MonkeyPatch, cache: Path) -> list[str]:
 
     import datasets
     from huggingface_hub import constants
-    from huggingface_hub.utils import close_session
 
     settings = {
         "HF_ENDPOINT": constants.ENDPOINT,
@@ -96,7 +95,6 @@ def with_data_sets(patch: pytest.MonkeyPatch, cache: Path) -> list[str]:
         raise socket.gaierror(-2, "Name or service not known")
 
     patch.setattr(socket, "getaddrinfo", guarded)
-    close_session()
     return others
 
 

@@ -15,12 +15,12 @@ from typing import Any
 
 from ..errors import UserError
 from ..parts import METHODS, TUNINGS, Known
-from ..preparing.load import changed_rows
 from ..recipe import dump
 from ..recipe.schema import Recipe
 from ..recipe.stages import SoupStage
 from ..records import read_json, rerun
 from ..reporter import Reporter
+from ..running import changed_rows
 from ..stages.base import recorded
 from .results import JUDGE, Result, read_result
 from .runs import Member, own_data, run_all

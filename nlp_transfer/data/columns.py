@@ -44,7 +44,7 @@ def parquet_rows(path: Path, column: str, advice: str = "Name it with --text-col
         file = pyarrow.parquet.ParquetFile(path)
     except unreadable as error:
         raise DataError([Problem(f"not a readable Parquet file: {error}", str(path))]) from error
-    _check_column(column, file.schema_arrow.names, str(path), advice)
+    check_column(column, file.schema_arrow.names, str(path), advice)
     return _rows(batches, str(path))
 
 
@@ -57,7 +57,7 @@ def dataset_rows(rows: Dataset, column: str, origin: str, advice: str = "Name it
         origin: What it is called in messages.
         advice: What to do where there is no such column.
     """
-    _check_column(column, rows.column_names, origin, advice)
+    check_column(column, rows.column_names, origin, advice)
     chosen = rows.select_columns([column])
     return _rows(lambda: (batch[column] for batch in chosen.iter(ROWS_AT_ONCE)), origin)
 
@@ -79,7 +79,18 @@ def _rows(batches: Callable[[], Iterable[Sequence[Any]]], origin: str) -> Iterat
     return (checked(value, f"{origin}: row {number}") for number, value in numbered)
 
 
-def _check_column(column: str, names: list[str], origin: str, advice: str) -> None:
+def check_column(column: str, names: list[str], origin: str, advice: str) -> None:
+    """Refuse a column that is not there, with the nearest name.
+
+    Args:
+        column: Column that is asked for.
+        names: Columns that are there.
+        origin: What the data are called in messages.
+        advice: What to do.
+
+    Raises:
+        DataError: The column is not among them.
+    """
     if column not in names:
         message = f"no column '{column}'; there are: {', '.join(names)}.{nearest(column, names)} {advice}"
         raise DataError([Problem(message, origin)])

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
+from itertools import islice
 from pathlib import Path
 
 from datasets import Dataset
@@ -30,6 +31,9 @@ class Corpus:
         read: Opens the file and yields its rows.
         rows: Number of texts.
         fingerprint: SHA-256 (hex) over the texts, whatever format they come in.
+        streamed: The texts come over the network each time: whether they are still those that were checked is looked
+            at each time, too.
+        changed: Called when they are not.
     """
 
     name: str
@@ -37,12 +41,39 @@ class Corpus:
     read: Callable[[], Iterator[Row]]
     rows: int = 0
     fingerprint: str = ""
+    streamed: bool = False
+    changed: Callable[[], None] | None = None
 
     def __len__(self) -> int:
         return self.rows
 
     def __iter__(self) -> Iterator[str]:
-        return (row.text for row in self.read() if row.text is not None)
+        texts = (row.text for row in self.read() if row.text is not None)
+        return self._the_same(texts) if self.streamed else texts
+
+    def _the_same(self, texts: Iterator[str]) -> Iterator[str]:
+        """Pass texts on, and stop with an error where they are not those that were checked."""
+        digest, rows = hashlib.sha256(), 0
+        for text in texts:
+            rows += 1
+            if rows > self.rows:
+                break
+            _add(digest, text)
+            yield text
+        if rows != self.rows or digest.hexdigest() != self.fingerprint:
+            if self.changed is not None:
+                self.changed()
+            told = f"{'more than ' if rows > self.rows else ''}{min(rows, self.rows)} rows of {self.rows}"
+            raise DataError(
+                [
+                    Problem(
+                        f"the hub gives other texts ({told}) than when {self.name} was checked, so nothing is trained "
+                        "on them. Run the same command again; if it happens again, give --fresh, or leave out "
+                        "corpus.streaming",
+                        self.origin,
+                    )
+                ]
+            )
 
 
 def load_corpus(
@@ -54,6 +85,7 @@ def load_corpus(
     hub_split: str | None = None,
     config: str | None = None,
     revision: str | None = None,
+    rows: int | None = None,
 ) -> Corpus:
     """Open a corpus, and read it once to check and count its rows.
 
@@ -66,6 +98,7 @@ def load_corpus(
         hub_split: Split of a hub data set.
         config: Configuration of a hub data set.
         revision: Revision of a hub data set.
+        rows: How many of its rows are read, from the first; by default all.
 
     Raises:
         DataError: The file cannot be read or holds no rows, or rows in it are bad: the first 20 are shown.
@@ -77,10 +110,15 @@ def load_corpus(
         corpus = _of_dataset(hub, name, f"{source} ({hub_split})", column)
     else:
         corpus = _of_file(Path(source), name, column, format)
-    return _checked(corpus)
+    return check_corpus(corpus if rows is None else replace(corpus, read=partial(_first, corpus.read, rows)))
 
 
-def _checked(corpus: Corpus) -> Corpus:
+def check_corpus(corpus: Corpus) -> Corpus:
+    """Read a corpus once, and return it with the number and the fingerprint of its texts.
+
+    Raises:
+        DataError: It holds no rows, or rows in it are bad: the first 20 are shown.
+    """
     digest = hashlib.sha256()
     problems: list[Problem] = []
     rows = 0
@@ -90,13 +128,21 @@ def _checked(corpus: Corpus) -> Corpus:
             if len(problems) == SHOWN:
                 break
             continue
-        text = row.text.encode("utf-8")
-        digest.update(b"%d:" % len(text) + text)
+        _add(digest, row.text)
         rows += 1
     refuse(problems)
     if not rows:
         refuse([Problem(f"the file holds no rows ({corpus.name})", corpus.origin)])
-    return Corpus(corpus.name, corpus.origin, corpus.read, rows, digest.hexdigest())
+    return replace(corpus, rows=rows, fingerprint=digest.hexdigest())
+
+
+def _add(digest: hashlib._Hash, text: str) -> None:
+    encoded = text.encode("utf-8")
+    digest.update(b"%d:" % len(encoded) + encoded)
+
+
+def _first(read: Callable[[], Iterator[Row]], rows: int) -> Iterator[Row]:
+    return islice(read(), rows)
 
 
 def _of_file(path: Path, name: str, column: str, format: str | None) -> Corpus:

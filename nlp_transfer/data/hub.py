@@ -76,9 +76,14 @@ def commit_of(hub_id: str, revision: str | None) -> str:
     """
     from huggingface_hub import HfApi
     from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError, RevisionNotFoundError
+    from huggingface_hub.utils import httpx  # type: ignore[attr-defined]
 
     def ask() -> str:
-        return str(HfApi().dataset_info(hub_id, revision=revision, timeout=QUIET).sha)
+        try:
+            return str(HfApi().dataset_info(hub_id, revision=revision, timeout=QUIET).sha)
+        except (httpx.ReadError, httpx.RemoteProtocolError):
+            # The client keeps connections; one that was closed meanwhile shows only when it is used.
+            return str(HfApi().dataset_info(hub_id, revision=revision, timeout=QUIET).sha)
 
     try:
         commit = Pending(f"look up {hub_id}", ask).wait(QUIET)
@@ -94,6 +99,11 @@ def commit_of(hub_id: str, revision: str | None) -> str:
     if revision is not None and revision != commit:
         _note(hub_id, revision, commit)
     return commit
+
+
+def is_commit(revision: str) -> bool:
+    """Whether a revision is a commit, whose files never change, and no branch or tag."""
+    return _COMMIT.fullmatch(revision) is not None
 
 
 def unreachable(error: Exception) -> bool:
@@ -126,7 +136,7 @@ def _note(hub_id: str, revision: str, commit: str) -> None:
 
 
 def _noted(hub_id: str, revision: str) -> str | None:
-    if _COMMIT.fullmatch(revision):
+    if is_commit(revision):
         return revision
     with contextlib.suppress(OSError):
         return (_folder(hub_id) / "refs" / revision).read_text(encoding="utf8").strip()
@@ -137,7 +147,7 @@ def _commit_held(loaded: Any) -> str | None:
     """Return the commit of what ``datasets`` loaded, which is in the path of its cache; None where it is not."""
     files = getattr(loaded, "cache_files", None) or []
     folder = Path(files[0]["filename"]).parent.name if files else ""
-    return folder if _COMMIT.fullmatch(folder) else None
+    return folder if is_commit(folder) else None
 
 
 def _held(hub_id: str) -> int:

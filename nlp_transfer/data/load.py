@@ -291,29 +291,36 @@ def from_hub(hub_id: str, name: str, split: str | None, config: str | None, revi
         loaded = load_hub_split(hub_id, config, split, revision)
     except Exception as error:  # the library, its HTTP client and its file readers share no base class
         asked = f"split '{split}', config {config or 'default'}, revision {revision or 'main'}"
-        raise DataError([Problem(f"the data set could not be loaded ({asked}): {_why(error)}", where)]) from error
+        raise DataError([Problem(f"the data set could not be loaded ({asked}): {why(error)}", where)]) from error
     if not isinstance(loaded, Dataset):
         raise TypeError(f"{where} split {split!r} is {type(loaded)}, not one split")
     return loaded
 
 
-def _why(error: Exception) -> str:
-    """Return what went wrong with a data set of the hub, and what helps where that is not an answer of the hub."""
+LOAD_ONCE = (
+    "Without a network: load it once with one (it stays in the cache; then set HF_HUB_OFFLINE=1), or save it as JSONL "
+    "or Parquet and give that file."
+)
+
+
+def why(error: Exception, advice: str = LOAD_ONCE) -> str:
+    """Return what went wrong with a data set of the hub.
+
+    Args:
+        error: Of the hub's client, of ``datasets``, or of one of its readers.
+        advice: What helps where it is not what the hub answers, or what its files are like.
+    """
     if isinstance(error, RefusedError):
         return f"{error}."
-    cause, words = error, _words(error)
-    while not words and isinstance(cause.__cause__, Exception):
-        cause, words = cause.__cause__, _words(cause.__cause__)
-    told = f"{type(cause).__name__}: {words[:LONGEST].removesuffix('.')}."
+    cause: BaseException = error
+    while not _words(cause) and cause.__cause__ is not None:
+        cause = cause.__cause__
+    told = f"{type(cause).__name__}: {_words(cause)[:LONGEST].removesuffix('.')}."
     # An unknown split, a configuration to choose, files that do not go together, or that are none.
-    if isinstance(cause, ValueError | DatasetsError) and not isinstance(cause, OSError):
-        return told
-    return (
-        f"{told} Without a network: load it once with one (it stays in the cache; then set HF_HUB_OFFLINE=1), or save "
-        "it as JSONL or Parquet and give that file."
-    )
+    answered = isinstance(cause, ValueError | DatasetsError) and not isinstance(cause, OSError)
+    return told if answered else f"{told} {advice}"
 
 
-def _words(error: Exception) -> str:
+def _words(error: BaseException) -> str:
     """Return what an error says in one line; nothing where it only says that there is one."""
     return " ".join(str(error).split()).removeprefix("An error occurred while generating the dataset").strip()

@@ -10,12 +10,12 @@ from typing import Any
 from .. import parts
 from ..data.canonical import Kind
 from ..data.load import joined, missing_file
+from ..data.seen import Seen
 from ..data.split import distinct_labels
 from ..errors import DataError, Problem, nearest
 from ..recipe.schema import DataFile, Recipe
 from ..recipe.shipped import HUB, resolve_path
 from ..recipe.stages import PretrainStage
-from ..records import look_up, read_json, rerun
 from ..reporter import Reporter
 from ..tasks.base import Task
 from .notes import notes_on
@@ -26,13 +26,20 @@ from .splits import Splits, corpus_role
 TARGET_ROLES = ("target.unlabelled", "target.train", "target.dev", "target.test")
 
 
-def load_splits(recipe: Recipe, given: dict[str, Any] | None = None) -> Splits:
+def load_splits(
+    recipe: Recipe,
+    given: dict[str, Any] | None = None,
+    seen: Mapping[str, Seen] | None = None,
+    probes: bool = False,
+) -> Splits:
     """Read and check all data of a recipe.
 
     Args:
         recipe: A resolved recipe.
         given: ``datasets.Dataset`` objects that stand in for files, by key path below ``data``: ``source.train`` (of
             several sources ``source.0.train``), ``target.test``, …
+        seen: What the run has seen of streamed corpora before, which it keeps to.
+        probes: Look at the first rows of streamed corpora only.
 
     Raises:
         DataError: With every bad row, by file and line.
@@ -50,7 +57,7 @@ def load_splits(recipe: Recipe, given: dict[str, Any] | None = None) -> Splits:
 
     _check_files(recipe, given, corpora)
     notes: list[str] = []
-    reader = Reader(recipe, given, notes)
+    reader = Reader(recipe, given, notes, dict(seen or {}), probes)
     read = {role: reader.source(domain, role, kind) for role, domain in domains.items()}
     unlabelled = reader.read(target.unlabelled, "target.unlabelled", text_kind)
     files = {"train": target.train, "dev": target.dev, "test": target.test}
@@ -77,6 +84,7 @@ def load_splits(recipe: Recipe, given: dict[str, Any] | None = None) -> Splits:
         scored,
         parts.label_names(recipe.task, found),
         corpora={name: reader.corpus(file, name) for name, file in corpora.items()},
+        seen=reader.seen,
     )
     return replace(splits, notes=notes + notes_on(recipe, splits, found, kind))
 
@@ -106,23 +114,6 @@ def say_notes(splits: Splits, reporter: Reporter) -> None:
     """Tell what was noticed while reading."""
     for note in splits.notes:
         reporter.say(note)
-
-
-def changed_rows(recipe: Recipe, run: Path, given: dict[str, Any] | None = None) -> list[str]:
-    """Return the splits that hold other rows now than when a finished run was made.
-
-    Args:
-        recipe: The recipe that names them.
-        run: The run folder.
-        given: As :func:`load_splits` takes them.
-
-    Raises:
-        DataError: They cannot be read any more.
-        RunError: The record of the run is damaged.
-    """
-    path = run / "environment.json"
-    recorded = look_up(read_json(path, rerun(run)), path, rerun(run), "data")
-    return [name for name, value in load_splits(recipe, given).fingerprints().items() if recorded.get(name) != value]
 
 
 def _check_roles(given: dict[str, Any], roles: list[str]) -> None:

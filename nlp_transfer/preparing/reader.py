@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from ..data.canonical import Kind, column_names
 from ..data.corpus import Corpus, load_corpus
 from ..data.label_map import LabelMap, map_labels, unseen_names
-from ..data.load import Split, load_split
+from ..data.load import HUB, Split, load_split
+from ..data.seen import Seen, asked, look, opened, probe
 from ..data.split import stratified_split
+from ..data.streamed import Stream
 from ..errors import DataError, Problem
+from ..processes import agree, place
+from ..recipe.pretraining import CorpusFile
 from ..recipe.schema import DataFile, Recipe, SourceData
 from ..recipe.shipped import resolve_path
 from ..tasks.sentiment import polarised
@@ -18,6 +22,8 @@ from .splits import Source
 
 HELD_OUT = 0
 """Seed of the rows that are held out: the same in every run, so that runs can be compared and built on each other."""
+PROBED = 1000
+"""Rows of a streamed corpus that a mere check of the recipe reads."""
 
 
 @dataclass(frozen=True)
@@ -28,11 +34,15 @@ class Reader:
         recipe: The recipe.
         given: Data sets that stand in for files, by key path below ``data``.
         notes: Takes what the user should know.
+        seen: What is known of streamed corpora by key path; takes what is found of others.
+        probes: Look at the first rows of streamed corpora only.
     """
 
     recipe: Recipe
     given: dict[str, Any]
     notes: list[str]
+    seen: dict[str, Seen] = field(default_factory=dict)
+    probes: bool = False
 
     def read(self, file: DataFile | None, name: str, kind: Kind) -> Split | None:
         """Read one split of any kind."""
@@ -72,20 +82,45 @@ class Reader:
             self.notes.append(f"{role}.dev: {len(dev.rows)} rows held out of {role}.train (data.dev_share).")
         return Source(role, name, train, dev)
 
-    def corpus(self, file: DataFile, name: str) -> Corpus:
+    def corpus(self, file: CorpusFile, name: str) -> Corpus:
         """Open further unlabelled text, which is checked now and read when its stage begins."""
         data = self.recipe.data
+        column = column_names(data.columns if file.columns is None else file.columns)["text"]
+        if file.streaming and name not in self.given:
+            hub_id = file.path.removeprefix(HUB)
+            return self._streamed(Stream(name, hub_id, file.split, file.config, file.revision, column, file.rows))
         corpus = load_corpus(
             self.given.get(name, resolve_path(data, file.path)),
             name=name,
-            column=column_names(data.columns if file.columns is None else file.columns)["text"],
+            column=column,
             format=file.format,
             hub_split=file.split,
             config=file.config,
             revision=file.revision,
+            rows=file.rows,
         )
         self.notes.append(f"{name}: {len(corpus)} texts, which are read again when they are used.")
         return corpus
+
+    def _streamed(self, stream: Stream) -> Corpus:
+        """Open a corpus that comes over the network: as the run has seen it before, or as one process sees it now."""
+        if self.probes:
+            commit, rows = probe(stream, PROBED)
+            self.notes.append(
+                f"{stream.name}: the first {rows} rows of {stream.origin} at commit {commit[:12]} can be read. The "
+                "rest was not looked at: it is streamed, and a run reads all of it twice, to check it and to tokenise "
+                "it."
+            )
+            return Corpus(stream.name, stream.origin, lambda: stream.read(commit, PROBED), rows)
+        seen = self.seen.get(stream.name)
+        if seen is None or seen.asked != asked(stream):
+            seen = agree(look(stream) if place()[0] == 0 else None)
+        self.notes.append(
+            f"{stream.name}: {seen.rows} texts of {stream.origin} at commit {seen.commit[:12]}, which are streamed "
+            "again when they are used."
+        )
+        self.seen[stream.name] = seen
+        return opened(stream, seen)
 
     def labelled(
         self, domain: str, files: dict[str, DataFile | None], names: LabelMap | None, kind: Kind

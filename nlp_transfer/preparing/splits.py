@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 from ..data.corpus import Corpus
 from ..data.load import Split
+from ..data.seen import Seen
 from ..data.split import distinct_labels
 
 
@@ -43,6 +44,7 @@ class Splits:
         labels: Labels of the task in the order of the logits.
         notes: What the user should know about the data.
         corpora: Further unlabelled text of pretrain stages, by key path (``stages.0.corpus``).
+        seen: What was found of those that are streamed.
     """
 
     sources: list[Source]
@@ -54,6 +56,7 @@ class Splits:
     labels: list[str]
     notes: list[str] = field(default_factory=list)
     corpora: dict[str, Corpus] = field(default_factory=dict)
+    seen: dict[str, Seen] = field(default_factory=dict)
 
     @property
     def new_labels(self) -> list[str]:

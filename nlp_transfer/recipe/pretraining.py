@@ -39,7 +39,7 @@ class Choice(Section):
     """Keep the rows that look most like the target (Moore and Lewis 2010).
 
     Attributes:
-        rows: How many rows are kept.
+        rows: How many rows are kept, out of all that are read (``corpus.rows`` says how many are read at all).
         share: Or which share of them.
         like: Which text they should look like.
     """
@@ -59,9 +59,15 @@ class CorpusFile(DataFile):
     """A further file of unlabelled text; rows are read one at a time, so it may be larger than memory.
 
     Attributes:
-        choose: Keep some rows only; by default all.
+        rows: Read so many rows, from the first, and leave the rest of the corpus unread; by default all are read.
+            ``choose.rows`` is another number: how many of the rows that were read are kept, wherever they stand.
+        streaming: Read a data set of the hub over the network, row by row, instead of downloading it first; only its
+            tokens lie on disk, in the run folder. The run keeps to the commit that it began with.
+        choose: Keep some rows only, those that look most like the target; by default all that are read.
     """
 
+    rows: Annotated[int, Field(ge=1)] | None = None
+    streaming: bool = False
     choose: Choice | None = None
 
 
