@@ -23,6 +23,9 @@ from nlp_transfer.data.corpus import load_corpus
 from nlp_transfer.data.seen import look, opened
 from nlp_transfer.data.streamed import Stream
 from nlp_transfer.errors import DataError, RecipeError
+from nlp_transfer.preparing import reader
+from nlp_transfer.preparing.load import load_splits
+from nlp_transfer.recipe.defaults import resolve
 from nlp_transfer.running import run
 
 CORPUS = {"path": "hub:a/b", "split": "train", "streaming": True}
@@ -188,6 +191,19 @@ def test_a_run_goes_on_after_a_fault_and_equals_one_with_the_file(
     path = str(write_corpus(tmp_path / "c.jsonl"))
     run(recipe(tmp_path / "file", tiny_bert, {"path": path, "rows": 20}), data=data_of("classification"))
     assert same_weights(result.model, tmp_path / "file/model")
+
+
+@pytest.mark.slow
+def test_only_the_first_process_checks_a_stream(
+    hub: Hub, tiny_bert: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = look(stream(name="stages.0.corpus"))
+    hub.log.clear()
+    monkeypatch.setattr(reader, "place", lambda: (1, 2))
+    monkeypatch.setattr(reader, "agree", lambda value: seen if value is None else pytest.fail("it has looked itself"))
+    splits = load_splits(resolve(recipe(tmp_path / "run", tiny_bert)), data_of("classification"))
+    assert splits.fingerprints()["stages.0.corpus"] == seen.fingerprint
+    assert not hub.log
 
 
 @pytest.mark.slow
