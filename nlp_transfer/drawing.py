@@ -76,7 +76,7 @@ def draw(
         raise UserError(f"'{path}' exists already; it may hold labels. Give another name.")
     if not path.parent.is_dir():
         raise UserError(f"'{path}': there is no folder '{path.parent}'.")
-    splits = load_splits(recipe, data)
+    splits = load_splits(recipe, data, probes=True)
     open_rows = _without_label(splits)
     if rows > len(open_rows):
         text = f"{rows} rows are asked for, but only {len(open_rows)} distinct texts have no label yet. Ask for fewer."

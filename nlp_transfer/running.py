@@ -112,7 +112,7 @@ def run(
         join(PATIENCE)
     if fresh:
         # What cannot be run again must not cost the results that are there.
-        load_splits(recipe, data)
+        load_splits(recipe, data, probes=True)
         finding.resolve(recipe.model.id, recipe.model.revision)
     with first_process_first():
         folder = _claimed(recipe, fresh)
