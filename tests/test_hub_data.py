@@ -46,6 +46,7 @@ def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Hub]:
         hub_client.use(server.url, monkeypatch, tmp_path / "cache")
         hub_client.with_data_sets(monkeypatch, tmp_path / "cache")
         yield server
+        hub_client.settle(server)
 
 
 @pytest.fixture(scope="module")

@@ -41,6 +41,7 @@ def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Hub]:
         monkeypatch.setattr(datasets.config, "STREAMING_READ_RETRY_INTERVAL", 0.1)
         publish(server, "a/b", FILES)
         yield server
+        hub_client.settle(server)
 
 
 def stream(rows: int | None = None, **changes: Any) -> Stream:
@@ -137,9 +138,7 @@ def test_other_texts_than_were_checked_are_not_trained_on(hub: Hub) -> None:
 def test_a_stream_that_stops_is_given_up(hub: Hub, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(streamed, "QUIET", 2.0)
     hub.faults.append(Fault(r"GET .*train-1\.jsonl", kind, times=10**6))
-    told = (
-        r"a/b \(train\): c cannot be streamed beyond row \d+: nothing has arrived for 2 s. .* the same command goes on"
-    )
+    told = r"a/b \(train\): c cannot be streamed: nothing has arrived for 2 s\. .* the same command goes on"
     with pytest.raises(DataError, match=told):
         look(stream())
     monkeypatch.setattr(loading, "QUIET", 0.5)
