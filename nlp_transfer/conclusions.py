@@ -172,9 +172,8 @@ def comparison_words(summary: Mapping[str, Any]) -> list[str]:
     taught = ", ".join(f"{name} {rows}" for name, rows in summary.get("target_labels", {}).items())
     lines += [f"Labelled target rows that were trained on: {taught}."] if taught else []
     if "best" in summary:
-        lines.append(
-            f"{_regret(summary)} Do not choose by this: what is best on a test split is best there by chance, too."
-        )
+        told = f"{_regret(summary)} Do not choose by this: what is best on a test split is best there by chance, too."
+        lines.append(f"{told[0].upper()}{told[1:]}")
     return lines
 
 

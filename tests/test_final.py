@@ -52,7 +52,7 @@ def as_seed_3(run: tuple[Member, Result]) -> tuple[Member, Result]:
 
 
 def made_of(runs: Runs, folder: Path, reporter: Reporter | None = None) -> dict[str, Any]:
-    return final_of(runs, folder, data_of("classification"), reporter or Reporter())
+    return final_of(runs, "small", folder, data_of("classification"), reporter or Reporter())
 
 
 def weights(model: Path) -> dict[str, torch.Tensor]:
@@ -99,6 +99,7 @@ def test_it_stands_beside_the_mean_of_the_twins(compared: tuple[Comparison, dict
     assert told["scores"]["target.test"] == metrics["scores"][ADAPTED]["target.test"]["interval"]
     assert told["gain"] == metrics["gain"]["target.test"] and told["verdict"] == metrics["verdict"]["verdict"]
     card = (folder / "README.md").read_text()
+    assert "\n# small\n" in card, "not that of the strategy"
     assert "- soup: mean of the weights of 2 models" in card and "- twin: mean of the weights of 2 models" in card
     final = {"final": told | {"advised": True}}
     assert (
@@ -235,7 +236,7 @@ def test_where_there_is_none_the_comparison_stands(compared: tuple[Comparison, d
     other = data_of("classification")
     other["target.test"] = other["target.test"].select(range(len(other["target.test"]) - 1))
     three = sound([*runs["dann"], as_seed_3(runs["dann"][0])])
-    assert final_of(three, found.folder, other, listener) == {}  # type: ignore[arg-type]
+    assert final_of(three, "small", found.folder, other, listener) == {}  # type: ignore[arg-type]
     assert listener.warned == ["no final model: data has changed since the runs were made (target.test)"]
     far = sound(runs["mcc"])[:1] + sound([as_seed_3(runs["mcc"][1])])
     weights_of = far[1][0].own_model / "model.safetensors"
@@ -278,7 +279,7 @@ def test_every_kind_of_run_has_a_mean(kind: str, strategy: str, tiny_bert: Path,
     planned = members(judged(recipe), [StrategySpec(name=n) for n in ("source_only", strategy)], SEEDS, found.folder)
     runs = sound([(one, read_result(one)) for one in planned if one.strategy == strategy])
     listener = Listener()
-    told = final_of(runs, found.folder, data_of(kind), listener)  # type: ignore[arg-type]
+    told = final_of(runs, "small", found.folder, data_of(kind), listener)  # type: ignore[arg-type]
     assert listener.warned == []
     assert {"gain", "twins", "advised"} <= set(told["final"])
     assert len(load_predictor(found.folder / told["final"]["run"])(["Anna visited Oslo"])) == 1

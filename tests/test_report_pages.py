@@ -203,13 +203,13 @@ def test_how_far_the_pick_is_from_the_best() -> None:
         "regret": {"value": 0.02, "low": -0.01, "high": 0.05, "seeds": 2}, "strategies": {"mcc": {}, "dann": {}},
     }  # fmt: skip
     told = comparison_words(summary)[-1]
-    assert told.startswith("best on target.test is dann; the pick is 0.020 [-0.010, 0.050] below it. Do not choose")
+    assert told.startswith("Best on target.test is dann; the pick is 0.020 [-0.010, 0.050] below it. Do not choose")
     one = summary | {"regret": summary["regret"] | {"seeds": 1}}
     assert "below it in the 1 seeds that both have." in comparison_words(one)[-1]
     assert "dann, which has no seed in common with the pick." in comparison_words(summary | {"regret": None})[-1]
     earlier = comparison_words(summary | {"regret": 0.02})[-1]
-    assert earlier.startswith("best on target.test is dann; the pick is 0.020 below it. Do not choose")
-    assert "best on target.test is mcc, too." in comparison_words(summary | {"best": "mcc"})[-1]
+    assert earlier.startswith("Best on target.test is dann; the pick is 0.020 below it. Do not choose")
+    assert "Best on target.test is mcc, too." in comparison_words(summary | {"best": "mcc"})[-1]
 
 
 def test_a_comparison_without_target_labels(tmp_path: Path) -> None:

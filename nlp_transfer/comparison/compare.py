@@ -117,7 +117,7 @@ def compare(
     write_text(place / RECIPE, dump(asked.model_copy(update={"compare": spec, "output": None})))
     _write(summary, place)
     picked = [one for one in zip(finished, results, strict=True) if one[0].strategy == summary["picked"]]
-    final = final_of(picked, place, data, reporter, methods)
+    final = final_of(picked, recipe.name, place, data, reporter, methods)
     if final:
         summary |= final
         _write(summary, place)

@@ -30,6 +30,7 @@ FINAL = "final"
 
 def final_of(
     runs: Sequence[tuple[Member, Result]],
+    name: str,
     folder: Path,
     data: dict[str, Any] | None,
     reporter: Reporter,
@@ -39,6 +40,7 @@ def final_of(
 
     Args:
         runs: Those of the picked strategy that are finished, made of what they were trained with.
+        name: What the model is called: as the recipe that was compared upon.
         folder: The comparison's folder.
         data: Data sets in place of files, as :func:`nlp_transfer.run` takes them.
         reporter: Where progress is told.
@@ -56,7 +58,7 @@ def final_of(
     if len(own) < 2 or not all(map(_has_mean, own)):
         return {}
     try:
-        made = _mean_of(own, folder)
+        made = _mean_of(own, name, folder)
         changed = [] if made.done else changed_rows(made.recipe, own[0].folder, own_data(made.recipe, data))
         if changed:
             reporter.warn(f"no final model: data has changed since the runs were made ({', '.join(changed)})")
@@ -79,13 +81,13 @@ def _has_mean(member: Member) -> bool:
     return moves and (not isinstance(last, SoupStage) or {*last.models} <= others)
 
 
-def _mean_of(own: Sequence[Member], folder: Path) -> Member:
+def _mean_of(own: Sequence[Member], name: str, folder: Path) -> Member:
     """Return the run that averages some runs of one strategy. Its folder is called after all that it follows from."""
     first, *others = own
     models = [place for member in own for place in _ingredients(member)][1:]
     twins = [str(member.twin_model) for member in others if member.twin_model is not None]
     stage = SoupStage(models=models, twins=twins or None, adapt=bool(twins))
-    values = first.recipe.model_dump()
+    values = first.recipe.model_dump() | {"name": name}
     values["stages"] = [*(one for one in values["stages"] if one["name"] != stage.name), stage.model_dump()]
     recipe = Recipe.model_validate(values)
     title = f"{first.strategy}, the mean of its runs"
