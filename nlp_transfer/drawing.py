@@ -16,11 +16,12 @@ from typing import Any
 
 import numpy as np
 
+from .data.canonical import column_names
 from .errors import DataError, Problem, UserError
 from .preparing.load import load_splits
 from .preparing.splits import Splits
 from .recipe.defaults import resolve
-from .recipe.schema import Recipe
+from .recipe.schema import Columns, Recipe
 from .whole import write_text
 
 OPEN = "?"
@@ -82,8 +83,8 @@ def draw(
         text = f"{rows} rows are asked for, but only {len(open_rows)} distinct texts have no label yet. Ask for fewer."
         raise DataError([Problem(text, "target.unlabelled")])
     order = np.random.default_rng(seed).permutation(len(open_rows))[:rows]
-    column = "labels" if recipe.task.multi_label else "label"
-    write_text(path, writers[path.suffix.lower()]([open_rows[number] for number in order], column))
+    chosen = [open_rows[number] for number in order]
+    write_text(path, writers[path.suffix.lower()](chosen, recipe.data.columns, recipe.task.multi_label))
     return Drawn(path, rows, len(open_rows), _fill_in(recipe, splits))
 
 
@@ -109,29 +110,38 @@ def _fill_in(recipe: Recipe, splits: Splits) -> str:
     return f"labels, joined by |, of {named}; nothing where there is none" if task.multi_label else f"one of {named}"
 
 
-def _csv(rows: Iterable[dict[str, Any]], column: str, delimiter: str = ",") -> str:
-    sink = StringIO()
-    table = csv.writer(sink, delimiter=delimiter, lineterminator="\n")
-    table.writerow(["text", column])
+def _csv(rows: Iterable[dict[str, Any]], columns: Columns, several: bool, delimiter: str = ",") -> str:
+    names, sink = column_names(columns), StringIO()
+    table = csv.writer(sink, delimiter=delimiter, quoting=csv.QUOTE_ALL, lineterminator="\n")
+    table.writerow([names["text"], names["labels" if several else "label"]])
     table.writerows([row["text"], OPEN] for row in rows)
     return sink.getvalue()
 
 
-def _tsv(rows: Iterable[dict[str, Any]], column: str) -> str:
-    return _csv(rows, column, "\t")
+def _tsv(rows: Iterable[dict[str, Any]], columns: Columns, several: bool) -> str:
+    return _csv(rows, columns, several, "\t")
 
 
-def _jsonl(rows: Iterable[dict[str, Any]], column: str) -> str:
-    value = [OPEN] if column == "labels" else OPEN
-    return "".join(json.dumps({"text": row["text"], column: value}, ensure_ascii=False) + "\n" for row in rows)
+def _jsonl(rows: Iterable[dict[str, Any]], columns: Columns, several: bool) -> str:
+    names = column_names(columns)
+    label = {names["labels"]: [OPEN]} if several else {names["label"]: OPEN}
+    return "".join(json.dumps({names["text"]: row["text"]} | label, ensure_ascii=False) + "\n" for row in rows)
 
 
-def _conll(rows: Iterable[dict[str, Any]], column: str) -> str:
+def _conll(rows: Iterable[dict[str, Any]], columns: Columns, several: bool) -> str:
     """Every first word asks to be looked at: a sentence of ``O`` alone would be the same before and after."""
-    tagged = ([f"{word} {OPEN if number == 0 else 'O'}" for number, word in enumerate(row["words"])] for row in rows)
+    word, tag = (one if isinstance(one, int) else usual for one, usual in ((columns.words, 0), (columns.tags, -1)))
+    width = max(2, 1 + max(word, tag))
+
+    def line(text: str, label: str) -> str:
+        cells = ["_"] * width
+        cells[word], cells[tag] = text, label
+        return " ".join(cells)
+
+    tagged = ([line(one, OPEN if number == 0 else "O") for number, one in enumerate(row["words"])] for row in rows)
     return "\n".join("\n".join(lines) + "\n" for lines in tagged)
 
 
-Writer = Callable[[Iterable[dict[str, Any]], str], str]
+Writer = Callable[[Iterable[dict[str, Any]], Columns, bool], str]
 TABLES: dict[str, Writer] = {".csv": _csv, ".tsv": _tsv, ".jsonl": _jsonl}
 CONLL: dict[str, Writer] = {".conll": _conll}

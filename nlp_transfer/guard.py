@@ -22,7 +22,7 @@ that flatters whatever mixes the domains.
 Neither has a vote where words are labelled (:func:`nlp_transfer.evidence.without_vote`). There source dev has one: from
 news to politics and science it saw what they did not. Where the training is on rows of the target, or on labels that
 the source lacks, source dev tells what was forgotten and not what was learned: then it is neither fault nor evidence,
-and DEV, which rests on its errors, abstains.
+and DEV, which rests on its errors, abstains. Of taggers nothing is left to ask then: the twin is kept.
 
 The thresholds are settings; they catch what is plain, and a verdict on
 labelled target rows remains the judge. Where several strategies are compared, the comparison judges them

@@ -129,8 +129,9 @@ def fit_head(job: Job, model: Any, steps: int) -> None:
         parameter.requires_grad = False
     rates = {"max_steps": steps, "learning_rate": HEAD_RATE, "head_learning_rate": HEAD_RATE, "average": None}
     folder = job.folder / "head"
-    with preparing(job.folder, "head", steps):
-        train(replace(job, train=job.train.model_copy(update=rates), folder=folder, title=f"{job.title} head"), model)
+    head = replace(job, train=job.train.model_copy(update=rates), folder=folder, title=f"{job.title} head")
+    with preparing(job.folder, "head", steps) as work:
+        work.seconds = train(head, model)["seconds"]
     for parameter in moving:
         parameter.requires_grad = True
     if is_main_process():

@@ -10,6 +10,7 @@ import contextlib
 import json
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 from .hardware import is_main_process
@@ -20,8 +21,19 @@ PREPARED = "prepared.json"
 MEND = "Delete it: only what is told of the time depends on it."
 
 
+@dataclass
+class Work:
+    """Work that is measured.
+
+    Attributes:
+        seconds: How long it took, where the block knows better than the clock: over several starts.
+    """
+
+    seconds: float | None = None
+
+
 @contextlib.contextmanager
-def preparing(folder: Path, what: str, steps: int = 0) -> Iterator[None]:
+def preparing(folder: Path, what: str, steps: int = 0) -> Iterator[Work]:
     """Measure the work inside the block.
 
     Args:
@@ -29,12 +41,13 @@ def preparing(folder: Path, what: str, steps: int = 0) -> Iterator[None]:
         what: Its name; done again, it counts once.
         steps: Optimizer steps in it.
     """
-    begun = time.monotonic()
-    yield
+    begun, work = time.monotonic(), Work()
+    yield work
     if is_main_process():
         path = folder / PREPARED
         known = read_json(path, MEND) if path.is_file() else {}
-        known[what] = {"seconds": round(time.monotonic() - begun, 2), "steps": steps}
+        seconds = time.monotonic() - begun if work.seconds is None else work.seconds
+        known[what] = {"seconds": round(seconds, 2), "steps": steps}
         write_text(path, json.dumps(known) + "\n")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -15,7 +16,8 @@ from .card.facts import facts_of, told_of
 from .card.text import card_text
 from .checkpoints import copy_folder
 from .data.load import Split
-from .errors import HubError, UserError
+from .data.seen import Seen
+from .errors import HubError, RunError, UserError
 from .evaluation import evaluate_models, write_prediction_settings
 from .fingerprints import identity
 from .hardware import idle_gpus, is_main_process
@@ -189,7 +191,7 @@ def _run_claimed(
 ) -> RunResult:
     begun = time.time()
     # Agreed upon: the first process writes what the others would read.
-    splits = load_splits(recipe, data, agree(runfolder.read_seen(folder) if is_main_process() else None))
+    splits = load_splits(recipe, data, agree(_pins(folder, reuse) if is_main_process() else None))
     if is_main_process():
         runfolder.write_seen(folder, splits.seen)
     say_notes(splits, reporter)
@@ -226,6 +228,18 @@ def _run_claimed(
         _complete(space, outcome, metrics, record, checked)
     wait_for_all()
     return RunResult(folder, read_json(folder / "metrics.json", rerun(folder)))
+
+
+def _pins(folder: Path, reuse: Sequence[Path]) -> dict[str, Seen]:
+    """Return what the run has seen of streamed corpora, else what the runs have whose stages it shares.
+
+    Otherwise the runs of a comparison would read other texts where the data set moves on between two of them.
+    """
+    pins: dict[str, Seen] = {}
+    for other in reversed(reuse):
+        with contextlib.suppress(RunError):  # it is that run's to mend
+            pins |= runfolder.read_seen(other)
+    return pins | runfolder.read_seen(folder)
 
 
 def _check_base(recipe: Recipe, hub: HubSpec, base: finding.ResolvedModel) -> None:

@@ -18,7 +18,7 @@ from nlp_transfer.preparing.load import load_splits
 from nlp_transfer.recipe.defaults import resolve
 
 BASE = Path("some/encoder")
-ODD = ['He said "no", twice.', "two\nlines", "a\ttab", "?", " spaces around ", "ünïcode 🙂", "a|b", "'single'"]
+ODD = ['He said "no", twice.', "two\nlines", "a\ttab", "?", " spaces around ", "ünïcode 🙂", "a|b", "'single'", "a\rb"]
 
 
 def recipe_of(kind: str, folder: Path, **target: str) -> Any:
@@ -85,6 +85,27 @@ def test_words_wait_for_their_tags(tmp_path: Path) -> None:
     found.path.write_text(found.path.read_text().replace(" ?\n", " O\n"))
     words = load_splits(resolve(recipe), given).scored["target.test"].rows["words"]
     assert words == [[line.split(" ")[0] for line in block.split("\n")] for block in blocks]
+
+
+@pytest.mark.parametrize(("kind", "name"), [("classification", "rows.csv"), ("ner", "rows.conll")])
+def test_columns_are_those_of_the_recipe(kind: str, name: str, tmp_path: Path) -> None:
+    """So that the file can be named as it is."""
+    values = recipe_data(tmp_path / "run", BASE, kind)
+    values["data"]["columns"] = {"text": "review", "label": "stars"} if kind != "ner" else {"words": 1, "tags": 3}
+    values["data"]["target"]["test"] = str(tmp_path / name)
+    renamed = {"text": "review", "label": "stars"}
+    data = data_of(kind)
+    if kind != "ner":
+        data = {
+            role: rows.rename_columns({old: new for old, new in renamed.items() if old in rows.column_names})
+            for role, rows in data.items()
+        }
+    path = draw(recipe_from(values), tmp_path / name, 2, data=data).path
+    label = load_splits(resolve(recipe_from(values)), data).labels[0]
+    path.write_text(path.read_text().replace('"?"', f'"{label}"').replace("?", "O"))
+    assert "_ " in path.read_text() or kind != "ner"
+    data.pop("target.test")
+    assert len(load_splits(resolve(recipe_from(values)), data).scored["target.test"]) == 2
 
 
 def test_what_is_to_be_written(tmp_path: Path) -> None:

@@ -14,8 +14,10 @@ from helpers import Listener, data_of, recipe_data, recipe_for
 from pages import read_page
 from safetensors.torch import load_file, save_file
 
-from nlp_transfer import jobs, load_predictor
+from nlp_transfer import jobs, load_predictor, sequence
 from nlp_transfer.card.origins import origin_of
+from nlp_transfer.chosen import LAST_STEP
+from nlp_transfer.chosen import told as told_selection
 from nlp_transfer.comparison import summary
 from nlp_transfer.comparison.compare import Comparison, compare
 from nlp_transfer.comparison.final import final_of
@@ -183,15 +185,21 @@ def test_it_is_advised_unless_it_is_worse_at_home_than_every_run(
     found, runs = compared
     told = made_of(sound(runs["dann"]), found.folder)["final"]
     reached = told["scores"]["source.dev"]["value"]
-    made = next(iter((found.folder / "final/dann").iterdir()))
-    for values, advised in (((reached, 1.1), True), ((0.0, 1.1), True), ((reached + 0.01, 1.1), False)):
+    made = found.folder / told["run"]
+    for values, advised in (((reached + 0.04, 1.1), True), ((0.0, 1.1), True), ((reached + 0.06, 1.1), False)):
         each = dict(zip(SEEDS, values, strict=True))
         monkeypatch.setattr(Result, "value", lambda self, split, each=each: each[self.seed])
         assert made_of(sound(runs["dann"]), found.folder)["final"]["advised"] is advised
     bad = found.summary | {"final": told | {"advised": False}}
     assert Comparison(found.folder, bad).picked == found.folder / bad["picked_run"]
     assert "worse on source dev than each of them" in comparison_words(bad)[0]
-    assert made.is_dir()
+    path = made / "metrics.json"
+    kept = path.read_text()
+    path.write_text(json.dumps(json.loads(kept) | {"selection": told_selection(LAST_STEP)}))
+    try:
+        assert made_of(sound(runs["dann"]), found.folder)["final"]["advised"], "source dev cannot judge the training"
+    finally:
+        path.write_text(kept)
 
 
 def test_a_collapsed_mean_is_not_advised(
@@ -253,6 +261,19 @@ def test_where_there_is_none_the_comparison_stands(compared: tuple[Comparison, d
     foreign = SoupStage(models=["some/model"])
     own = [(with_recipe(member, stages=[*member.recipe.stages, foreign]), one) for member, one in runs["source_only"]]
     assert made_of(own, found.folder) == {}, "a mean with models from elsewhere"
+
+
+def test_a_run_of_other_code_is_not_averaged_as_if_it_were_the_same(
+    compared: tuple[Comparison, dict[str, Runs]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its stage is trained anew, as its fingerprint is another one: that is no mean of the runs any more."""
+    found, runs = compared
+    listener = Listener()
+    settings = sequence._settings
+    monkeypatch.setattr(sequence, "_settings", lambda space, part: settings(space, part) | {"default": "of today"})
+    three = sound([*runs["dann"], as_seed_3(runs["mcc"][1])])
+    assert final_of(three, "other", found.folder, data_of("classification"), listener) == {}  # type: ignore[arg-type]
+    assert listener.warned == ["no final model: another version of the code or of the base model has made the runs"]
 
 
 def with_recipe(member: Member, **changes: Any) -> Member:

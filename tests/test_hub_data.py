@@ -21,7 +21,7 @@ from typer.testing import CliRunner
 
 from nlp_transfer import cli
 from nlp_transfer.data import hub as loading
-from nlp_transfer.data.load import from_hub, load_split
+from nlp_transfer.data.load import from_hub, load_split, why
 from nlp_transfer.errors import DataError
 from nlp_transfer.parts import recipe_from
 from nlp_transfer.running import run
@@ -154,8 +154,18 @@ def test_another_commit_of_the_cache_is_not_taken_for_the_revision(hub: Hub, mon
     with monkeypatch.context() as patch:
         offline(patch)
         told = refused("a/b", revision="v1")
-        assert f"commit {first[:12]}, and the cache holds another one, {second[:12]}" in told
+        assert f"commit {first[:12]}, and the cache gives what was loaded last, {second[:12]}" in told
         assert texts_of("a/b", revision=second) == ["new"]
+    hub.repos["datasets/a/c"] = hub.repos["datasets/a/b"]
+    assert (texts_of("a/c"), texts_of("a/c", revision="v1")) == (["new"], ["old"])
+    with monkeypatch.context() as patch:
+        offline(patch)
+        assert f"the cache gives what was loaded last, {first[:12]}" in refused("a/c"), "not that of the main branch"
+
+
+def test_addresses_are_told_without_their_signatures() -> None:
+    error = ConnectionError("403 for 'https://cdn.example/x/y.parquet?Signature=SECRET&Key=K' (twice)")
+    assert why(error, "Wait.") == "ConnectionError: 403 for 'https://cdn.example/x/y.parquet' (twice). Wait."
 
 
 def test_a_file_that_stops_is_given_up_and_one_that_breaks_off_goes_on(

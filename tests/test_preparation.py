@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from helpers import Listener, data_of, recipe_data
 
-from nlp_transfer import recipe_from, run
+from nlp_transfer import jobs, recipe_from, run
 from nlp_transfer.preparation import PREPARED, prepared, preparing
 
 
@@ -55,9 +55,10 @@ def test_a_training_counts_what_it_needed_first(
     place = tmp_path / "run/stages/1-finetune" / PREPARED
     first = json.loads(place.read_text())
     assert set(first) == {what}
+    place.write_text(json.dumps(first | {"earlier": {"seconds": 1000.0, "steps": 0}}))
     folder = run(recipe, data=data_of("classification"), checked=False).folder
     told = stages_of(folder)["finetune"]
-    assert told["seconds"] >= json.loads(place.read_text())[what]["seconds"]
+    assert told["seconds"] >= 1000
     assert told.get("head_steps", 0) == (3 if what == "head" else 0)
     assert told["steps"] == stages_of(folder)["source-only"]["steps"] == 2, "those of the task are equal"
 
@@ -70,3 +71,18 @@ def test_rounds_count_the_labelling(tiny_bert: Path, tmp_path: Path) -> None:
     known = set(json.loads((place / PREPARED).read_text()))
     assert {"features", "labels of round-1"} <= known <= {"features", "labels of round-1", "labels of after"}
     assert 0 < prepared(place)[0] <= stages_of(folder)["self_train"]["seconds"]
+
+
+def test_a_head_counts_all_its_starts(tiny_bert: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A training knows its seconds over several of them; the clock knows the last."""
+    train = jobs.train
+
+    def counted(job: Any, model: Any) -> dict[str, Any]:
+        return train(job, model) | ({"seconds": 500.0} if job.title.endswith("head") else {})
+
+    monkeypatch.setattr(jobs, "train", counted)
+    method = {"name": "joint_mlm", "head_steps": 3}
+    recipe = recipe_from(recipe_data(tmp_path / "run", tiny_bert, methods=(method,)))
+    folder = run(recipe, data=data_of("classification"), checked=False).folder
+    assert json.loads((folder / "stages/1-finetune" / PREPARED).read_text())["head"] == {"seconds": 500.0, "steps": 3}
+    assert stages_of(folder)["finetune"]["seconds"] >= 500

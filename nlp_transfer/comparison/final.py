@@ -13,11 +13,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from ..chosen import LAST_STEP
+from ..chosen import told as told_selection
 from ..errors import UserError
 from ..parts import METHODS, TUNINGS, Known
 from ..recipe import dump
 from ..recipe.schema import Recipe
 from ..recipe.stages import SoupStage
+from ..recipe.trust import GuardSpec
 from ..records import read_json, rerun
 from ..reporter import Reporter
 from ..running import changed_rows
@@ -26,6 +29,8 @@ from .results import JUDGE, Result, read_result
 from .runs import Member, own_data, run_all
 
 FINAL = "final"
+LOSS = GuardSpec().max_source_loss
+"""Score on source dev that the mean may lose: the least of a few runs is no bar, but a loss beyond chance is."""
 
 
 def final_of(
@@ -49,9 +54,9 @@ def final_of(
     Returns:
         For the summary, under ``final``: ``run`` (its folder inside the comparison's), ``seeds``, ``models`` and
         ``twins`` (how many are averaged), ``scores`` by split as intervals, ``gain`` and ``verdict`` over the mean of
-        the runs' twins where there are such and labelled target rows, and ``advised``: False where it has collapsed,
-        or is worse on source dev than each of the runs. Nothing where fewer than two runs are sound, or they have no
-        mean, as the reporter is told.
+        the runs' twins where there are such and labelled target rows, and ``advised``: False where it has collapsed, or
+        is worse on source dev than each of the runs by more than :data:`LOSS` (unless source dev cannot judge the
+        training). Nothing where fewer than two runs are sound, or they have no mean, as the reporter is told.
     """
     sound = [(member, result) for member, result in runs if not result.collapsed]
     own = [member for member, _ in sound]
@@ -67,11 +72,21 @@ def final_of(
         if made.failure is not None:
             reporter.warn(f"no final model: {made.failure}")
             return {}
+        if _first(made) != _first(own[0]):
+            reporter.warn("no final model: another version of the code or of the base model has made the runs")
+            return {}
         return {FINAL: _told(made, [result for _, result in sound], folder)}
     except UserError as error:
         # The comparison is done; such as weights that have gone too far apart, or a base that is out of reach by now.
         reporter.warn(f"no final model: {error}")
         return {}
+
+
+def _first(member: Member) -> str:
+    """Return the fingerprint of the model that a mean begins with, or of a run that is none."""
+    trained = [number for number, stage in enumerate(member.recipe.stages) if not isinstance(stage, SoupStage)]
+    stage = f"{1 + trained[-1]}-{member.recipe.stages[trained[-1]].name}"
+    return str(recorded(member.folder / "stages" / stage / "model")["fingerprint"])
 
 
 def _has_mean(member: Member) -> bool:
@@ -120,12 +135,13 @@ def _told(made: Member, averaged: Sequence[Result], folder: Path) -> dict[str, A
     values = [value for result in averaged if (value := result.value("source.dev")) is not None]
     stage = made.recipe.stages[-1]
     assert isinstance(stage, SoupStage)
+    blind = found.metrics.get("selection") == told_selection(LAST_STEP)
     told: dict[str, Any] = {
         "run": str(made.folder.relative_to(folder)),
         "seeds": [result.seed for result in averaged],
         "models": 1 + len(stage.models),
         "scores": scores,
-        "advised": not found.collapsed and scores["source.dev"]["value"] >= min(values),
+        "advised": not found.collapsed and (blind or scores["source.dev"]["value"] >= min(values) - LOSS),
     }
     if stage.twins is not None:
         told["twins"] = 1 + len(stage.twins)

@@ -87,7 +87,8 @@ def score_rows(corpus: Iterable[str], like: Iterable[str], seed: int) -> np.ndar
     def score(words: list[str]) -> float:
         return target.cross_entropy(words) - general.cross_entropy(words) if words else inf
 
-    return np.fromiter((score(words_of(text, known)) for text in corpus), dtype=np.float64, count=len(sizes))
+    # To its end: a stream tells there whether its texts were those of the passes before.
+    return np.fromiter((score(words_of(text, known)) for text in corpus), dtype=np.float64)
 
 
 def best_rows(scores_R: np.ndarray, count: int) -> np.ndarray:

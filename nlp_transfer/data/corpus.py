@@ -68,8 +68,8 @@ class Corpus:
                 [
                     Problem(
                         f"the hub gives other texts ({told}) than when {self.name} was checked, so nothing is trained "
-                        "on them. Run the same command again; if it happens again, give --fresh, or leave out "
-                        "corpus.streaming",
+                        "on them. Run the same command again; if it happens again, give --fresh, or begin a run "
+                        "without corpus.streaming",
                         self.origin,
                     )
                 ]

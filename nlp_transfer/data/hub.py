@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import re
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import datasets
 
 from ..background import QUIET, NotYet, Pending, wait_while_heard
 
+MAIN = "main"
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 
 
@@ -54,11 +56,11 @@ def load_hub_split(hub_id: str, config: str | None, split: str, revision: str | 
     except NotYet:
         raise TimeoutError(f"nothing has arrived for {QUIET:.0f} s") from None
     # Whatever goes wrong, `datasets` falls back to the commit that was loaded last, of any revision.
-    expected = commit if commit is not None or revision is None else _noted(hub_id, revision)
+    expected = _noted(hub_id, revision or MAIN) if commit is None else commit
     held = _commit_held(loaded)
     if expected is not None and held is not None and held != expected:
         raise FileNotFoundError(
-            f"the hub does not give commit {expected[:12]}, and the cache holds another one, {held[:12]}"
+            f"the hub does not give commit {expected[:12]}, and the cache gives what was loaded last, {held[:12]}"
         )
     return loaded
 
@@ -96,8 +98,8 @@ def commit_of(hub_id: str, revision: str | None) -> str:
         raise RefusedError(why) from None
     except RevisionNotFoundError:
         raise RefusedError(f"the data set has no revision '{revision}'") from None
-    if revision is not None and revision != commit:
-        _note(hub_id, revision, commit)
+    if revision != commit:
+        _note(hub_id, revision or MAIN, commit)
     return commit
 
 
@@ -153,10 +155,10 @@ def _commit_held(loaded: Any) -> str | None:
 def _held(hub_id: str) -> int:
     """Blocks on the disk of what is downloaded, and of the tables that are made of it (and of other data sets)."""
     blocks = 0
-    for folder in (_folder(hub_id), Path(datasets.config.HF_DATASETS_CACHE)):
-        for path in folder.rglob("*"):
-            try:
-                blocks += path.lstat().st_blocks
-            except OSError:
-                continue  # renamed meanwhile
+    for root in (_folder(hub_id), Path(datasets.config.HF_DATASETS_CACHE)):
+        # Path.rglob ends with an error where a folder is renamed meanwhile.
+        for folder, _, names in os.walk(root):
+            for name in names:
+                with contextlib.suppress(OSError):
+                    blocks += os.lstat(os.path.join(folder, name)).st_blocks  # noqa: PTH118
     return blocks

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -323,4 +324,6 @@ def why(error: Exception, advice: str = LOAD_ONCE) -> str:
 
 def _words(error: BaseException) -> str:
     """Return what an error says in one line; nothing where it only says that there is one."""
-    return " ".join(str(error).split()).removeprefix("An error occurred while generating the dataset").strip()
+    told = " ".join(str(error).split()).removeprefix("An error occurred while generating the dataset").strip()
+    # What follows the question mark may be the signature that opens a private file.
+    return re.sub(r"(https?://[^\s?'\"]+)\?[^\s'\"]*", r"\1", told)

@@ -67,8 +67,13 @@ def probe(stream: Stream, rows: int) -> tuple[str, int]:
 def opened(stream: Stream, seen: Seen) -> Corpus:
     """Return a corpus that was checked; nothing is read before its texts are."""
     corpus = _corpus(stream, lambda: stream.read(seen.commit))
-    forget = partial(_note(stream, seen.commit).unlink, missing_ok=True)
+    forget = partial(_forget, _note(stream, seen.commit))
     return replace(corpus, rows=seen.rows, fingerprint=seen.fingerprint, streamed=True, changed=forget)
+
+
+def _forget(note: Path) -> None:
+    with contextlib.suppress(OSError):  # of a cache that cannot be written
+        note.unlink(missing_ok=True)
 
 
 def _corpus(stream: Stream, read: Callable[[], Any]) -> Corpus:

@@ -18,8 +18,8 @@ from .load import HUB, why
 from .texts import Row, checked
 
 ADVICE = (
-    "Nothing that was trained is lost: the same command goes on. Where the network is not fit for streaming, leave out "
-    "corpus.streaming, and the data set is downloaded first."
+    "Nothing that was trained is lost: the same command goes on. Where the network is not fit for streaming, begin a "
+    "run without corpus.streaming, under another name: the data set is downloaded first."
 )
 
 
@@ -105,7 +105,7 @@ class Stream:
         where = f" beyond row {number}" if number else ""
         listen()
         try:
-            return wait_while_heard(Pending(f"stream {self.hub_id}", ask), lambda: _heard.bytes, QUIET)
+            return wait_while_heard(Pending(f"stream {self.hub_id}", ask), _bytes_heard, QUIET)
         except NotYet:
             raise self._broken(where, f"nothing has arrived for {QUIET:.0f} s. {ADVICE}") from None
         except DataError:
@@ -141,6 +141,12 @@ class _Counted(httpx.SyncByteStream):  # type: ignore[misc, name-defined, unused
 def _count(response: Any) -> None:
     _heard.bytes += 1
     response.stream = _Counted(response.stream)
+
+
+def _bytes_heard() -> int:
+    # The client is another one after an error: asked again and again, it is listened to again.
+    listen()
+    return _heard.bytes
 
 
 def listen() -> None:
