@@ -168,6 +168,8 @@ def _warn_if_data_changed(recipe: Recipe, folder: Path, data: dict[str, Any] | N
     """Say so when a finished run was made from other rows than the recipe's files hold now."""
     try:
         changed = changed_rows(recipe, folder, data)
+    except RunError:
+        raise
     except UserError:
         # The files may be gone by now; the run is finished all the same.
         return
