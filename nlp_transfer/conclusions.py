@@ -183,7 +183,7 @@ def _go_on(summary: Mapping[str, Any]) -> str:
     if final is None:
         return f"Go on with {best}."
     if not final["advised"]:
-        why = "has collapsed, or is much worse on source dev than each of them"
+        why = "has collapsed, or is not preferred to it by the same"
         return f"Go on with {best}; their mean, {final['run']}, {why}."
     runs, models = len(final["seeds"]), final["models"]
     made = f"{runs} runs" if models == runs else f"{runs} runs, {models} models in all"

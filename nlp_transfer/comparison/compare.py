@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ from .results import read_result
 from .runs import failures_in, members, run_all
 from .search import tune_all
 from .space import check_space
-from .summary import summarise
+from .summary import is_preferred, summarise
 
 
 @dataclass(frozen=True)
@@ -117,7 +118,9 @@ def compare(
     write_text(place / RECIPE, dump(asked.model_copy(update={"compare": spec, "output": None})))
     _write(summary, place)
     picked = [one for one in zip(finished, results, strict=True) if one[0].strategy == summary["picked"]]
-    final = final_of(picked, recipe.name, place, data, reporter, methods)
+    best = next(one for one in results if f"runs/{one.strategy}/{one.seed}" == summary["picked_run"])
+    better = partial(is_preferred, other=best, results=results, judges=summary["picks_by"])
+    final = final_of(picked, recipe.name, place, data, reporter, better, methods)
     if final:
         summary |= final
         _write(summary, place)

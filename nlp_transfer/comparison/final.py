@@ -9,18 +9,15 @@ twins of these runs: of as many models, unless each run is itself a mean.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from ..chosen import LAST_STEP
-from ..chosen import told as told_selection
 from ..errors import UserError
 from ..parts import METHODS, TUNINGS, Known
 from ..recipe import dump
 from ..recipe.schema import Recipe
 from ..recipe.stages import SoupStage
-from ..recipe.trust import GuardSpec
 from ..records import read_json, rerun
 from ..reporter import Reporter
 from ..running import changed_rows
@@ -29,8 +26,6 @@ from .results import JUDGE, Result, read_result
 from .runs import Member, own_data, run_all
 
 FINAL = "final"
-LOSS = GuardSpec().max_source_loss
-"""Score on source dev that the mean may lose: the least of a few runs is no bar, but a loss beyond chance is."""
 
 
 def final_of(
@@ -39,6 +34,7 @@ def final_of(
     folder: Path,
     data: dict[str, Any] | None,
     reporter: Reporter,
+    better: Callable[[Result], bool],
     methods: Known = METHODS,
 ) -> dict[str, Any]:
     """Make the final model of a comparison, unless it is there already.
@@ -49,14 +45,15 @@ def final_of(
         folder: The comparison's folder.
         data: Data sets in place of files, as :func:`nlp_transfer.run` takes them.
         reporter: Where progress is told.
+        better: Whether the scores that pick prefer the mean, as a run, to the best of the runs.
         methods: The methods that may be named.
 
     Returns:
         For the summary, under ``final``: ``run`` (its folder inside the comparison's), ``seeds``, ``models`` and
         ``twins`` (how many are averaged), ``scores`` by split as intervals, ``gain`` and ``verdict`` over the mean of
         the runs' twins where there are such and labelled target rows, and ``advised``: False where it has collapsed, or
-        is worse on source dev than each of the runs by more than :data:`LOSS` (unless source dev cannot judge the
-        training). Nothing where fewer than two runs are sound, or they have no mean, as the reporter is told.
+        the best of the runs is preferred to it. Nothing where fewer than two runs are sound, or they have no mean, as
+        the reporter is told.
     """
     sound = [(member, result) for member, result in runs if not result.collapsed]
     own = [member for member, _ in sound]
@@ -75,7 +72,7 @@ def final_of(
         if _first(made) != _first(own[0]):
             reporter.warn("no final model: another version of the code or of the base model has made the runs")
             return {}
-        return {FINAL: _told(made, [result for _, result in sound], folder)}
+        return {FINAL: _told(made, [result.seed for _, result in sound], folder, better)}
     except UserError as error:
         # The comparison is done; such as weights that have gone too far apart, or a base that is out of reach by now.
         reporter.warn(f"no final model: {error}")
@@ -129,19 +126,16 @@ def _digest(recipe: Recipe, own: Sequence[Member]) -> str:
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:8]
 
 
-def _told(made: Member, averaged: Sequence[Result], folder: Path) -> dict[str, Any]:
+def _told(made: Member, seeds: list[int], folder: Path, better: Callable[[Result], bool]) -> dict[str, Any]:
     found = read_result(made)
-    scores = {split: score["interval"] for split, score in found.metrics["scores"][found.role].items()}
-    values = [value for result in averaged if (value := result.value("source.dev")) is not None]
     stage = made.recipe.stages[-1]
     assert isinstance(stage, SoupStage)
-    blind = found.metrics.get("selection") == told_selection(LAST_STEP)
     told: dict[str, Any] = {
         "run": str(made.folder.relative_to(folder)),
-        "seeds": [result.seed for result in averaged],
+        "seeds": seeds,
         "models": 1 + len(stage.models),
-        "scores": scores,
-        "advised": not found.collapsed and (blind or scores["source.dev"]["value"] >= min(values) - LOSS),
+        "scores": {split: score["interval"] for split, score in found.metrics["scores"][found.role].items()},
+        "advised": not found.collapsed and better(found),
     }
     if stage.twins is not None:
         told["twins"] = 1 + len(stage.twins)

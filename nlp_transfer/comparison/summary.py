@@ -116,6 +116,26 @@ def _label_free(results: Sequence[Result], kinds: Sequence[str]) -> dict[tuple[s
     return found
 
 
+def is_preferred(one: Result, other: Result, results: Sequence[Result], judges: Sequence[str]) -> bool:
+    """Whether the scores that pick rank a model that is made of runs at least as high as one of these.
+
+    Args:
+        one: The model.
+        other: The run.
+        results: All finished runs, which make the ensemble.
+        judges: The scores.
+    """
+    named = {"one": one, "other": other}
+    both = {name: {kind: result.label_free(kind) for kind in judges} for name, result in named.items()}
+    if "ensemble" in judges:
+        voters = [r.target_DUC for r in results if _votes(r) and r.target_DUC is not None]
+        seen = [found for found in (one.target_DUC, other.target_DUC) if found is not None]
+        for scores, value in zip(both.values(), agreement_with_ensemble(voters, seen), strict=True):
+            scores["ensemble"] = value
+    ranks = mean_ranks(both)
+    return ranks["one"] <= ranks["other"]
+
+
 def _means(scores: Sequence[dict[str, float]]) -> dict[str, float]:
     """Return the mean of each score over the seeds that have it: a collapsed run has no place in the ensemble."""
     found = {kind: [one[kind] for one in scores if math.isfinite(one[kind])] for kind in scores[0]}
