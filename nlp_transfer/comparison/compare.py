@@ -22,7 +22,7 @@ from .claims import check_claims, check_rows
 from .failures import Failures
 from .final import FINAL, final_of
 from .plan import folder_of, judged, spec_of
-from .results import read_result
+from .results import Result, read_result
 from .runs import failures_in, members, run_all
 from .search import tune_all
 from .space import check_space
@@ -117,14 +117,18 @@ def compare(
     summary["tuned"] = {one.label: one.set for one in chosen} if spec.tune is not None else {}
     write_text(place / RECIPE, dump(asked.model_copy(update={"compare": spec, "output": None})))
     _write(summary, place)
+    judged_by = partial(is_preferred, other=_best(results, summary), results=results, judges=summary["picks_by"])
     picked = [one for one in zip(finished, results, strict=True) if one[0].strategy == summary["picked"]]
-    best = next(one for one in results if f"runs/{one.strategy}/{one.seed}" == summary["picked_run"])
-    better = partial(is_preferred, other=best, results=results, judges=summary["picks_by"])
-    final = final_of(picked, recipe.name, place, data, reporter, better, methods)
+    final = final_of(picked, recipe.name, place, data, reporter, judged_by, methods)
     if final:
         summary |= final
         _write(summary, place)
     return Comparison(place, summary)
+
+
+def _best(results: Sequence[Result], summary: dict[str, Any]) -> Result:
+    """Return the run that is picked, of those of the picked strategy."""
+    return next(one for one in results if f"runs/{one.strategy}/{one.seed}" == summary["picked_run"])
 
 
 def _write(summary: dict[str, Any], place: Path) -> None:

@@ -103,16 +103,23 @@ def _votes(result: Result) -> bool:
 
 
 def _label_free(results: Sequence[Result], kinds: Sequence[str]) -> dict[tuple[str, int], dict[str, float]]:
-    """Return the scores that pick, by strategy and seed.
+    """Return the scores that pick, by strategy and seed."""
+    return {(r.strategy, r.seed): one for r, one in zip(results, _scored(results, results, kinds), strict=True)}
 
-    The ensemble is that of all runs that are sound, but for those that are made of others.
+
+def _scored(judged: Sequence[Result], results: Sequence[Result], kinds: Sequence[str]) -> list[dict[str, float]]:
+    """Return the scores that pick, of each of some models.
+
+    The ensemble is that of all results that are sound, but for those that are made of others.
     """
-    found = {(r.strategy, r.seed): {kind: r.label_free(kind) for kind in kinds} for r in results}
+    found = [{kind: r.label_free(kind) for kind in kinds} for r in judged]
     if "ensemble" in kinds:
-        seen = [(r, r.target_DUC) for r in results if not r.collapsed and r.target_DUC is not None]
-        values = agreement_with_ensemble([one for r, one in seen if _votes(r)], [one for _, one in seen])
-        for (r, _), value in zip(seen, values, strict=True):
-            found[r.strategy, r.seed]["ensemble"] = value
+        voters = [r.target_DUC for r in results if _votes(r) and r.target_DUC is not None]
+        seen = [(scores, r.target_DUC) for scores, r in zip(found, judged, strict=True) if not r.collapsed]
+        known = [(scores, answers) for scores, answers in seen if answers is not None]
+        values = agreement_with_ensemble(voters, [answers for _, answers in known])
+        for (scores, _), value in zip(known, values, strict=True):
+            scores["ensemble"] = value
     return found
 
 
@@ -125,13 +132,7 @@ def is_preferred(one: Result, other: Result, results: Sequence[Result], judges: 
         results: All finished runs, which make the ensemble.
         judges: The scores.
     """
-    named = {"one": one, "other": other}
-    both = {name: {kind: result.label_free(kind) for kind in judges} for name, result in named.items()}
-    if "ensemble" in judges:
-        voters = [r.target_DUC for r in results if _votes(r) and r.target_DUC is not None]
-        seen = [found for found in (one.target_DUC, other.target_DUC) if found is not None]
-        for scores, value in zip(both.values(), agreement_with_ensemble(voters, seen), strict=True):
-            scores["ensemble"] = value
+    both = dict(zip(("one", "other"), _scored([one, other], results, judges), strict=True))
     ranks = mean_ranks(both)
     return ranks["one"] <= ranks["other"]
 
