@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from pathlib import Path
 from typing import Any
@@ -11,26 +10,27 @@ import transformers
 from transformers.trainer_callback import ExportableState
 
 from .memory import peak_mib, reset_peak
+from .records import append_lines
 from .reporter import Reporter
 
 
 class LogFile(transformers.TrainerCallback):
-    """Append everything that is logged to a JSON-lines file.
+    """Append everything that is logged to JSON-lines files.
 
     Args:
-        path: The file.
         stage: Name of the stage, written on every line.
+        paths: The files: that of the run, and that of the stage, which stays with its model.
     """
 
-    def __init__(self, path: Path, stage: str):
-        self.path = path
+    def __init__(self, stage: str, *paths: Path):
         self.stage = stage
+        self.paths = paths
 
     def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, float] | None = None, **kwargs: Any) -> None:
         """Write one line."""
         line = {"stage": self.stage, "step": state.global_step, "time": round(time.time(), 3)} | dict(logs or {})
-        with self.path.open("a", encoding="utf8") as file:
-            file.write(json.dumps(line) + "\n")
+        for path in self.paths:
+            append_lines(path, [line])
 
 
 class Meter(transformers.TrainerCallback, ExportableState):

@@ -45,21 +45,6 @@ def steps_note(metrics: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def warnings_in(log: Iterable[Mapping[str, Any]]) -> list[str]:
-    """Return what methods have warned of while a run was trained: the last warning of each method in each stage.
-
-    Args:
-        log: Lines of ``log.jsonl``. What a stage logs at an earlier step makes its warning void: it has begun anew.
-    """
-    found: dict[tuple[str, str], Mapping[str, Any]] = {}
-    for line in log:
-        stage, step = line.get("stage", ""), line.get("step", 0)
-        found = {key: old for key, old in found.items() if key[0] != stage or old.get("step", 0) <= step}
-        if "warning" in line:
-            found[stage, line["warning"].partition(":")[0]] = line
-    return [f"{stage}, step {line.get('step')}: {line['warning']}" for (stage, _), line in found.items()]
-
-
 def kept_model(metrics: Mapping[str, Any]) -> list[str]:
     """Return which model is kept, and why; nothing of a run without adaptation."""
     if "adapted" not in metrics["scores"] or "kept" not in metrics:
@@ -154,7 +139,7 @@ def comparison_in_one_sentence(summary: Mapping[str, Any]) -> str:
         twin = called(TWIN, summary.get("target_labels", {}).get(picked))
         over = summary["strategies"][picked].get("over", f"its {twin} twin")
         gained = f"{interval_text(gain, signed=True)} {summary['headline']} over {over}"
-        return f"{told}; on target.test {verdict[gain['verdict']]}: {gained}."
+        return f"{told}; on target.test {verdict[gain['verdict']]}: {gained}.{_averages(summary, [picked])}"
     if "best" not in summary:
         return f"{told}; without labelled target rows (data.target.test) nobody can say whether anything helps."
     if summary["best"] == picked:
@@ -169,12 +154,21 @@ def comparison_words(summary: Mapping[str, Any]) -> list[str]:
         f"Picked without target labels (mean rank of {judges}): {summary['picked']}. {_go_on(summary)}",
         *failed_words(summary),
     ]
+    others = [name for name in summary["strategies"] if name != summary["picked"]]
+    lines += [text] if (text := _averages(summary, others).strip()) else []
     taught = ", ".join(f"{name} {rows}" for name, rows in summary.get("target_labels", {}).items())
     lines += [f"Labelled target rows that were trained on: {taught}."] if taught else []
     if "best" in summary:
         told = f"{_regret(summary)} Do not choose by this: what is best on a test split is best there by chance, too."
         lines.append(f"{told[0].upper()}{told[1:]}")
     return lines
+
+
+def _averages(summary: Mapping[str, Any], names: Iterable[str]) -> str:
+    """Say of strategies with a gain that it is of several models over one; nothing where there are none such."""
+    table = summary["strategies"]
+    several = [name for name in names if "made_of_others" in table[name] and "gain" in table[name]]
+    return f" Part of the gain of {', '.join(several)} may come of averaging several models." if several else ""
 
 
 def _go_on(summary: Mapping[str, Any]) -> str:

@@ -16,7 +16,7 @@ from .card.origins import made_of_oracles
 from .chosen import LAST_STEP, told
 from .data.load import ORIGIN, Split
 from .evidence import without_vote
-from .guard import ADAPTED, TWIN, Candidate, Decision, called, decide
+from .guard import ADAPTED, TWIN, Candidate, Decision, called, decide, own_role
 from .hardware import is_main_process
 from .inference import load_resolved
 from .intervals import Interval, paired_difference
@@ -246,7 +246,7 @@ def _metrics(recipe: Recipe, headline: str, scores: dict[str, dict[str, Score]])
     metrics: dict[str, Any] = {
         "headline": headline,
         "confidence": recipe.evaluate.confidence,
-        "kept": ADAPTED if ADAPTED in scores else TWIN,
+        "kept": own_role(scores),
         "scores": {
             role: {name: {"interval": score.interval.to_dict(), **score.metrics} for name, score in by_split.items()}
             for role, by_split in scores.items()

@@ -110,8 +110,8 @@ def without_vote(selected_by: str | None, words: bool, blind: bool = False) -> s
 
 
 def beyond_chance(gain: Interval) -> Vote:
-    """Return the vote of a score whose gain is known with its interval: one that does not hold 0 is enough."""
-    return Vote(gain.value, max(gain.value - gain.low, gain.high - gain.value))
+    """Return the vote of a score whose gain is known with its interval, which is one error long towards 0."""
+    return Vote(gain.value, gain.value - gain.low if gain.value > 0 else gain.high - gain.value)
 
 
 def votes(adapted: Scored, twin: Scored, abstaining: Collection[str] = ()) -> dict[str, Vote]:

@@ -109,6 +109,15 @@ def has_collapsed(metrics: Mapping[str, Any]) -> bool:
     return bool(metrics.get("guard", {}).get("collapsed", False))
 
 
+def own_role(scores: Collection[str]) -> str:
+    """Return the model that a run is about: the adapted one, or its only one.
+
+    Args:
+        scores: The models that were scored, such as ``metrics["scores"]``.
+    """
+    return ADAPTED if ADAPTED in scores else TWIN
+
+
 def called(role: str, target_labels: Any) -> str:
     """Return what a model is called where people read: a twin that learns target labels is not source-only.
 
@@ -172,20 +181,14 @@ def decide(
     if fewest < FEWEST_UNITS:
         few = f"Only {fewest} units to compare on: too few to say anything for the adapted model, or against it."
         return Decision(unproven, [few], False, numbers)
-    scored = {name: Scored(side.target, side.source) for name, side in ((ADAPTED, adapted), (TWIN, twin))}
-    found = votes(scored[ADAPTED], scored[TWIN], abstaining)
+    scored = Scored(adapted.target, adapted.source), Scored(twin.target, twin.source)
+    found, seen = votes(*scored, abstaining), _seen(adapted, twin)
     if source_dev == "evidence" and source_gain is not None:
         found["source_dev"] = beyond_chance(source_gain)
-    seen = _seen(adapted, twin)
-    numbers |= {
-        "agreement": _rounded(seen.agreement),
-        "kappa": _rounded(seen.kappa),
-        "divergence": {name: _rounded(value) for name, value in seen.divergence.items()},
+    numbers |= _numbers(seen, found) | {
         "source_shares": _named(shares(twin.source.gold_DU, _classes(twin)), labels),
-        ADAPTED: _summary(adapted, scored[ADAPTED], labels),
-        TWIN: _summary(twin, scored[TWIN], labels),
-        "evidence": {name: _rounded_or_none(vote.difference) for name, vote in found.items()},
-        "evidence_error": {name: _rounded_or_none(vote.error) for name, vote in found.items()},
+        ADAPTED: _summary(adapted, scored[0], labels),
+        TWIN: _summary(twin, scored[1], labels),
     }
     if seen.agreement == 1.0:
         same = f"There is no difference: both models answer alike on all {len(twin.target)} target units."
@@ -202,6 +205,16 @@ def decide(
         return Decision(ADAPTED, ["Not collapsed; evidence for it was not asked for."], False, numbers)
     kept, words = weigh(found, spec)
     return Decision(kept, [words], False, numbers)
+
+
+def _numbers(seen: _Seen, found: Mapping[str, Vote]) -> dict[str, Any]:
+    return {
+        "agreement": _rounded(seen.agreement),
+        "kappa": _rounded(seen.kappa),
+        "divergence": {name: _rounded(value) for name, value in seen.divergence.items()},
+        "evidence": {name: _rounded_or_none(vote.difference) for name, vote in found.items()},
+        "evidence_error": {name: _rounded_or_none(vote.error) for name, vote in found.items()},
+    }
 
 
 def shares(chosen_DU: np.ndarray | None, classes: int) -> np.ndarray:

@@ -23,6 +23,7 @@ from .objectives import Objective
 from .preparation import prepared, preparing
 from .processes import agree, wait_for_all
 from .recipe.schema import TrainSpec
+from .records import LOG
 from .selecting import Selector
 from .tasks.base import Encoded
 from .trainer import TransferTrainer
@@ -100,17 +101,17 @@ def train(job: Job, model: Any) -> dict[str, Any]:
     state = trainer.state
     losses = [line["loss"] for line in state.log_history if "loss" in line]
     trainer.accelerator.free_memory()
-    before, head_steps = prepared(job.folder)
+    before = prepared(job.folder)
     best = {} if job.dev is None else {"best_dev" if job.selector is None else f"best_{job.metric}": state.best_metric}
     return {
         "steps": state.global_step,
-        "seconds": round(before + _meter(trainer).seconds, 2),
-        "peak_mib": _meter(trainer).peak or None,
+        "seconds": round(before.seconds + _meter(trainer).seconds, 2),
+        "peak_mib": max(before.peak_mib, _meter(trainer).peak) or None,
         "last_loss": losses[-1] if losses else None,
         **best,
         "selected_step": state.best_global_step or state.global_step,
         "processes": trainer.args.world_size,
-        **({"head_steps": head_steps} if head_steps else {}),
+        **({"head_steps": before.steps} if before.steps else {}),
     }
 
 
@@ -162,7 +163,7 @@ def _trainer(job: Job, model: Any) -> tuple[TransferTrainer, Bar]:
     bar = Bar(job.title, space.reporter)
     callbacks: list[Any] = [ManifestCallback(settings.keep_checkpoints), bar, Meter()]
     if is_main_process():
-        callbacks.append(LogFile(space.log, job.title))
+        callbacks.append(LogFile(job.title, space.log, job.folder / LOG))
     if settings.early_stopping and job.dev is not None:
         callbacks.append(transformers.EarlyStoppingCallback(settings.early_stopping))
     head = settings.learning_rate if settings.head_learning_rate is None else settings.head_learning_rate

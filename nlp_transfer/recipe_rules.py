@@ -269,6 +269,14 @@ def hub_findings(data: dict[str, Any]) -> list[Finding]:
     return found
 
 
+def _reads_target(stage: Any) -> bool:
+    """Whether a pretrain stage reads target text, or rows of a corpus that were chosen for being like it."""
+    text, corpus = value_at(stage, "text"), value_at(stage, "corpus")
+    if text is None:
+        return corpus is None or value_at(corpus, "choose") is not None
+    return text in ("target", "both")
+
+
 def vocabulary_findings(
     data: dict[str, Any], tuning: str | None, able: Mapping[str, bool], has_target: bool
 ) -> list[Finding]:
@@ -281,12 +289,14 @@ def vocabulary_findings(
         has_target: There is target text.
     """
     stages = data.get("stages")
-    pretrains = isinstance(stages, list) and "pretrain" in map(name_of, stages)
+    pretrains = isinstance(stages, list) and any(name_of(one) == "pretrain" and _reads_target(one) for one in stages)
     cut = name_of(data.get("task")) == "ner" and value_at(data, "data", "long_texts") == "truncate"
     others = " or ".join(name for name in able if able[name])
     reasons = {
         f"tuning '{tuning}' never trains their vectors. Use {others}": able.get(str(tuning)) is False,
-        "only pretraining on target text trains their vectors. Add the stage pretrain": not pretrains,
+        "only pretraining on target text trains their vectors. Add the stage pretrain, on text target or both": (
+            not pretrains
+        ),
         "they are found in target text. Set data.target.unlabelled": not has_target,
         "they move the place where long texts are cut off, so that the twin would tag other words. Use long_texts: "
         "windows": cut,

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from .errors import RunError
+
+LOG = "log.jsonl"
+"""What was logged in training: in the run's folder of all stages, in a stage's folder its own."""
 
 
 def rerun(folder: Path) -> str:
@@ -46,6 +49,28 @@ def read_json_lines(path: Path, mend: str, keys: Sequence[str] = ()) -> list[dic
     # Not splitlines(), which cuts texts at separators that JSON leaves as they are.
     lines = enumerate(_text(path, mend).split("\n"), start=1)
     return [_object(line, f"'{path}' (line {number})", mend, keys) for number, line in lines if line]
+
+
+def warnings_in(log: Iterable[Mapping[str, Any]]) -> list[str]:
+    """Return what methods have warned of while a run was trained: the last warning of each method in each stage.
+
+    Args:
+        log: Lines of ``log.jsonl``. What a stage logs at an earlier step makes its warning void: it has begun anew.
+    """
+    found: dict[tuple[str, str], Mapping[str, Any]] = {}
+    for line in log:
+        stage, step = line.get("stage", ""), line.get("step", 0)
+        found = {key: old for key, old in found.items() if key[0] != stage or old.get("step", 0) <= step}
+        if "warning" in line:
+            found[stage, line["warning"].partition(":")[0]] = line
+    return [f"{stage}, step {line.get('step')}: {line['warning']}" for (stage, _), line in found.items()]
+
+
+def append_lines(path: Path, lines: Iterable[Mapping[str, Any]]) -> None:
+    """Append JSON objects, a line each, to a file."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a", encoding="utf8") as file:
+        file.writelines(json.dumps(line) + "\n" for line in lines)
 
 
 def look_up(values: Any, path: Path, mend: str, *keys: str) -> Any:

@@ -104,8 +104,13 @@ def _same_training(path: Path, recipe: Recipe) -> bool:
 
 
 def _empty(folder: Path) -> None:
-    """Delete all but the lock, which this process holds."""
-    for item in folder.iterdir():
+    """Delete all but the lock, which this process holds.
+
+    Stopped halfway, it leaves a run that can be begun anew, with no stage that says it is finished but is not whole.
+    """
+    for said in (folder / "metrics.json", *folder.glob("stages/*/done.json")):
+        said.unlink(missing_ok=True)
+    for item in sorted(folder.iterdir(), key=lambda item: item.name == "recipe.yaml"):
         if item.is_dir() and not item.is_symlink():
             shutil.rmtree(item)
         elif item.name != LOCK:

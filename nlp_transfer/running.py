@@ -36,7 +36,7 @@ from .reloading.check import check_reload
 from .reloading.examples import read_examples, write_examples
 from .report.measuring import write_domains
 from .report.page import REPORT
-from .report.record import Record, read_domains
+from .report.record import Record, read_domains, read_log
 from .report.run import report_run
 from .reporter import Reporter
 from .sequence import Outcome, train_stages
@@ -122,6 +122,8 @@ def run(
     if done.is_file():
         reporter.say(f"{folder} holds this run already, finished. Give --fresh to run it again.")
         _warn_if_data_changed(recipe, folder, data, reporter)
+        if is_main_process() and not (folder / REPORT).is_file():
+            report_run(folder)  # it was stopped, or its disk was full, when all but its page was written
         result = RunResult(folder, read_json(done, rerun(folder), ["scores", "kept"]))
     elif not is_main_process():
         return _run_claimed(recipe, folder, data, reporter, methods, reuse, checked)
@@ -298,10 +300,17 @@ def _complete(
     facts = [{"stage": name} | result.facts for name, result in outcome.named().items()]
     runfolder.write_lines(folder / "stages.jsonl", facts)
     write_domains(space, outcome, folder)
-    told = Record(folder, space.recipe, metrics, record, facts, [], read_domains(folder))
+    told = Record(folder, space.recipe, metrics, record, facts, _logged(folder), read_domains(folder))
     write_text(folder / "README.md", card_text(told, facts_of(told)))
     runfolder.write_json(folder / "metrics.json", metrics)
     report_run(folder)
+
+
+def _logged(folder: Path) -> list[dict[str, Any]]:
+    # A line that a crash has cut off is no reason to lose the run.
+    with contextlib.suppress(RunError):
+        return read_log(folder)
+    return []
 
 
 def _check_model(space: Workspace, kept: StageResult, folder: Path, checked: bool) -> None:

@@ -122,7 +122,7 @@ def comparison_table(summary: Mapping[str, Any]) -> Table:
         gain = f"{interval_text(entry['gain'], signed=True)} {entry['gain']['verdict']}" if "gain" in entry else ""
         gain += f" (over {entry['over']})" if "over" in entry else ""
         memory = "" if entry["peak_mib"] is None else f"{entry['peak_mib']:,}"
-        collapsed = f"{entry['collapsed']} of {entry['runs']}"
+        collapsed = "" if entry["collapsed"] is None else f"{entry['collapsed']} of {entry['runs']}"
         marked = f"{name} ←" if name == summary["picked"] else name
         cost = [f"{entry['steps']:,}", f"{entry['seconds']:.0f}", memory]
         rows.append([marked, *scores, gain, collapsed, f"{entry['mean_rank']:.2f}", *cost])

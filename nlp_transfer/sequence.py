@@ -117,7 +117,7 @@ def train_stages(space: Workspace, folder: Path, fingerprints: dict[str, str]) -
             settings.append(mixed)
         chain = stage_fingerprint(recipe, base, settings, data, chain)
         # From the twin, too: a stage that does not adapt, and comes after none that does, is the twin's.
-        borrow(place, chain, [folder, *space.reuse])
+        borrow(place, chain, [folder, *space.reuse], space.log, name)
         if isinstance(stage, PretrainStage):
             result = pretrain(adapted, stage, place, chain, before, space.splits.corpora.get(corpus))
             before = replace(before, encoder=result.model)
@@ -179,7 +179,7 @@ def _train_twin(
         if isinstance(stage, SoupStage):
             settings.append(mixed)
         chain = stage_fingerprint(space.recipe, base, settings, data, chain)
-        borrow(place, chain, space.reuse)
+        borrow(place, chain, space.reuse, space.log, name)
         if isinstance(stage, SoupStage):
             results[name] = soup(space, stage.twins or [], place, chain, before)
         else:

@@ -11,7 +11,7 @@ from .recipe.comparing import ENSEMBLE, SOUP, SOURCE_ONLY, StrategySpec
 from .recipe.schema import Recipe
 
 TEACHING = "anchor"
-"""The method by which it learns them."""
+"""The method by which an ensemble's student learns their answers."""
 STAGES = ("pretrain", "self_train")
 OWN_TRAINING = {
     "frozen": ("epochs", "max_steps", "batch_size", "learning_rate", "head_learning_rate"),
@@ -155,10 +155,11 @@ def _set_tuning(data: dict[str, Any], named: list[str]) -> None:
     if named and tuning["name"] != named[0]:
         data["tuning"] = {"name": named[0]}
         own = {*OWN_TRAINING[named[0]], *OWN_TRAINING.get(tuning["name"], ())}
-        for holder in [data, *data.get("stages", [])]:
+        stages = data.get("stages", [])
+        for holder in [data, *stages]:
             train = holder.get("train", {})
-            # Frozen features are pretrained as any others.
-            foreign = OWN_TRAINING["full"] if holder.get("name") == "pretrain" else own
+            # Frozen features are pretrained as any others. (The recipe itself has a name, too.)
+            foreign = OWN_TRAINING["full"] if holder is not data and holder["name"] == "pretrain" else own
             holder["train"] = {key: value for key, value in train.items() if key not in foreign}
 
 

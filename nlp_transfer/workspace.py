@@ -14,6 +14,7 @@ from .preparing.load import build_task
 from .preparing.splits import Splits
 from .recipe.schema import Recipe
 from .recipe.stages import PretrainStage
+from .records import LOG
 from .reporter import Reporter
 from .tasks.base import Task
 from .vocabulary.new_tokens import NewTokens
@@ -79,4 +80,4 @@ def open_workspace(recipe: Recipe, splits: Splits, folder: Path, reporter: Repor
     reporter.say(f"precision: {precision.reason}")
     task = build_task(recipe, splits)
     task.mean_pooling = models.pools_by_mean(config)
-    return Workspace(recipe, splits, task, base, tokenizer, limits, precision, reporter, folder / "log.jsonl")
+    return Workspace(recipe, splits, task, base, tokenizer, limits, precision, reporter, folder / LOG)

@@ -114,9 +114,11 @@ def no_reports() -> Iterator[None]:
     What a run would call is tested by the tests of reports, and whole by the processes that tests start.
     """
     from nlp_transfer import running
+    from nlp_transfer.report import comparison
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(running, "report_run", lambda folder: None)
+        patch.setattr(comparison, "_run_facts", lambda folder: None)
         yield
 
 

@@ -14,6 +14,7 @@ import datasets
 import pytest
 from helpers import Listener, data_of, recipe_data, rows_of
 
+from nlp_transfer.comparison.compare import compare
 from nlp_transfer.errors import DataError, RecipeError
 from nlp_transfer.parts import METHODS, TUNINGS, recipe_from
 from nlp_transfer.preparing.load import load_splits
@@ -153,6 +154,26 @@ def test_two_row_domains(kind: str, changes: dict[str, Any], tiny_bert: Path, tm
     assert metrics["verdict"]["verdict"] == "no evidence"
     if kind == "classification":
         assert metrics["kept"] == "source-only" and "Only 2 units" in metrics["guard"]["reasons"][0]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("case", ["two rows", "the same domain", "a class missing"])
+def test_a_comparison_of_what_cannot_be_compared(case: str, tiny_bert: Path, tmp_path: Path) -> None:
+    data = data_of("classification")
+    if case == "two rows":
+        data = dict.fromkeys(
+            ("source.train", "source.dev", "target.unlabelled", "target.test"), rows_of("sentiment", 2, 1)
+        )
+    elif case == "the same domain":
+        data |= {"target.unlabelled": data["source.train"], "target.test": data["source.dev"]}
+    else:
+        data["target.test"] = data["target.test"].filter(lambda row: row["label"] != "poor")
+    kind = "sentiment" if case == "two rows" else "classification"
+    recipe = recipe_from(recipe_data(tmp_path, tiny_bert, kind, max_steps=1))
+    found = compare(recipe, ["source_only", "dann", "mcc", "soup"], [1, 2], data=data, folder=tmp_path / "c")
+    table = found.summary["strategies"]
+    assert {table[name]["gain"]["verdict"] for name in ("dann", "mcc", "soup")} <= {"no evidence"}
+    assert found.summary["picked"] in table and found.picked.is_dir() and found.report.is_file()
 
 
 # Settings out of range

@@ -55,7 +55,7 @@ def test_speed(data, tmp_path):
 @pytest.mark.slow
 def test_transfer_costs_and_serving(data, tmp_path):
     reviews = ("reviews", "--data", data, "--cases", "books-kitchen", "--seeds", 1, 2, "--plain-soup")
-    found = measured("transfer", tmp_path, *reviews, "--strategies", "source_only", "mcc")
+    found = measured("transfer", tmp_path, *reviews, "--strategies", "source_only", "mcc", "frozen")
     case = found["books-kitchen"]
     assert set(case["strategies"]) == {"source_only", "mcc"} and 0 <= case["plain_soup"] <= 1
     assert len(case["strategies"]["mcc"]["guarded"]) == 2

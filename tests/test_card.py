@@ -90,7 +90,7 @@ MODEL = {"id": "some/model", "extend_vocabulary": {"tokens": 5}}
         (ADAPTED, {"stages": pretrain(corpus=CORPUS | {"choose": {"share": 0.5}})}),
         (ADAPTED, {"stages": pretrain()}),
         (ADAPTED, {"stages": pretrain(text="both")}),
-        (ADAPTED, {"stages": pretrain(text="source"), "model": MODEL}),
+        (ADAPTED, {"stages": pretrain(text="both"), "model": MODEL}),
         (ADAPTED, {"stages": ["finetune", "self_train"]}),
         (ADAPTED, {"methods": ("l2sp", "anchor")}),
         (ADAPTED, {"methods": ("l2sp",), "selection": "bnm"}),

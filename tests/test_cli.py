@@ -135,6 +135,9 @@ def test_what_a_run_stops_with(
     assert told in result.stderr
     assert "Traceback" not in result.stderr
 
+    again = call("run", recipe, "--fresh")
+    assert again.stderr == result.stderr.replace("same command again", "same command again without --fresh")
+
     monkeypatch.setenv("RANK", "1")
     silent = call("run", recipe)
     assert (silent.exit_code, silent.stdout, silent.stderr) == (code, "", "")

@@ -13,11 +13,11 @@ import torch
 from helpers import Listener, data_of, make_recipe, rows_of, same_weights
 
 from nlp_transfer.callbacks import Bar, LogFile
-from nlp_transfer.conclusions import warnings_in
 from nlp_transfer.functional import balanced_domain_loss, ramp, reverse_gradient
 from nlp_transfer.methods.dann import Dann
 from nlp_transfer.preparing.load import load_splits
 from nlp_transfer.recipe.defaults import resolve
+from nlp_transfer.records import warnings_in
 from nlp_transfer.report.curves import trainings
 from nlp_transfer.report.record import read_record
 from nlp_transfer.running import run
@@ -163,7 +163,7 @@ def test_collapse_is_told_once(tiny_bert: Path, tmp_path: Path) -> None:
     trainer, watcher = bench.start(tmp_path)
     listener = Listener()
     trainer.add_callback(Bar("finetune", listener))  # type: ignore[arg-type]
-    trainer.add_callback(LogFile(tmp_path / "log.jsonl", "finetune"))
+    trainer.add_callback(LogFile("finetune", tmp_path / "log.jsonl"))
     trainer.train()
     assert listener.warned == ["finetune, step 1: collapsed"]
     lines = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text(encoding="utf8").splitlines()]

@@ -52,7 +52,7 @@ def test_everything_is_measured(plain: Any) -> None:
     assert found.classifier.unit == "texts"
     assert {one.strategy for one in found.time} == {
         *("frozen", "source_only", "dann", "cdan", "mmd", "coral", "mcc", "l2sp", "anchor"),
-        *("pretrain", "joint_mlm", "self_train"),
+        *("pretrain", "joint_mlm", "pretrain+joint_mlm", "self_train"),
     }
     assert all(one.seconds > 0 and one.run_seconds >= one.seconds for one in found.time)
     assert found.models == []
@@ -69,6 +69,18 @@ def test_the_same_seed_gives_the_same_answer_and_target_labels_have_no_part(plai
     assert steady(diagnose(recipe, data | {"target.test": poisoned, "target.dev": poisoned})) == steady(found)
     without = {role: one for role, one in data.items() if role != "target.test"}
     assert steady(diagnose(recipe, without)) == steady(found)
+
+
+def test_labelled_rows_do_not_take_the_place_of_unlabelled_text(plain: Any) -> None:
+    recipe, data, _ = plain
+    few = data["target.test"].select(range(5))
+    text = recipe.data.target.model_copy(update={"unlabelled": "text.jsonl", "train": "few.jsonl"})
+    both = recipe.model_copy(update={"data": recipe.data.model_copy(update={"target": text})})
+    _, given = diagnose_module._without_target_labels(both, data | {"target.train": few})
+    assert given["target.unlabelled"] is data["target.unlabelled"] and "target.train" not in given
+    files = {role: rows for role, rows in data.items() if role != "target.unlabelled"}
+    bare, given = diagnose_module._without_target_labels(both, files | {"target.train": few})
+    assert "target.unlabelled" not in given and bare.data.target.unlabelled.path == "text.jsonl"
 
 
 def test_labels_in_the_unlabelled_file_have_no_part(plain: Any) -> None:
@@ -268,6 +280,10 @@ def test_a_fresh_head_is_fitted_once(tiny_bert: Path, tmp_path: Path, steady_clo
     found = diagnose(make_recipe(tmp_path / "run", tiny_bert, stages=[*stages, "finetune"]), data_of("classification"))
     (told,) = [one.basis for one in found.time if one.strategy == "pretrain"]
     assert told == "masked-LM step, 2 of them and 200 for the head; masked-LM step, 2 of them"
+    times = {one.strategy: one.seconds for one in found.time}
+    before, beside = (times[name] - times["source_only"] for name in ("pretrain", "joint_mlm"))
+    both = times["pretrain+joint_mlm"] - times["source_only"]
+    assert max(before, beside) < both < before + beside
 
 
 # Candidate models

@@ -98,7 +98,14 @@ def test_who_has_no_vote(selected_by: str, words: bool, blind: bool, silent: set
 
 @pytest.mark.parametrize(
     ("gain", "side"),
-    [((0.03, 0.01, 0.05), 1), ((0.03, -0.01, 0.05), 0), ((-0.03, -0.05, -0.01), -1), ((0.005, 0.004, 0.006), 0)],
+    [
+        ((0.03, 0.01, 0.05), 1),
+        ((0.03, -0.01, 0.05), 0),
+        ((-0.03, -0.05, -0.01), -1),
+        ((0.005, 0.004, 0.006), 0),
+        ((0.03, 0.012, 0.07), 1),
+        ((-0.03, -0.07, -0.012), -1),
+    ],
 )
 def test_a_gain_votes_where_its_interval_does_not_hold_0(gain: tuple[float, float, float], side: int) -> None:
     assert beyond_chance(Interval(*gain)).side(margin=0.01, errors=1.0) == side

@@ -20,7 +20,7 @@ from nlp_transfer.comparison.failures import failed_words
 from nlp_transfer.comparison.results import Result
 from nlp_transfer.comparison.statistics import simultaneous_gains
 from nlp_transfer.comparison.summary import summarise
-from nlp_transfer.errors import RunError, TrainingError
+from nlp_transfer.errors import ModelError, RunError, TrainingError
 from nlp_transfer.intervals import ratio
 from nlp_transfer.methods.base import Method
 from nlp_transfer.parts import METHODS, recipe_from
@@ -138,6 +138,18 @@ def test_a_strategy_that_never_comes_to_an_end_is_left_out_and_told(
     assert told.startswith(
         f"Training of brittle has failed with seeds 1, 2, so that it is in no table, not ranked and not picked. {WHY}"
     )
+
+
+def test_a_model_that_a_stage_cannot_use_ends_its_strategy_alone(
+    tmp_path: Path, tiny_bert: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def terms(self: Any, step: Any) -> Any:
+        raise ModelError("its tokenizer has no mask token")
+
+    monkeypatch.setattr(Brittle, "terms", terms)
+    summary = compared(tmp_path, tiny_bert, ["brittle", "mcc"], [1]).summary
+    assert list(summary["strategies"]) == ["source_only", "mcc"]
+    assert summary["failed"] == {"brittle": {"1": "its tokenizer has no mask token"}}
 
 
 def test_without_source_only_there_is_nothing_to_compare(tmp_path: Path, tiny_bert: Path, break_where: Any) -> None:

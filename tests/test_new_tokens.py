@@ -240,3 +240,23 @@ def test_recipes_that_cannot_train_new_tokens_are_refused(tmp_path: Path) -> Non
     cut["data"]["long_texts"] = "truncate"
     with pytest.raises(RecipeError, match=r"the twin would tag other words\. Use long_texts: windows"):
         recipe_from(cut)
+
+
+@pytest.mark.parametrize(
+    ("stage", "reads"),
+    [
+        ("pretrain", True),
+        ({"name": "pretrain", "text": "both"}, True),
+        ({"name": "pretrain", "text": "source"}, False),
+        ({"name": "pretrain", "corpus": "other.txt"}, False),
+        ({"name": "pretrain", "corpus": "other.txt", "text": "target"}, True),
+        ({"name": "pretrain", "corpus": {"path": "other.txt", "choose": {"share": 0.1}}}, True),
+    ],
+)
+def test_tokens_of_target_words_are_trained_on_target_text(stage: Any, reads: bool, tmp_path: Path) -> None:
+    given = values(tmp_path, tmp_path, stages=[stage, "finetune"])
+    if reads:
+        assert recipe_from(given).model.extend_vocabulary is not None
+        return
+    with pytest.raises(RecipeError, match="only pretraining on target text trains their vectors"):
+        recipe_from(given)

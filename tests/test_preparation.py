@@ -11,7 +11,7 @@ import pytest
 from helpers import Listener, data_of, recipe_data
 
 from nlp_transfer import jobs, recipe_from, run
-from nlp_transfer.preparation import PREPARED, prepared, preparing
+from nlp_transfer.preparation import PREPARED, Prepared, prepared, preparing
 
 
 def stages_of(folder: Path) -> dict[str, Any]:
@@ -20,19 +20,20 @@ def stages_of(folder: Path) -> dict[str, Any]:
 
 
 def test_work_counts_once_however_often_it_is_done(tmp_path: Path) -> None:
-    assert prepared(tmp_path) == (0, 0)
+    assert prepared(tmp_path) == Prepared(0, 0, 0)
     for _ in range(2):
         with preparing(tmp_path, "head", steps=5):
             time.sleep(0.02)
     with preparing(tmp_path, "teacher"):
         time.sleep(0.02)
-    seconds, steps = prepared(tmp_path)
+    found = prepared(tmp_path)
     known = json.loads((tmp_path / PREPARED).read_text())
-    assert steps == 5 and set(known) == {"head", "teacher"}
-    assert seconds == pytest.approx(sum(one["seconds"] for one in known.values())) and seconds >= 0.04
+    assert found.steps == 5 and set(known) == {"head", "teacher"}
+    assert found.seconds == pytest.approx(sum(one["seconds"] for one in known.values())) and found.seconds >= 0.04
+    assert found.peak_mib == max(one["peak_mib"] for one in known.values()) > 0
     with pytest.raises(KeyError), preparing(tmp_path / "other", "head"):
         raise KeyError
-    assert prepared(tmp_path / "other") == (0, 0), "what did not end is not done"
+    assert prepared(tmp_path / "other") == Prepared(0, 0, 0), "what did not end is not done"
 
 
 @pytest.mark.parametrize(
@@ -55,10 +56,10 @@ def test_a_training_counts_what_it_needed_first(
     place = tmp_path / "run/stages/1-finetune" / PREPARED
     first = json.loads(place.read_text())
     assert set(first) == {what}
-    place.write_text(json.dumps(first | {"earlier": {"seconds": 1000.0, "steps": 0}}))
+    place.write_text(json.dumps(first | {"earlier": {"seconds": 1000.0, "steps": 0, "peak_mib": 10**6}}))
     folder = run(recipe, data=data_of("classification"), checked=False).folder
     told = stages_of(folder)["finetune"]
-    assert told["seconds"] >= 1000
+    assert told["seconds"] >= 1000 and told["peak_mib"] == 10**6
     assert told.get("head_steps", 0) == (3 if what == "head" else 0)
     assert told["steps"] == stages_of(folder)["source-only"]["steps"] == 2, "those of the task are equal"
 
@@ -70,7 +71,7 @@ def test_rounds_count_the_labelling(tiny_bert: Path, tmp_path: Path) -> None:
     place = folder / "stages/2-self_train"
     known = set(json.loads((place / PREPARED).read_text()))
     assert {"features", "labels of round-1"} <= known <= {"features", "labels of round-1", "labels of after"}
-    assert 0 < prepared(place)[0] <= stages_of(folder)["self_train"]["seconds"]
+    assert 0 < prepared(place).seconds <= stages_of(folder)["self_train"]["seconds"]
 
 
 def test_a_head_counts_all_its_starts(tiny_bert: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -84,5 +85,11 @@ def test_a_head_counts_all_its_starts(tiny_bert: Path, tmp_path: Path, monkeypat
     method = {"name": "joint_mlm", "head_steps": 3}
     recipe = recipe_from(recipe_data(tmp_path / "run", tiny_bert, methods=(method,)))
     folder = run(recipe, data=data_of("classification"), checked=False).folder
-    assert json.loads((folder / "stages/1-finetune" / PREPARED).read_text())["head"] == {"seconds": 500.0, "steps": 3}
+    assert (
+        json.loads((folder / "stages/1-finetune" / PREPARED).read_text())["head"].items()
+        >= {
+            "seconds": 500.0,
+            "steps": 3,
+        }.items()
+    )
     assert stages_of(folder)["finetune"]["seconds"] >= 500

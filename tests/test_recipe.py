@@ -299,10 +299,10 @@ def test_overrides_reach_everything() -> None:
 
 
 def test_overrides_make_missing_sections_and_lists() -> None:
-    recipe = valid(minimal(), "stages.0.train.epochs=2", "methods.0=dann", "train.max_steps=9")
+    recipe = valid(minimal(), "stages.0.train.epochs=2", "methods.0=dann", "train.batch_size=9")
     assert recipe.stages == [FinetuneStage(train={"epochs": 2.0})]
     assert recipe.methods[0].name == "dann"
-    assert recipe.train.max_steps == 9
+    assert recipe.train.batch_size == 9
 
 
 @pytest.mark.parametrize(

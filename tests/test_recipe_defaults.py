@@ -12,6 +12,7 @@ import pytest
 from samples import minimal, valid
 
 from nlp_transfer.recipe import Recipe, dump, json_schema, load, resolve
+from nlp_transfer.recipe.load import parse
 from nlp_transfer.recipe.schema import TrainSpec
 
 
@@ -44,6 +45,21 @@ def test_resolve_puts_the_stage_over_the_recipe() -> None:
     assert (pretrain["learning_rate"], finetune["learning_rate"]) == (2e-4, 1e-5)
     assert (pretrain["weight_decay"], finetune["weight_decay"]) == (0.0, 0.0)
     assert (pretrain["max_steps"], finetune["max_steps"]) == (9, None)
+
+
+def test_a_stage_that_says_how_long_it_trains_is_heard() -> None:
+    """The recipe's max_steps would win over the stage's epochs."""
+    data = minimal(
+        train={"max_steps": 400, "epochs": 5},
+        stages=[{"name": "pretrain", "train": {"epochs": 3}}, {"name": "finetune", "train": {"epochs": 2}}],
+    )
+    resolved = resolve(valid(data))
+    pretrain, finetune = (stage.train for stage in resolved.stages)
+    assert (pretrain["epochs"], pretrain["max_steps"]) == (3, None)
+    assert (finetune["epochs"], finetune["max_steps"]) == (2, None)
+    assert resolve(resolved) == resolved
+    _, problems = parse(data, overrides=["train.max_steps=7"])
+    assert ["no effect: every stage sets max_steps or epochs itself" in one.message for one in problems] == [True]
 
 
 def test_resolve_keeps_zero_and_the_recipe_itself() -> None:

@@ -30,6 +30,8 @@ def short(path: Path, tiny: Path, output: Path) -> list[str]:
         overrides.append("stages.0.block_length=48")
         if "objective:" not in text:
             overrides.append("stages.0.head_steps=2")
+    stages = load_recipe(path).stages
+    overrides += [f"stages.{at}.train.max_steps=2" for at, stage in enumerate(stages) if "epochs" in stage.train]
     if path.stem.startswith("self_train"):
         overrides += ["stages.1.train={max_steps: 2}"]
     return overrides

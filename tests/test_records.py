@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,25 @@ from nlp_transfer.reporter import Reporter
 from nlp_transfer.runfolder import claim
 from nlp_transfer.running import RunResult, run
 from nlp_transfer.stages.base import finished
+from nlp_transfer.whole import write_text
+
+
+def test_processes_that_write_one_file_do_not_hinder_each_other(tmp_path: Path) -> None:
+    texts = [f"{number}" * 50_000 for number in range(4)]
+    with ThreadPoolExecutor(4) as pool:
+        written = [pool.submit(write_text, tmp_path / "table.json", texts[at % 4]) for at in range(100)]
+    for one in written:
+        one.result()
+    assert (tmp_path / "table.json").read_text() in texts
+    assert [path.name for path in tmp_path.iterdir()] == ["table.json"]
+
+
+def test_a_file_that_cannot_be_written_leaves_the_old_one_alone(tmp_path: Path) -> None:
+    (tmp_path / "table.json").write_text("old")
+    with pytest.raises(UnicodeEncodeError):
+        write_text(tmp_path / "table.json", "new" * 5000 + "\ud800")
+    assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [("table.json", "old")]
+
 
 INTERVAL = {"interval": {"value": 0.5, "low": 0.4, "high": 0.6}}
 FILES: dict[str, Any] = {

@@ -6,6 +6,7 @@ import html
 import json
 import re
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -53,7 +54,7 @@ def seen(tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, str], dict
     pages = {
         "run": run_page(run_facts()),
         "entities": run_page(run_facts(marked=True)),
-        "comparison": comparison_page(read_comparison(comparison)),
+        "comparison": comparison_page(replace(read_comparison(comparison), run=run_facts())),
     }
     keys = [(page, screen) for page in pages for screen in WIDTHS]
     frames = [
@@ -79,7 +80,7 @@ def test_a_report_fits_and_shows(page: str, screen: str, seen: dict[tuple[str, s
     assert found["scrolls"] <= found["width"] <= WIDTHS[screen]
     assert found["resources"] == 0
     assert found["verdict"]["top"] >= 0 and found["verdict"]["bottom"] < 450  # seen without scrolling
-    assert len(found["figures"]) == (2 if page == "comparison" else 10)
+    assert len(found["figures"]) == (12 if page == "comparison" else 10)
     for box in found["figures"]:
         assert 250 <= box["width"] <= 480 and box["height"] >= 60
     assert min(found["text"]) >= 10  # pixels

@@ -195,6 +195,21 @@ def test_the_page_of_a_comparison(compared: Path) -> None:
     for text in ("dann (picked)", "0.850", "± 0.012", "0.150", "0 of 2", "1,234", "0.840", "dann.max_lambda=0.1"):
         assert text in page.text
     assert str(compared) not in page.text
+    assert "final/dann/2-seeds-1a2b is not beside this page any more" in page.text
+
+
+def test_the_page_of_a_comparison_tells_of_the_model_to_go_on_with(compared: Path) -> None:
+    facts = read_comparison(compared)
+    html = comparison_page(replace(facts, run=run_facts()))
+    page = read_page(html)
+    assert "What follows, as far as" in page.text
+    for title in ("What changed", "Confidence", "In two dimensions", "Losses", "Which class is taken for which"):
+        assert title in page.text
+    ids = re.findall(r' id="([^"]+)"', html)
+    assert len(ids) == len(set(ids)), [one for one in ids if ids.count(one) > 1]
+    assert set(re.findall(r'href="#([^"]+)"', html)) <= set(ids)
+    assert 'href="runs/a%20strategy%20with%20a%20title%20%3Cas%20long%3E/2/report.html"' in html
+    assert 'href="final/dann/2-seeds-1a2b/report.html"' in html
 
 
 def test_how_far_the_pick_is_from_the_best() -> None:

@@ -413,6 +413,7 @@ def test_finished_stage_leaves_no_checkpoints(tiny_bert: Path, tmp_path: Path) -
     assert sorted(path.name for path in (tmp_path / "run" / STAGE).iterdir()) == [
         "done.json",
         "fingerprint",
+        "log.jsonl",
         "model",
         "reload.json",
     ]

@@ -14,11 +14,13 @@ from helpers import Listener, read_json, read_lines
 from safetensors.torch import load_file, save_file
 from samples import multi_label_rows, ner_rows, recipe_values, sentiment_rows, write_data
 
-from nlp_transfer import evaluate, finding, load_predictor, load_recipe, recipe_from, resolve, run
+from nlp_transfer import evaluate, finding, load_predictor, load_recipe, recipe_from, resolve, run, runfolder, running
 from nlp_transfer import inference as inference_module
 from nlp_transfer.conclusions import in_one_sentence
 from nlp_transfer.errors import RunError
 from nlp_transfer.recipe import dump
+from nlp_transfer.report.run import report_run
+from nlp_transfer.runfolder import claim
 from nlp_transfer.screen import show_run
 
 
@@ -322,6 +324,39 @@ def test_stars_become_polarities(tmp_path, tiny_bert):
 
 
 # --- other folders -----------------------------------------------------------------------------------------------
+
+
+def test_a_deletion_that_is_stopped_leaves_what_can_be_begun_anew(tmp_path, monkeypatch):
+    recipe = resolve(recipe_from(recipe_values(write_data(tmp_path, "sentiment"), "tiny")))
+    folder = claim(recipe, fresh=False)
+    for name in ("1-pretrain", "2-finetune"):
+        (folder / "stages" / name / "model").mkdir(parents=True)
+        (folder / "stages" / name / "done.json").write_text("{}")
+    (folder / "metrics.json").write_text("{}")
+
+    def stop(path):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(runfolder.shutil, "rmtree", stop)
+        claim(recipe, fresh=True)
+    assert not [*folder.glob("metrics.json"), *folder.rglob("done.json")]
+    assert claim(recipe, fresh=True) == folder
+    assert sorted(path.name for path in folder.iterdir()) == [".lock", "recipe.yaml"]
+
+
+def test_a_page_that_could_not_be_written_is_written_the_next_time(plain, tmp_path, monkeypatch):
+    folder = tmp_path / "run"
+    shutil.copytree(plain[1].folder, folder)
+    page = folder / "report.html"
+    page.unlink(missing_ok=True)
+    monkeypatch.setattr(running, "report_run", report_run)
+    recipe = load_recipe(folder / "recipe.yaml", [f"output={folder}"])
+    run(recipe)
+    assert "Report of a run" in page.read_text()
+    page.write_text("mine")
+    run(recipe)
+    assert page.read_text() == "mine"
 
 
 def test_fresh_deletes_the_old_run_only_when_it_is_one(plain, tmp_path, tiny_bert):

@@ -20,6 +20,7 @@ from nlp_transfer.comparison.runs import members
 from nlp_transfer.errors import ModelError, RecipeError
 from nlp_transfer.parts import recipe_from
 from nlp_transfer.recipe.comparing import StrategySpec
+from nlp_transfer.report.record import read_record
 from nlp_transfer.running import run
 from nlp_transfer.stages.soup import average
 
@@ -126,6 +127,21 @@ def test_a_run_leaves_the_mean_of_its_model_and_of_others(
     card = (result.folder / "README.md").read_text()
     assert "mean of the weights of 3 models (Wortsman et al. 2022" in card
     assert str(others[0]) not in card
+
+
+def test_the_card_tells_what_the_training_of_the_others_warned_of(made: Any, tiny_bert: Path, tmp_path: Path) -> None:
+    place = tmp_path / "comparison/runs/dann/2/stages/1-finetune"
+    shutil.copytree(made("classification", "full")[0].parent / "stages/1-finetune", place)
+    (place / "log.jsonl").write_text(
+        '{"stage": "finetune", "step": 3, "loss": 1.0}\n{"stage": "finetune", "step": 4, "warning": "dann: weak."}\n'
+    )
+    soup = {"name": "soup", "models": [str(place / "model")]}
+    recipe = recipe_for(tmp_path / "run", tiny_bert, stages=["finetune", soup], methods=["coral"])
+    result = run(recipe, data=data_of("classification"), checked=False)
+    assert read_record(result.folder).warnings == ["dann/2, finetune, step 4: dann: weak."]
+    card = (result.folder / "README.md").read_text(encoding="utf8")
+    told = "- Warned in training (dann/2, finetune, step 4: dann: weak)."
+    assert (told in card) == (result.metrics["kept"] == "adapted")
 
 
 def test_it_is_made_anew_when_one_of_the_models_is_another(made: Any, tiny_bert: Path, tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from ..chosen import is_oracle, oracle_note
 from ..conclusions import made_of_note, target_labels_note
 from ..errors import UserError
 from ..exporting.record import is_export
-from ..guard import ADAPTED, TWIN
+from ..guard import ADAPTED, TWIN, own_role
 from ..recipe import load
 from ..recipe.schema import Recipe, teachers_of
 from ..recipe.stages import SoupStage
@@ -91,7 +91,7 @@ def _role(place: Path, inside: tuple[str, ...], metrics: Mapping[str, Any]) -> s
             if stage.endswith("-pretrain") or stage.startswith("base-"):
                 return None
             # A run without adaptation has but one model, which is called as the twin is.
-            return ADAPTED if ADAPTED in metrics["scores"] and not stage.startswith(TWIN) else TWIN
+            return TWIN if stage.startswith(TWIN) else own_role(metrics["scores"])
     return str(metrics["kept"]) if len(inside) == 1 and is_export(place) else None
 
 

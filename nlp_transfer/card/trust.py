@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from ..conclusions import interval_text, warnings_in
-from ..errors import RunError
+from ..conclusions import interval_text
 from ..guard import ADAPTED, TWIN, called
-from ..records import read_json_lines, rerun
 from ..report.examples import changes
 from ..report.record import Record
 from ..report.slices import Level, by_length
@@ -132,14 +129,7 @@ def _warned(record: Record) -> Iterator[str]:
     """Tell what methods warned of while the adapted model was trained, where that is the one that is kept."""
     if record.metrics["kept"] != ADAPTED:
         return
-    log = record.log
-    # The card of a run that is about to be finished: its log is complete, but has not been read.
-    path = record.folder / "log.jsonl"
-    if not log and path.is_file():
-        # A line that a crash has cut off is no reason to lose the run.
-        with contextlib.suppress(RunError):
-            log = read_json_lines(path, rerun(record.folder))
-    for warning in warnings_in(log):
+    for warning in record.warnings:
         yield f"Warned in training ({warning.rstrip('.')})."
 
 

@@ -25,7 +25,8 @@ def plain(resumes: bool | Callable[..., bool] = False) -> Callable[[Callable[...
         @functools.wraps(command)
         def guarded(*args: Any, **settings: Any) -> None:
             goes_on = resumes(**settings) if callable(resumes) else resumes
-            again = " Run the same command again to resume where it stopped." if goes_on else ""
+            without = " without --fresh" if settings.get("fresh") else ""
+            again = f" Run the same command again{without} to resume where it stopped." if goes_on else ""
             try:
                 command(*args, **settings)
             except UserError as error:

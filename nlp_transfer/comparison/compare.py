@@ -14,17 +14,17 @@ from ..hardware import world_size
 from ..parts import METHODS, Known
 from ..recipe import dump
 from ..recipe.schema import Recipe
-from ..report.comparison import RECIPE, TABLE, report_comparison
+from ..report.comparison import COMPARE_RECIPE, TABLE, model_of, report_comparison
 from ..report.page import REPORT
 from ..reporter import Reporter
 from ..whole import write_text
 from .claims import check_claims, check_rows
 from .failures import Failures
-from .final import FINAL, final_of
+from .final import final_of
 from .plan import folder_of, judged, spec_of
 from .results import Result, read_result
 from .runs import failures_in, members, run_all
-from .search import tune_all
+from .search import searched_runs, tune_all
 from .space import check_space
 from .summary import is_preferred, summarise
 
@@ -49,8 +49,7 @@ class Comparison:
     @property
     def picked(self) -> Path:
         """Run folder to go on with: the mean of the picked strategy's runs where that is advised, else the best one."""
-        final = self.summary.get(FINAL)
-        return self.folder / str(final["run"] if final and final["advised"] else self.summary["picked_run"])
+        return self.folder / model_of(self.summary)
 
 
 def compare(
@@ -80,8 +79,8 @@ def compare(
         reporter: Where progress is told; silent by default.
         methods: The methods that may be named.
         reuse: Folders of runs outside the comparison, such as those with the same source and another target; a stage
-            that one of them has finished with the same settings, data and seed is copied, as it is inside, but not in a
-            search. Its seconds are those of that run.
+            that one of them has finished with the same settings, data and seed is copied, as it is inside. Its seconds
+            are those of that run.
 
     Returns:
         The comparison.
@@ -105,7 +104,7 @@ def compare(
         chosen, failed = tune_all(recipe, spec, place, data, reporter, methods)
     planned = members(recipe, chosen, spec.seeds, place, methods)
     check_claims([(member.folder, member.recipe) for member in planned if member.trained], place)
-    run_all(planned, data, reporter, methods, reuse, needed=spec.strategies[0].label)
+    run_all(planned, data, reporter, methods, [*reuse, *searched_runs(place)], needed=spec.strategies[0].label)
     # What was made of the others while one had failed lacks that one, if it is done by now.
     made = [member.settled() for member in planned if member.others]
     check_claims([(member.folder, member.recipe) for member in made], place)
@@ -115,14 +114,15 @@ def compare(
     results = [read_result(member) for member in finished]
     summary = summarise(results, spec, recipe, failed | failures_in(planned))
     summary["tuned"] = {one.label: one.set for one in chosen} if spec.tune is not None else {}
-    write_text(place / RECIPE, dump(asked.model_copy(update={"compare": spec, "output": None})))
-    _write(summary, place)
+    write_text(place / COMPARE_RECIPE, dump(asked.model_copy(update={"compare": spec, "output": None})))
+    _write(summary, place)  # the final model may be out of reach for now, or this be stopped
     judged_by = partial(is_preferred, other=_best(results, summary), results=results, judges=summary["picks_by"])
     picked = [one for one in zip(finished, results, strict=True) if one[0].strategy == summary["picked"]]
     final = final_of(picked, recipe.name, place, data, reporter, judged_by, methods)
     if final:
         summary |= final
         _write(summary, place)
+    report_comparison(place)
     return Comparison(place, summary)
 
 
@@ -133,4 +133,3 @@ def _best(results: Sequence[Result], summary: dict[str, Any]) -> Result:
 
 def _write(summary: dict[str, Any], place: Path) -> None:
     write_text(place / TABLE, json.dumps(summary, indent=2, ensure_ascii=False) + "\n")
-    report_comparison(place)

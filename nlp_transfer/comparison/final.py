@@ -52,8 +52,8 @@ def final_of(
         For the summary, under ``final``: ``run`` (its folder inside the comparison's), ``seeds``, ``models`` and
         ``twins`` (how many are averaged), ``scores`` by split as intervals, ``gain`` and ``verdict`` over the mean of
         the runs' twins where there are such and labelled target rows, and ``advised``: False where it has collapsed, or
-        the best of the runs is preferred to it. Nothing where fewer than two runs are sound, or they have no mean, as
-        the reporter is told.
+        the best of the runs is preferred to it. Nothing where fewer than two runs are sound, or what they train has no
+        mean; or where it cannot be made, as the reporter is told.
     """
     sound = [(member, result) for member, result in runs if not result.collapsed]
     own = [member for member, _ in sound]

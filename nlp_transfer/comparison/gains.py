@@ -22,8 +22,8 @@ def gains_of(
 ) -> dict[str, dict[str, Any]]:
     """Return gains over the twin of the same run (equal steps); a strategy that has none is compared with source-only.
 
-    A strategy with training settings of its own has a twin with the same, which may not suit it: then its gain is
-    that over the better of its twin and source-only.
+    A strategy with training settings of its own, or with rounds of self-training, has a twin with the same settings or
+    as many steps, which may not suit it: then its gain is that over the better of its twin and source-only.
 
     Args:
         by_name: Finished runs of each strategy.
@@ -43,7 +43,11 @@ def gains_of(
     counts, ran = _answers([by_name[name] for name in names], spec.seeds, plain)
     statistic = base[0].score.statistic
     twins = np.array([_twins(by_name[name], spec.seeds, plain) for name in names])
-    own_training = {one.label for one in spec.strategies if spec.tune or any(map(_sets_training, one.set))}
+    own_training = {
+        one.label
+        for one in spec.strategies
+        if spec.tune or "self_train" in one.name.split("+") or any(map(_sets_training, one.set))
+    }
     over = [
         name in own_training and bool(statistic(plain.sum(1)).mean() > statistic(twin.sum(1)).mean())
         for name, twin in zip(names, twins, strict=True)

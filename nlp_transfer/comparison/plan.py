@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
+
+from pydantic import ValidationError
+from pydantic_core import ErrorDetails
 
 from ..errors import Problem, RecipeError, RunError
 from ..parts import METHODS, Known
 from ..recipe.comparing import ENSEMBLE, SOUP, SOURCE_ONLY, CompareSpec, Judge, StrategySpec
+from ..recipe.messages import reword
 from ..recipe.schema import Recipe
 from ..recipe.trust import GuardSpec
 from ..strategies import is_made_of_others, name_problems, other_tokens
@@ -35,7 +39,10 @@ def spec_of(
         raise RecipeError([Problem(text, "compare")])
     listed = {} if given is None else {one.label: one for one in given.strategies}
     names = listed if strategies is None else strategies
-    named = [listed.get(name, StrategySpec(name=name)) for name in names]
+    if not all(names) or not names:
+        text = f"a strategy without a name in {','.join(names)!r}: remove the comma that is too many"
+        raise RecipeError([Problem(text if names else "no strategy is named", "--strategies")])
+    named = [listed.get(name) or StrategySpec(name=name) for name in names]
     places = [f"compare.strategies.{number}" if strategies is None else "--strategies" for number in range(len(named))]
     problems = [
         problem for one, place in zip(named, places, strict=True) for problem in name_problems(one, place, methods)
@@ -60,19 +67,42 @@ def spec_of(
         raise RecipeError(problems)
     values = {} if given is None else given.model_dump(exclude={"strategies"})
     values |= {"strategies": [one.model_dump() for one in named]} | ({} if seeds is None else {"seeds": list(seeds)})
-    found = CompareSpec.model_validate(values)
+    found = _checked(values)
     if not recipe.data.target.has_text:
         if found.tune is not None and found.tune.objective != "source_dev":
             text = f"'{found.tune.objective}' scores unlabelled target text. Set data.target.unlabelled, or source_dev."
             raise RecipeError([Problem(text, "compare.tune.objective")])
         # Nothing else can be had without target text.
         found = found.model_copy(update={"picks_by": ["source_dev"]})
+    if "ensemble" in (found.picks_by or ()) and _other_words(recipe, named):
+        text = (
+            "'ensemble' compares answers word by word, but not all strategies would cut sentences alike. Leave out "
+            "strategies that set `model` or `data`, or 'ensemble'."
+        )
+        raise RecipeError([Problem(text, "compare.picks_by")])
     if found.picks_by is None:
         found = found.model_copy(update={"picks_by": [_usual_judge(recipe, found)]})
     if recipe.selection.name == "oracle":
         text = "strategies are compared without target labels, but selection is 'oracle'. Take another selection."
         raise RecipeError([Problem(text, "selection")])
     return found
+
+
+def _checked(values: dict[str, Any]) -> CompareSpec:
+    """Validate a compare section that was put together."""
+    try:
+        return CompareSpec.model_validate(values)
+    except ValidationError as error:
+        errors = [{**one, "loc": ("compare", *one["loc"])} for one in error.errors(include_url=False)]
+        found = reword(cast(list[ErrorDetails], errors), {"compare": values})
+        raise RecipeError([Problem(message, ".".join(map(str, path))) for path, message in found]) from None
+
+
+def _other_words(recipe: Recipe, strategies: Sequence[StrategySpec]) -> bool:
+    """Whether taggers may see other words of the same sentences, which are cut off at another place."""
+    settings = [text for one in strategies for text in one.set]
+    cut = other_tokens(recipe, strategies) or any(text.startswith("data") for text in settings)
+    return recipe.task.labels_words and cut
 
 
 def judged(recipe: Recipe) -> Recipe:
@@ -133,4 +163,5 @@ def _usual_judge(recipe: Recipe, spec: CompareSpec) -> Judge:
     """
     if recipe.task.labels_words and not recipe.uses_target_labels:
         return "source_dev"
-    return "ensemble" if len(spec.strategies) * len(spec.seeds) >= FEWEST else lone_judge(recipe)
+    several = len(spec.strategies) * len(spec.seeds) >= FEWEST and not _other_words(recipe, spec.strategies)
+    return "ensemble" if several else lone_judge(recipe)

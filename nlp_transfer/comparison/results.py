@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from ..guard import ADAPTED, TWIN, has_collapsed
+from ..guard import ADAPTED, TWIN, has_collapsed, own_role
 from ..model_files import labels_in
 from ..parts import build_task
 from ..predictions import answer_of, file_of, read_answers, read_target
@@ -49,7 +49,7 @@ class Result:
     @property
     def role(self) -> str:
         """Under which name the strategy's own model stands in the metrics."""
-        return ADAPTED if ADAPTED in self.metrics["scores"] else TWIN
+        return own_role(self.metrics["scores"])
 
     @property
     def target_labels(self) -> int:
@@ -87,7 +87,7 @@ def read_result(member: Member) -> Result:
     folder = member.folder
     metrics = read_json(folder / "metrics.json", rerun(folder), ["scores", "headline"])
     roles = metrics["scores"]
-    own = ADAPTED if ADAPTED in roles else TWIN
+    own = own_role(roles)
     scores = {role: _score(member, role) for role in roles if JUDGE in roles[role]}
     score = scores.get(own)
     twin = scores.get(TWIN) if own == ADAPTED else None
@@ -96,11 +96,11 @@ def read_result(member: Member) -> Result:
         member.seed,
         metrics,
         _cost(member),
-        None if score is None else score.counts_NK,
-        None if twin is None else twin.counts_NK,
-        score,
-        read_target(folder, own),
-        bool(member.others),
+        counts_NK=None if score is None else score.counts_NK,
+        twin_NK=None if twin is None else twin.counts_NK,
+        score=score,
+        target_DUC=read_target(folder, own),
+        made_of_others=bool(member.others),
     )
 
 

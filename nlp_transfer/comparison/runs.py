@@ -2,10 +2,11 @@
 
 Finished runs are kept, so a comparison can be stopped, extended by strategies or seeds, and worked on by several
 processes at once: a run whose folder another process holds is left to it. Stages that two runs have in common (the
-source-only twin above all) are trained once and copied.
+source-only twin above all) are trained once and copied: where several processes work on one comparison, a run whose
+twin another one is training comes after those that have theirs.
 
-A run whose training fails (:class:`~nlp_transfer.errors.TrainingError`: a loss that is not a finite number, say) keeps
-why in its folder, and the others go on. The next command tries it again.
+A run whose training fails (a loss that is not a finite number, a model that a stage cannot use) keeps why in its
+folder, and the others go on. The next command tries it again.
 """
 
 from __future__ import annotations
@@ -19,13 +20,13 @@ from typing import Any
 
 from ..card.origins import ORACLES, made_of_oracles
 from ..chosen import ORACLE
-from ..errors import Problem, RecipeError, RunBusyError, TrainingError
+from ..errors import ModelError, Problem, RecipeError, RunBusyError, TrainingError
 from ..guard import TWIN, has_collapsed
 from ..parts import METHODS, Known
 from ..preparing.splits import corpus_role
 from ..recipe.comparing import StrategySpec
 from ..recipe.defaults import resolve
-from ..recipe.schema import Recipe
+from ..recipe.schema import Recipe, teachers_of
 from ..recipe.stages import SoupStage
 from ..records import read_json, read_json_lines, rerun
 from ..reporter import Reporter
@@ -202,12 +203,20 @@ def run_all(
     def is_over(member: Member) -> bool:
         return member.done or member.failures > earlier.get(member.folder, 0)
 
+    twins = {member.seed: member for member in planned if member.strategy == needed}
+
+    def lacks_twin(member: Member) -> bool:
+        twin = twins.get(member.seed, member)
+        return twin is not member and not is_over(twin)
+
     left = [member for member in planned if not member.done]
     places = [*(member.folder for member in planned), *reuse]
     waiting: set[Path] = set()
     while left:
-        before = len(left)
-        for member in list(left):
+        before, untried = len(left), list(left)
+        while untried:
+            member = min(untried, key=lacks_twin)  # the first of several
+            untried.remove(member)
             if not is_over(member):
                 if member.folder not in waiting:
                     reporter.say(f"── {member}")
@@ -243,14 +252,16 @@ def _run_one(
         )
     except RunBusyError:
         return False
-    except TrainingError as error:
+    except (TrainingError, ModelError) as error:
+        # A model that a stage cannot use is known when that stage begins, and it is that strategy's alone.
         reporter.warn(f"{member}: training has failed. {error}")
         failed = {"error": str(error), "times": member.failures + 1}
         write_text(member.folder / FAILED, json.dumps(failed, ensure_ascii=False) + "\n")
         return True
     path, keys = result.folder / "stages.jsonl", ["stage", "seconds", "steps"]
     facts = read_json_lines(path, rerun(result.folder), keys)
-    stages = [stage for stage in facts if not stage["stage"].startswith(TWIN)]
+    learns_from_twin = any(methods[one.name].needs_teacher and not teachers_of(one) for one in member.recipe.methods)
+    stages = [stage for stage in facts if learns_from_twin or not stage["stage"].startswith(TWIN)]
     if isinstance(member.recipe.stages[-1], SoupStage):
         stages = stages[-1:]  # what comes before is source-only's
     cost = {

@@ -117,22 +117,27 @@ def tuned(
         return strategy
     place, untuned = studied(recipe, strategy, spec, folder, methods)
     place.mkdir(parents=True, exist_ok=True)
-    write_text(place / RECIPE, text_of(untuned))
     unseen = None if data is None else {name: rows for name, rows in data.items() if name not in LABELLED_TARGET}
 
     def run_trial(values: Mapping[str, float]) -> float:
         changed = strategy.model_copy(update={"set": [*strategy.set, *_overrides(values), *UNSEEN]})
         (member,) = members(recipe, [changed], spec.seeds[:1], place / name_of(values), methods)
         if member.failure is None:
-            run_all([member], unseen, reporter, methods)
+            run_all([member], unseen, reporter, methods, searched_runs(folder))
         if member.failure is not None:
             raise TrainingError(member.failure)
         return objective(member, search)
 
     with locked(place):
+        write_text(place / RECIPE, text_of(untuned))
         best = best_values(place, space, search, spec.seeds[0], run_trial)
     reporter.say(f"{strategy.label}: best of its search by {search.objective}: {', '.join(_overrides(best))}")
     return strategy.model_copy(update={"set": [*strategy.set, *_overrides(best)]})
+
+
+def searched_runs(folder: Path) -> list[Path]:
+    """Return the folders of the trials of all searches of a comparison: their stages need not be trained again."""
+    return sorted(folder.glob("search/*/*/runs/*/*"))
 
 
 def studied(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import statistics as stats
 from collections.abc import Sequence
+from statistics import NormalDist
 from typing import Any
 
 from ..recipe.comparing import SOURCE_ONLY, CompareSpec, Judge
@@ -32,12 +33,12 @@ def summarise(
 
     Returns:
         ``strategies`` by name (scores by split as mean, sd and values; ``gain`` over the twin with its simultaneous
-        interval and verdict; ``over`` where it is over source-only; ``collapsed``: seeds in which the guard found it
-        so; mean rank; cost relative to source-only), ``picked`` without target labels and ``picked_run``, the best of
-        its runs by the same scores, with labelled target splits ``best`` and ``regret`` (best minus picked, with its
-        simultaneous interval; None where no seed has both),
-        ``target_labels``: the number of labelled target rows that strategies were trained on, where there are such,
-        and ``failed``, where something has.
+        interval and verdict; ``over`` where it is over source-only; ``made_of_others`` where it is; ``collapsed``:
+        seeds in which the guard found it so, None where no guard looked; mean rank; cost relative to source-only),
+        ``picked`` without target labels and ``picked_run``, the best of its runs by the same scores, with labelled
+        target splits ``best`` and ``regret`` (best minus picked, with its simultaneous interval; None where no seed has
+        both), ``target_labels``: the number of labelled target rows that strategies were trained on, where there are
+        such, and ``failed``, where something has.
     """
     failed = {} if failed is None else failed
     runs = {one.label: [r for r in results if r.strategy == one.label] for one in spec.strategies}
@@ -52,10 +53,11 @@ def summarise(
     scores = {name: _means([each[name, r.seed] for r in own]) for name, own in by_name.items()}
     for name, rank in mean_ranks(scores).items():
         table[name] |= {"mean_rank": round(rank, 3), "label_free": {k: _rounded(v) for k, v in scores[name].items()}}
-    unsound = {name: entry["collapsed"] + len(failed.get(name, ())) for name, entry in table.items()}
+    unsound = {name: (entry["collapsed"] or 0) + len(failed.get(name, ())) for name, entry in table.items()}
     sound = [name for name, count in unsound.items() if 2 * count < len(spec.seeds)]
     if judges == ["source_dev"]:
-        sound = [name for name in sound if name == plain or _gains_at_home(by_name[name])]
+        among = len(by_name) - 1
+        sound = [n for n in sound if n == plain or _gains_at_home(by_name[n], recipe.evaluate.confidence, among)]
     picked = min(sound or [plain], key=lambda name: table[name]["mean_rank"])
     summary: dict[str, Any] = {
         "headline": results[0].metrics["headline"],
@@ -76,14 +78,25 @@ def summarise(
     return summary
 
 
-def _gains_at_home(runs: Sequence[Result]) -> bool:
-    """Whether runs are better than their twins on source dev, in half of them or more by more than chance.
+def _gains_at_home(runs: Sequence[Result], confidence: float, among: int) -> bool:
+    """Whether runs are better than their twins on source dev by more than chance, on average.
 
     Where source dev alone picks, a difference that may be chance says nothing for what adapts. A run without a twin is
-    trained otherwise, and adapts nothing.
+    trained otherwise, and adapts nothing. All runs share the rows of source dev, so that the mean of their gains is
+    taken to be no surer than one of them.
+
+    Args:
+        runs: The finished runs of a strategy.
+        confidence: That of the runs' own intervals, and that is asked for.
+        among: Number of strategies that might gain by chance. The intervals are widened for it (Bonferroni), as those
+            of a normal distribution are.
     """
-    gains = [r.metrics.get("gain", {}).get("source.dev") for r in runs]
-    return 2 * sum(gain is None or gain["low"] > 0 for gain in gains) >= len(gains)
+    gains = [gain for r in runs if (gain := r.metrics.get("gain", {}).get("source.dev")) is not None]
+    if not gains:
+        return True
+    one, all_of_them = ((1 - confidence) / 2 / count for count in (1, among))
+    wider = NormalDist().inv_cdf(all_of_them) / NormalDist().inv_cdf(one)
+    return stats.fmean(gain["value"] - wider * (gain["value"] - gain["low"]) for gain in gains) > 0
 
 
 def lone_judge(recipe: Recipe) -> Judge:
@@ -165,11 +178,12 @@ def _entry(own: Sequence[Result], base: Sequence[Result]) -> dict[str, Any]:
             }
             for split, found in values.items()
         },
-        "collapsed": sum(r.collapsed for r in own),
+        "collapsed": sum(r.collapsed for r in own) if any("guard" in r.metrics for r in own) else None,
         "steps": round(stats.fmean(r.cost["steps"] for r in own)),
         "seconds": round(seconds, 1),
         "times_source_only": round(seconds / usual, 2) if usual else None,
         "peak_mib": max(memory, default=None),
+        **({"made_of_others": True} if own[0].made_of_others else {}),
     }
 
 

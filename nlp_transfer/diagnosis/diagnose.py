@@ -163,7 +163,7 @@ def _without_target_labels(recipe: Recipe, data: dict[str, Any] | None) -> tuple
     labelled = ("target.train", "target.dev", "target.test")
     target, given = recipe.data.target, dict(data or {})
     text = target.train if target.unlabelled is None else target.unlabelled
-    if "target.train" in given:
+    if target.unlabelled is None and "target.train" in given:
         given.setdefault("target.unlabelled", given["target.train"])
     bare: dict[str, Any] = {"data": recipe.data.model_copy(update={"target": TargetData(unlabelled=text)})}
     if recipe.selection.name == ORACLE:

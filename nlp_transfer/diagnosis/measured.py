@@ -46,6 +46,23 @@ class Side:
 
 
 @dataclass(frozen=True)
+class Cost:
+    """What a strategy would cost.
+
+    Args:
+        strategy: Its name.
+        seconds: Estimated seconds of its own training.
+        basis: What was measured and multiplied up.
+        twins: Trainings of source-only that its twin takes: 0 where it has none.
+    """
+
+    strategy: str
+    seconds: float
+    basis: str
+    twins: float = 1.0
+
+
+@dataclass(frozen=True)
 class Speed:
     """What was measured on the task model.
 

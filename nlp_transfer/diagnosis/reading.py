@@ -22,12 +22,12 @@ from ..recipe.comparing import SOURCE_ONLY
 from ..recipe.schema import TrainSpec
 from ..recipe.stages import PretrainStage
 from ..reporter import Reporter
-from ..stages.pretrain import DEFAULT_BLOCK, FRESH_HEAD_STEPS, masked_lm, pretraining_of
+from ..stages.pretrain import DEFAULT_BLOCK, head_steps, masked_lm, pretraining_of
 from ..workspace import Workspace
-from .measured import Side, Speed, padded_tokens, step_rate
+from .measured import Cost, Side, Speed, padded_tokens, step_rate
 from .variant import settings_of, variant
 
-JOINT_MLM = "joint_mlm"
+PRETRAIN, JOINT_MLM = "pretrain", "joint_mlm"
 FITTING = 1 / 3
 """Part of a step that one of fitting the masked-LM head takes: it leaves out the encoder's backward pass."""
 MASK_RATE = 0.15
@@ -77,35 +77,36 @@ class Reading:
 
 def pretraining_times(
     space: Workspace, samples: Mapping[str, Split], away: Side, twin: float, speed: Speed, names: Collection[str]
-) -> list[tuple[str, float, float, str]]:
-    """Estimate what reading text adds: in stages before, or as a masked-LM loss beside the task's."""
-    readings = _readings(space, samples) if "pretrain" in names else []
-    found: list[tuple[str, float, float, str]] = []
+) -> list[Cost]:
+    """Estimate what reading text adds: in stages before, as a masked-LM loss beside the task's, and as both."""
+    readings = _readings(space, samples) if PRETRAIN in names else []
+    found = []
     # An objective takes as long for a token in one stage as in another.
     rates: dict[str, tuple[float, bool]] = {}
+    before, fitted = 0.0, False
     if readings:
-        seconds, told, fitted = 0.0, [], False
+        told = []
         for one in readings:
             rate, fresh = _reading_rate(space, one, rates)
             trains_head = one.pretraining.trains_head
-            head = _head_steps(one.stage.head_steps, fresh and not fitted) if trains_head else 0
+            head = head_steps(one.stage.head_steps, fresh and not fitted) if trains_head else 0
             fitted = fitted or trains_head
-            seconds += rate * one.tokens * (one.steps + head * FITTING)
+            before += rate * one.tokens * (one.steps + head * FITTING)
             told.append(one.told + (f" and {head} for the head" if head else ""))
-        found.append(("pretrain", seconds + twin, True, "; ".join(told)))
+        found.append(Cost(PRETRAIN, before + twin, "; ".join(told)))
     if JOINT_MLM in names and space.tokenizer.mask_token_id is not None:
         _, train = settings_of(space, SOURCE_ONLY)
         text = samples["target"].rows["text"][:]
         one = _reading(space, PretrainStage(mask_rate=MASK_RATE), train, [(text, away.times)])
         rate, fresh = _reading_rate(space, one, rates)
         beside = rate * int(train.batch_size or 1) * float(np.mean(away.encoded.lengths)) * speed.steps
-        beside += rate * one.tokens * _head_steps(None, fresh) * FITTING
-        found.append((JOINT_MLM, twin + beside, True, "training step and a masked-LM step beside it"))
+        fitting = rate * one.tokens * head_steps(None, fresh) * FITTING
+        basis = "training step and a masked-LM step beside it"
+        found.append(Cost(JOINT_MLM, twin + beside + fitting, basis))
+        if readings:
+            seconds = before + twin + beside + (0 if fitted else fitting)
+            found.append(Cost(f"{PRETRAIN}+{JOINT_MLM}", seconds, f"those of {PRETRAIN}, then {basis}"))
     return found
-
-
-def _head_steps(asked: int | None, fresh: bool) -> int:
-    return (FRESH_HEAD_STEPS if fresh else 0) if asked is None else asked
 
 
 def _readings(space: Workspace, samples: Mapping[str, Split]) -> list[Reading]:
@@ -113,7 +114,7 @@ def _readings(space: Workspace, samples: Mapping[str, Split]) -> list[Reading]:
 
     None of them where one masks words and the tokenizer has no mask.
     """
-    stages = [one for one in variant(space.recipe, "pretrain", space.methods).stages if isinstance(one, PretrainStage)]
+    stages = [one for one in variant(space.recipe, PRETRAIN, space.methods).stages if isinstance(one, PretrainStage)]
     if space.tokenizer.mask_token_id is None and any(stage.objective == "mlm" for stage in stages):
         return []
     own = [number for number, stage in enumerate(space.recipe.stages) if isinstance(stage, PretrainStage)]

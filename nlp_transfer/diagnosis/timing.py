@@ -25,10 +25,12 @@ from ..stages.model import task_model
 from ..tasks.base import Encoded
 from ..workspace import Workspace
 from .advice import SOUP_OF
-from .measured import Side, Speed, forward_rate, step_rate
+from .measured import Cost, Side, Speed, forward_rate, step_rate
 from .reading import JOINT_MLM, pretraining_times
 from .result import Estimate
 from .variant import settings_of
+
+SELF_TRAIN = "self_train"
 
 
 def estimate_times(
@@ -58,57 +60,63 @@ def estimate_times(
         away = _side(space, target, len(space.splits.unlabelled), labelled=False)
     speed = _task_speed(space, source, away)
     twin = speed.alone * speed.steps + speed.epochs * speed.forward * home.tokens
-    found: list[tuple[str, float, float, str]] = [
-        ("frozen", speed.forward * (source.tokens + home.tokens), False, "forward pass; the head adds seconds"),
-        (SOURCE_ONLY, twin, False, f"training step, tuning {tuning}"),
+    found = [
+        Cost("frozen", speed.forward * (source.tokens + home.tokens), "forward pass; the head adds seconds", twins=0),
+        Cost(SOURCE_ONLY, twin, f"training step, tuning {tuning}", twins=0),
     ]
     if away is not None and target is not None and speed.joint is not None:
         found += _with_methods(space, source, away, twin, speed, names)
         found += _with_soup(found, names)
         found += pretraining_times(space, {"source": train, "target": target}, away, twin, speed, names)
-        if "self_train" in names:
-            stage, changed = settings_of(space, "self_train")
-            rounds = getattr(stage, "rounds", 1)
-            steps = rounds * optimizer_steps(changed, round(source.windows))
-            seconds = twin + rounds * speed.forward * away.tokens + speed.joint * steps
-            told = f"training step on source and target rows together, {rounds} rounds"
-            # The twin takes the steps of the rounds, too.
-            found.append(("self_train", seconds, 1 + steps / speed.steps, told))
+        found += _with_rounds(space, source, away, twin, speed, names)
     both = [
-        Estimate(name, seconds, seconds + twin * twins * recipe.source_only, basis)
-        for name, seconds, twins, basis in found
+        Estimate(one.strategy, one.seconds, one.seconds + twin * one.twins * recipe.source_only, one.basis)
+        for one in found
     ]
     return sorted(both, key=lambda estimate: estimate.run_seconds)
 
 
 def _with_methods(
     space: Workspace, source: Side, away: Side, twin: float, speed: Speed, names: Collection[str]
-) -> list[tuple[str, float, float, str]]:
+) -> list[Cost]:
     """Estimate fine-tuning with each method but those that read masked text."""
     assert speed.joint is not None
     beside = (speed.joint - speed.alone) * speed.steps
-    found: list[tuple[str, float, float, str]] = []
+    found = []
     for name, method in space.methods.items():
         if name not in names or name == JOINT_MLM:
             continue
         seconds, told = twin + beside, "training step on source and target rows together"
         if method.needs_teacher:
-            # The twin answers for all rows once, before the training.
-            seconds += speed.forward * (source.tokens + away.tokens)
+            # The twin is trained, and answers for all rows once, before the training.
+            seconds += twin + speed.forward * (source.tokens + away.tokens)
             told += ", and the twin's answers for them"
         elif not method.needs_target:
             seconds, told = twin, f"training step, tuning {space.recipe.tuning.name}"
-        found.append((name, seconds, True, told))
+        found.append(Cost(name, seconds, told, twins=0 if method.needs_teacher else 1))
     return found
 
 
-def _with_soup(
-    found: Sequence[tuple[str, float, float, str]], names: Collection[str]
-) -> list[tuple[str, float, float, str]]:
+def _with_soup(found: Sequence[Cost], names: Collection[str]) -> list[Cost]:
     """Return what a soup takes: its members are trained, itself is not, and source-only is its twin."""
-    seconds = sum(seconds for name, seconds, _, _ in found if name in (SOURCE_ONLY, *SOUP_OF))
+    seconds = sum(one.seconds for one in found if one.strategy in (SOURCE_ONLY, *SOUP_OF))
     told = f"{', '.join((SOURCE_ONLY, *SOUP_OF))} together, whose weights it averages"
-    return [(SOUP, seconds, 0, told)] if SOUP in names else []
+    return [Cost(SOUP, seconds, told, twins=0)] if SOUP in names else []
+
+
+def _with_rounds(
+    space: Workspace, source: Side, away: Side, twin: float, speed: Speed, names: Collection[str]
+) -> list[Cost]:
+    """Estimate self-training, whose twin takes the steps of the rounds, too."""
+    assert speed.joint is not None
+    if SELF_TRAIN not in names:
+        return []
+    stage, train = settings_of(space, SELF_TRAIN)
+    rounds = getattr(stage, "rounds", 1)
+    steps = rounds * optimizer_steps(train, round(source.windows))
+    seconds = twin + rounds * speed.forward * away.tokens + speed.joint * steps
+    told = f"training step on source and target rows together, {rounds} rounds"
+    return [Cost(SELF_TRAIN, seconds, told, twins=1 + steps / speed.steps)]
 
 
 def _side(space: Workspace, sample: Split, total: int, labelled: bool) -> Side:

@@ -52,7 +52,8 @@ def resolve(recipe: Recipe) -> Recipe:
             if stage["class_balanced"] is None:
                 stage["class_balanced"] = stage["select"] == "top_share" or recipe.task.name == "ner"
             continue
-        stage["train"] = _filled({**data["train"], **stage["train"]}, tuning, stage.get("objective"))
+        own = _own_length(stage["train"]) | stage["train"]
+        stage["train"] = _filled(data["train"] | own, tuning, stage.get("objective"))
         if stage["name"] == "pretrain":
             _fill_pretraining(stage, data["data"]["max_length"])
     data["train"] = _filled(data["train"], tuning)
@@ -74,9 +75,13 @@ def _round_defaults(stages: list[dict[str, Any]], stage: dict[str, Any], tuning:
         filled = {key: before[key] * ROUND_RATE for key in ROUND_KEYS[2:] if before.get(key) is not None}
         filled |= {"epochs": FROZEN_ROUND_EPOCHS if tuning == "frozen" else ROUND_EPOCHS, "max_steps": None}
     # What the stage says itself wins over what would go with it.
-    filled |= {"max_steps": None} if "epochs" in own else {}
     filled |= {"head_learning_rate": None} if "learning_rate" in own else {}
-    return filled | own
+    return filled | _own_length(own) | own
+
+
+def _own_length(own: dict[str, Any]) -> dict[str, Any]:
+    """Return what makes way for a stage's own epochs: the recipe's ``max_steps`` would win over them."""
+    return {"max_steps": None} if own.get("epochs") is not None else {}
 
 
 def _fill_pretraining(stage: dict[str, Any], longest: int | None) -> None:

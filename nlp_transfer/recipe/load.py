@@ -79,13 +79,25 @@ def parse(
             wrong.sort(key=lambda item: lines(item[0]))
         return None, found + [Problem(message, where(path)) for path, message in wrong]
     found += [
-        Problem(f"no effect: every stage sets {path[1]} itself, so override stages.0.train.{path[1]}", where(path))
+        Problem(
+            f"no effect: every stage sets {' or '.join(_said_by(str(path[1])))} itself, so override "
+            f"stages.0.train.{path[1]}",
+            where(path),
+        )
         for path in paths
         if path[0] == "train"
         and len(path) > 1
-        and all(stage.train.get(str(path[1])) is not None for stage in recipe.trainings.values())
+        and all(
+            any(stage.train.get(key) is not None for key in _said_by(str(path[1])))
+            for stage in recipe.trainings.values()
+        )
     ]
     return (None, found) if found else (recipe, [])
+
+
+def _said_by(key: str) -> list[str]:
+    """Return the keys of a stage's ``train`` that win over one of the recipe's: both tell how long it is."""
+    return [key, "epochs"] if key == "max_steps" else [key]
 
 
 def dump(recipe: Recipe) -> str:

@@ -42,7 +42,7 @@ class TrainSpec(Section):
 
     Attributes:
         epochs: Passes over the source rows (for ``pretrain``: over the blocks of text).
-        max_steps: Optimizer steps; wins over ``epochs``.
+        max_steps: Optimizer steps; wins over ``epochs`` beside it, but makes way for a stage's own ``epochs``.
         batch_size: Rows in one optimizer step over all processes (the global batch).
         accumulation: Forward passes that one optimizer step is divided into, in each process.
         learning_rate: Peak rate of the encoder (under LoRA: of the adapters).

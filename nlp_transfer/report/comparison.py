@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,13 +16,16 @@ from ..recipe import load
 from ..records import read_json, rerun
 from ..verdict import HELPED, HURT, JUDGES, NO_EVIDENCE
 from ..whole import write_text
-from .facts import made_with, setup_of
+from . import findings
+from .facts import RunFacts, gather, made_with, setup_of
 from .figures.cost import draw_costs
 from .figures.intervals import Line, Scale, draw_intervals
 from .figures.style import Drawing
 from .page import REPORT, render
+from .record import read_record
+from .run import draw_run
 
-TABLE, RECIPE = "comparison.json", "compare.yaml"
+TABLE, COMPARE_RECIPE = "comparison.json", "compare.yaml"
 JUDGE = JUDGES[0]
 
 
@@ -36,7 +40,7 @@ class Strategy:
         verdict: What that comes to: ``helped``, ``hurt`` or ``no evidence``; empty without a gain.
         over: What else the gain is over, where that was better than the twin: ``source_only``; empty where it was not.
         behind: How far its mean on the target test is below the best strategy's; None without test.
-        collapsed: Seeds in which the guard found it collapsed.
+        collapsed: Seeds in which the guard found it collapsed; None where no guard looked.
         runs: Number of seeds.
         rank: Mean rank by the label-free scores; 1 is best.
         label_free: These scores by name, None where one is not a number.
@@ -52,7 +56,7 @@ class Strategy:
     verdict: str
     over: str
     behind: float | None
-    collapsed: int
+    collapsed: int | None
     runs: int
     rank: float
     label_free: dict[str, float | None]
@@ -80,6 +84,8 @@ class ComparisonFacts:
         failed: By strategy and seed, why training failed.
         made: Where and with what the runs were made, by heading.
         recipe: A recipe that makes the comparison again, as YAML.
+        model: Folder, inside the comparison's, of the run to go on with.
+        run: What the report of that run tells; None where the run is not there any more.
     """
 
     name: str
@@ -95,6 +101,8 @@ class ComparisonFacts:
     failed: dict[str, dict[str, str]]
     made: dict[str, str]
     recipe: str
+    model: str
+    run: RunFacts | None
 
     @property
     def splits(self) -> list[str]:
@@ -139,7 +147,10 @@ def comparison_page(facts: ComparisonFacts) -> str:
     Args:
         facts: What it tells.
     """
-    return render("comparison.html", facts=facts, gains=_gains(facts), costs=[_costs(facts)])
+    drawn = None if facts.run is None else draw_run(facts.run)
+    return render(
+        "comparison.html", facts=facts, gains=_gains(facts), costs=[_costs(facts)], drawn=drawn, findings=findings
+    )
 
 
 def read_comparison(folder: Path) -> ComparisonFacts:
@@ -150,7 +161,7 @@ def read_comparison(folder: Path) -> ComparisonFacts:
     """
     try:
         summary = read_json(folder / TABLE, "Compare again, which keeps finished runs.", ["strategies", "seeds"])
-        recipe, problems = load(folder / RECIPE)
+        recipe, problems = load(folder / COMPARE_RECIPE)
         if recipe is None:
             raise ValueError(problems[0])
         first = folder / "runs" / next(iter(summary["strategies"])) / str(summary["seeds"][0])
@@ -173,10 +184,32 @@ def read_comparison(folder: Path) -> ComparisonFacts:
             tuned=summary.get("tuned", {}),
             failed=summary.get("failed", {}),
             made=made_with(environment),
-            recipe=(folder / RECIPE).read_text(encoding="utf8"),
+            recipe=(folder / COMPARE_RECIPE).read_text(encoding="utf8"),
+            model=model_of(summary),
+            run=_run_facts(folder / model_of(summary)),
         )
     except (OSError, ValueError, KeyError, IndexError) as error:
         raise RunError(f"'{folder}' holds no comparison that can be reported on: {error}") from error
+
+
+def model_of(summary: Mapping[str, Any]) -> str:
+    """Return the run to go on with: the mean of the picked strategy's runs where that is advised, else the best one.
+
+    Args:
+        summary: Content of ``comparison.json``.
+
+    Returns:
+        Its folder inside the comparison's.
+    """
+    final = summary.get("final")
+    return str(final["run"] if final and final["advised"] else summary["picked_run"])
+
+
+def _run_facts(folder: Path) -> RunFacts | None:
+    # The runs may have been moved or deleted since: the comparison is told all the same.
+    with contextlib.suppress(RunError):
+        return gather(read_record(folder))
+    return None
 
 
 def _strategy(name: str, entry: Mapping[str, Any], ceiling: float | None) -> Strategy:

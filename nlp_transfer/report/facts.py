@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ..calibration import Reliability
-from ..conclusions import in_one_sentence, kept_model, label_notes, warnings_in
+from ..conclusions import in_one_sentence, kept_model, label_notes
 from ..data.canonical import Kind
 from ..intervals import Interval
 from ..recipe import dump
@@ -155,7 +155,7 @@ def gather(record: Record) -> RunFacts:
         selected={one["stage"]: one["selected_step"] for one in record.stages if "selected_step" in one},
         untold=[one["stage"] for one in record.stages if one["steps"] and _NUMBER.sub("", one["stage"]) not in logged],
         data=_data(record.environment),
-        notes=[*record.environment.get("notes", []), *warnings_in(record.log)],
+        notes=[*record.environment.get("notes", []), *record.warnings],
         made=made_with(record.environment),
         costs={one["stage"]: (one["steps"], one["seconds"]) for one in record.stages},
         recipe=dump(recipe.model_copy(update={"output": None})),

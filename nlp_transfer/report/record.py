@@ -14,7 +14,7 @@ from ..parts import row_kind
 from ..predictions import file_of, read_answers
 from ..recipe import load
 from ..recipe.schema import Recipe
-from ..records import read_json, read_json_lines, rerun
+from ..records import LOG, read_json, read_json_lines, rerun, warnings_in
 from ..verdict import JUDGES
 
 DOMAINS = "domains.json"
@@ -73,6 +73,12 @@ class Record:
         return {role: read_answers(self.folder, role, self.looked_at) for role in self.roles}
 
     @property
+    def warnings(self) -> list[str]:
+        """What methods have warned of in training: that of this run, and of the models that it averages."""
+        averaged = [warning for stage in self.stages for warning in stage.get("warnings", [])]
+        return [*warnings_in(self.log), *averaged]
+
+    @property
     def looked_at(self) -> str:
         """The split that scores by class and length, confusions and examples are taken from."""
         return self.judge or "source.dev"
@@ -94,7 +100,7 @@ def read_record(folder: Path) -> Record:
             read_json(folder / "metrics.json", rerun(folder), ["scores", "kept"]),
             read_json(folder / "environment.json", rerun(folder), ["data"]),
             read_json_lines(folder / "stages.jsonl", rerun(folder), ["stage"]),
-            read_json_lines(folder / "log.jsonl", rerun(folder)) if (folder / "log.jsonl").is_file() else [],
+            read_log(folder),
             read_domains(folder),
         )
         missing = [role for role in record.roles if not file_of(folder, role, record.looked_at).is_file()]
@@ -103,6 +109,16 @@ def read_record(folder: Path) -> Record:
     if missing:
         raise RunError(f"'{folder}' lacks predictions/{missing[0]}.{record.looked_at}.jsonl. Run its recipe again.")
     return record
+
+
+def read_log(folder: Path) -> list[dict[str, Any]]:
+    """Return the lines of the log of a run; none where nothing was trained.
+
+    Raises:
+        RunError: A line is damaged.
+    """
+    path = folder / LOG
+    return read_json_lines(path, rerun(folder)) if path.is_file() else []
 
 
 def read_domains(folder: Path) -> Any:

@@ -41,11 +41,15 @@ def run_page(facts: RunFacts) -> str:
     Args:
         facts: What it tells.
     """
-    return render("run.html", facts=facts, figures=_figures(facts), findings=findings)
+    return render("run.html", facts=facts, figures=draw_run(facts), findings=findings)
 
 
-def _figures(facts: RunFacts) -> dict[str, list[Drawing]]:
-    """Draw what there is to draw, by section."""
+def draw_run(facts: RunFacts) -> dict[str, list[Drawing]]:
+    """Draw what there is to draw of a run, by section.
+
+    Args:
+        facts: What its report tells.
+    """
     losses = [one for one in facts.trainings if one.losses]
     kinds = dict.fromkeys(curve.name for one in facts.trainings for curve in one.scores)
     return {

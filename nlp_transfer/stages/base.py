@@ -6,6 +6,7 @@ are skipped, unfinished ones resume from their newest complete checkpoint.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shutil
 from collections.abc import Sequence
@@ -16,16 +17,19 @@ from typing import Any
 from .. import finding, models
 from ..checkpoints import copy_folder, discard_others
 from ..chosen import LAST_STEP
+from ..errors import RunError
 from ..hardware import is_main_process
 from ..processes import wait_for_all
 from ..recipe.schema import TrainSpec
-from ..records import read_json
+from ..records import LOG, append_lines, read_json, read_json_lines
 from ..reloading.examples import MOST, examples_of, write_examples
 from ..tasks.base import Encoded
 from ..whole import write_text
 from ..workspace import Workspace
 
 DONE = "done.json"
+BORROWED = "borrowed"
+"""Key of a line of the log that was logged by another run: the folder of the stage there."""
 
 
 @dataclass(frozen=True)
@@ -46,21 +50,33 @@ class StageResult:
         return self.folder / "model"
 
 
-def borrow(folder: Path, fingerprint: str, runs: Sequence[Path]) -> None:
+def borrow(folder: Path, fingerprint: str, runs: Sequence[Path], log: Path, title: str) -> None:
     """Copy a stage that another run has finished with these very settings; nothing happens where there is none.
 
     Args:
         folder: The stage's folder.
         fingerprint: Hash of everything that determines the result.
         runs: Folders of other runs.
+        log: The run's log, which takes over what the stage has logged.
+        title: What the stage is called in this run.
     """
     if is_main_process() and finished(folder, fingerprint) is None:
         for path in sorted(place for run in runs for place in run.glob(f"stages/*/{DONE}")):
             if finished(path.parent, fingerprint) is not None:
+                _take_log(path.parent, log, title)
                 # Whoever has just finished it may be deleting what only a stopped stage needs.
                 copy_folder(path.parent, folder, _unfinished)
                 break
     wait_for_all()
+
+
+def _take_log(stage: Path, log: Path, title: str) -> None:
+    """Append what a stage of another run has logged to the log of this one, where the stage may be called otherwise."""
+    for path in sorted(stage.rglob(LOG)):
+        # Lines are for reading: one that a crash has cut off is no reason to train again.
+        with contextlib.suppress(RunError):
+            name = {"stage": title} if path.parent == stage else {}
+            append_lines(log, (line | name | {BORROWED: str(stage)} for line in read_json_lines(path, "")))
 
 
 def _unfinished(folder: str, names: list[str]) -> list[str]:

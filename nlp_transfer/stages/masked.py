@@ -19,7 +19,7 @@ from ..recipe.schema import TrainSpec
 from ..tasks.base import Encoded
 from ..tasks.masked_lm import MaskedLMHead
 from ..workspace import Workspace
-from .pretrain import DEFAULT_BLOCK, FRESH_HEAD_STEPS, masked_lm
+from .pretrain import DEFAULT_BLOCK, head_steps, masked_lm, say_head
 from .weights import take_encoder
 
 
@@ -84,10 +84,9 @@ def _head(
     whole.requires_grad_(True)
     if continued:
         take_encoder(whole, model)
-    steps = (FRESH_HEAD_STEPS if fresh else 0) if masking.head_steps is None else masking.head_steps
+    steps = head_steps(masking.head_steps, fresh)
     if steps:
-        which = "the checkpoint has no masked-LM head: a fresh one" if fresh else "the masked-LM head"
-        space.reporter.say(f"{name}: {which} is fitted for {steps} steps, encoder frozen, first.")
+        say_head(space.reporter, name, steps, fresh)
         if fresh:
             space.reporter.warn(
                 f"{name}: without a trained head the masked-LM loss is large, and may leave little of each step to the "

@@ -26,6 +26,7 @@ from ..pretraining.tsdae import Tsdae
 from ..processes import wait_for_all
 from ..recipe.schema import TrainSpec
 from ..recipe.stages import PretrainStage
+from ..reporter import Reporter
 from ..workspace import Workspace
 from . import base
 from .model import dropouts, load_base
@@ -169,17 +170,32 @@ def _counted(texts: Iterable[str], facts: dict[str, Any]) -> Iterable[str]:
         yield text
 
 
+def head_steps(asked: int | None, fresh: bool) -> int:
+    """Return the steps in which a masked-LM head is fitted with the encoder frozen, before both train together.
+
+    Args:
+        asked: What the recipe says, None where it says nothing.
+        fresh: The head starts at random.
+    """
+    return (FRESH_HEAD_STEPS if fresh else 0) if asked is None else asked
+
+
+def say_head(reporter: Reporter, title: str, steps: int, fresh: bool) -> None:
+    """Say that a masked-LM head is about to be fitted, and why."""
+    which = "the checkpoint has no masked-LM head: a fresh one" if fresh else "the masked-LM head"
+    why = " (a random head would damage the encoder)" if fresh else ""
+    reporter.say(f"{title}: {which} is fitted for {steps} steps, encoder frozen, first{why}.")
+
+
 def _fit_head(job: Job, tuned: Any, stage: PretrainStage, fresh: bool) -> int:
     """Fit the masked-LM head alone where it is fresh or the recipe says so; return the number of steps."""
-    steps = (FRESH_HEAD_STEPS if fresh else 0) if stage.head_steps is None else stage.head_steps
+    steps = head_steps(stage.head_steps, fresh)
     if steps and not jobs.moving_outside_encoder(tuned):
         raise ModelError(
             f"stage 'pretrain': head_steps is {steps}, but tuning '{job.space.recipe.tuning.name}' leaves the "
             "masked-LM head of this checkpoint as it is. Set head_steps: 0, or leave it out."
         )
     if steps:
-        which = "the checkpoint has no masked-LM head: a fresh one" if fresh else "the masked-LM head"
-        why = " (a random head would damage the encoder)" if fresh else ""
-        job.space.reporter.say(f"pretrain: {which} is fitted for {steps} steps, encoder frozen, first{why}.")
+        say_head(job.space.reporter, "pretrain", steps, fresh)
         jobs.fit_head(job, tuned, steps)
     return steps

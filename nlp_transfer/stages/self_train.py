@@ -179,10 +179,11 @@ def _rounds(plan: Plan) -> tuple[Path, dict[str, Any]]:
     if stopped is not None:
         space.reporter.warn(f"self_train: {stopped}")
     trained = [report for report in reports if "steps" in report]
+    before = prepared(plan.folder)
     return sound[-1], {
         "steps": sum(report["steps"] for report in trained),
-        "seconds": round(prepared(plan.folder)[0] + sum(report["seconds"] for report in trained), 2),
-        "peak_mib": max((report.get("peak_mib") or 0 for report in trained), default=0) or None,
+        "seconds": round(before.seconds + sum(report["seconds"] for report in trained), 2),
+        "peak_mib": max([before.peak_mib, *(report.get("peak_mib") or 0 for report in trained)]) or None,
         "rounds": trained,
         "after": {key: reports[-1][key] for key in ("predicted_shares", "agreement", "temperature")},
         "model_of_round": len(sound) - 1,

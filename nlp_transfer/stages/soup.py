@@ -9,6 +9,7 @@ trained, and every model has the same share, so that no labels are needed.
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -17,9 +18,10 @@ from typing import Any
 import torch
 
 from .. import jobs, models
-from ..errors import ModelError
+from ..errors import ModelError, RunError
 from ..hardware import default_device
 from ..recipe.schema import TrainSpec
+from ..records import LOG, read_json_lines, warnings_in
 from ..workspace import Workspace
 from . import base
 from .model import finished_model, other_model
@@ -59,7 +61,27 @@ def soup(
     space.task.tune(space.splits.dev.rows, jobs.dev_logits(space, model, dev))
     seconds = round(time.monotonic() - begun, 2)
     facts = {"models": 1 + len(others), "steps": 0, "seconds": seconds, "task": space.task.settings()}
+    warnings = _warnings(others)
+    facts |= {"warnings": warnings} if warnings else {}
     return base.finish(space, folder, fingerprint, model, facts)
+
+
+def _warnings(others: Sequence[str]) -> list[str]:
+    """Return what methods warned of in the training of each model that comes from a run."""
+    found = []
+    for place in others:
+        log = Path(place).parent / LOG
+        # Of a run that is no longer there, or of a model that is none of a run's, nothing is known.
+        with contextlib.suppress(RunError):
+            found += [f"{_run_name(log)}, {warning}" for warning in warnings_in(read_json_lines(log, ""))]
+    return found
+
+
+def _run_name(log: Path) -> str:
+    """Return what tells the run of a stage's log from others of a comparison (``dann/2``), but not where it lies."""
+    stage = log.resolve().parent
+    run = stage.parents[1] if stage.parent.name == "stages" else stage
+    return f"{run.parent.name}/{run.name}"
 
 
 def average(model: Any, others: Iterable[tuple[str, Any]]) -> None:
