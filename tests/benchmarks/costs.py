@@ -3,7 +3,8 @@
     python tests/benchmarks/costs.py --data DATA_FOLDER --output recipes/benchmarks/results/costs.json
 
 Every strategy of `recipes/benchmarks/reviews.yaml` trains on the same few rows, in a process of its own and without its
-twin; all of its stages count, in proportion to their rows; evaluation does not. Run it on an otherwise idle machine.
+twin. All of its stages count, in proportion to their rows, as does the fitting of a fresh masked-LM head; evaluation
+does not. Run it on an otherwise idle machine.
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ def measure(strategy: str, data: Path, count: int) -> dict[str, Any]:
 
     from nlp_transfer import load_recipe, run
     from nlp_transfer.recipe.comparing import StrategySpec
+    from nlp_transfer.stages.pretrain import FRESH_HEAD_STEPS
     from nlp_transfer.strategies import strategy_recipe
 
     recipe = load_recipe(Case("reviews").path, [f"data.folder={data}", *review_files("books", "kitchen")])
@@ -44,7 +46,13 @@ def measure(strategy: str, data: Path, count: int) -> dict[str, Any]:
         "target.test": rows(domain / "kitchen" / "target_test.jsonl")[: count // 10],
     }
     with tempfile.TemporaryDirectory() as folder:
-        own = strategy_recipe(recipe, StrategySpec(name=strategy), 1, f"{folder}/run")
+        # Of fixed length, it would weigh more beside fewer rows.
+        steps = round(FRESH_HEAD_STEPS * count / len(rows(domain / "books" / "source_train.jsonl")))
+        fitted = [part for part in ("pretrain", "joint_mlm") if part in strategy.split("+")][
+            :1
+        ]  # the other inherits it
+        settings = [f"{part}.head_steps={steps}" for part in fitted]
+        own = strategy_recipe(recipe, StrategySpec(name=strategy, set=settings), 1, f"{folder}/run")
         own = own.model_copy(update={"source_only": False, "guard": False})
         result = run(own, data={role: datasets.Dataset.from_list(found) for role, found in few.items()}, checked=False)
         stages = [json.loads(line) for line in (result.folder / "stages.jsonl").read_text().splitlines()]

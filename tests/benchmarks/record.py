@@ -62,6 +62,11 @@ def read_results(path: Path | None) -> dict[str, Any]:
     return results
 
 
+def command_of(path: Path) -> str:
+    """Return the command that made a file of results."""
+    return str(json.loads(path.read_text(encoding="utf8"))["command"])
+
+
 def write_results(path: Path, command: str, results: dict[str, Any]) -> None:
     """Write results with the command that made them, the date, the hardware and the versions.
 

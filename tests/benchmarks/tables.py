@@ -6,6 +6,7 @@ python tests/benchmarks/tables.py
 from __future__ import annotations
 
 import json
+import random
 import statistics
 from collections.abc import Callable
 from functools import partial
@@ -61,18 +62,23 @@ def cell(entry: dict[str, Any], split: str) -> str:
     return f"{interval['value']:.3f} [{interval['low']:.3f}, {interval['high']:.3f}]"
 
 
-def transfer_table(record: dict[str, Any]) -> list[str]:
-    """One line a strategy: its score in each case with the gain over the twin of equal steps."""
+def transfer_table(record: dict[str, Any], mean: bool = False) -> list[str]:
+    """One line a strategy: its score in each case with the gain over the twin of equal steps.
+
+    Args:
+        record: The results.
+        mean: The cases are so many and so much apart that they have a mean gain.
+    """
     cases = record["results"]
     named = dict.fromkeys(name for case in cases.values() for name in case["strategies"])
-    head = ["strategy", *cases, *(["mean gain"] if len(cases) > 2 else [])]
+    head = ["strategy", *cases, *(["mean gain"] if mean else [])]
     lines = [f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
     for name in named:
         entries = [case["strategies"].get(name) for case in cases.values()]
         gains = [entry["gain"]["value"] for entry in entries if entry is not None and "gain" in entry]
-        lines.append(transfer_line(name, [transfer_cell(entry) for entry in entries], gains))
+        lines.append(transfer_line(name, [transfer_cell(entry) for entry in entries], gains if mean else None))
         guarded = [entry["guarded"] for entry in entries if entry is not None and "guarded" in entry]
-        if len(guarded) == len(cases) > 2:
+        if mean and len(guarded) == len(cases):
             gains = [statistics.fmean(gain or 0.0 for gain in one) for one in guarded]
             cells = [
                 f"{100 * gain:+.1f} ({sum(kept is not None for kept in one)} of {len(one)} kept)"
@@ -82,7 +88,7 @@ def transfer_table(record: dict[str, Any]) -> list[str]:
     if all("picked" in case for case in cases.values()):
         gains = [picked_gain(case) for case in cases.values()]
         cells = [f"{case['picked']} ({100 * gain:+.1f})" for case, gain in zip(cases.values(), gains, strict=True)]
-        lines.append(transfer_line("*picked without labels*", cells, gains))
+        lines.append(transfer_line("*picked without labels*", cells, gains if mean else None))
     if all("plain_soup" in case for case in cases.values()):
         lines.append(
             scores_line("mean of the source-only models", [case["plain_soup"] for case in cases.values()], cases)
@@ -91,13 +97,19 @@ def transfer_table(record: dict[str, Any]) -> list[str]:
         # What the same averaging gives without adaptation stands beside the mean.
         ends = [case["final"] for case in cases.values()]
         reached = [one["scores"]["target.test"]["value"] for one in ends]
-        plain = [score - one.get("gain", {"value": 0.0})["value"] for score, one in zip(reached, ends, strict=True)]
+        plain = list(map(twins_score, cases.values()))
         lines.append(
             scores_line("what the comparison says to go on with", list(map(told_score, cases.values())), cases)
         )
         lines.append(scores_line("mean of the picked runs", reached, cases))
         lines.append(scores_line("mean of their source-only twins", plain, cases))
     return lines
+
+
+def twins_score(case: dict[str, Any]) -> float:
+    """Target score of the mean of the twins of the picked runs: of as many source-only models."""
+    final = case["final"]
+    return float(final["scores"]["target.test"]["value"] - final.get("gain", {"value": 0.0})["value"])
 
 
 def told_score(case: dict[str, Any]) -> float:
@@ -108,9 +120,9 @@ def told_score(case: dict[str, Any]) -> float:
     return float(case["strategies"][strategy]["scores"]["target.test"]["values"][case["seeds"].index(int(seed))])
 
 
-def transfer_line(name: str, cells: list[str], gains: list[float]) -> str:
-    """A line of the table above, with the mean over cases where there are three or more."""
-    return f"| {' | '.join([name, *cells, *([over_cases(gains)] if len(cells) > 2 else [])])} |"
+def transfer_line(name: str, cells: list[str], gains: list[float] | None) -> str:
+    """A line of the table above, with the mean of gains over cases where there is one."""
+    return f"| {' | '.join([name, *cells, *([] if gains is None else [over_cases(gains)])])} |"
 
 
 def scores_line(title: str, scores: list[float], cases: dict[str, Any]) -> str:
@@ -122,18 +134,30 @@ def scores_line(title: str, scores: list[float], cases: dict[str, Any]) -> str:
 
 def reviews_table(record: dict[str, Any]) -> list[str]:
     """The transfers between domains of reviews, with the bound of each target below."""
-    lines, cases = transfer_table(record), record["results"]
+    lines, cases = transfer_table(record, mean=True), record["results"]
     bounds = json.loads((RESULTS / "reviews_bound.json").read_text(encoding="utf8"))["results"]
     reached = [statistics.fmean(bounds[name.rpartition("-")[2]].values()) for name in cases]
     gaps = [score - plain_score(case) for score, case in zip(reached, cases.values(), strict=True)]
     lines.append(scores_line("trained on the target's labels", reached, cases))
-    shares = {"the pick": sum(picked_gain(case) for case in cases.values()) / sum(gaps)}
+    gains = {"the pick": [picked_gain(case) for case in cases.values()]}
+    if all("plain_soup" in case for case in cases.values()):
+        gains["the mean of the source-only models"] = [
+            case["plain_soup"] - plain_score(case) for case in cases.values()
+        ]
     if all("final" in case for case in cases.values()):
-        shares["the model to go on with"] = sum(told_score(case) - plain_score(case) for case in cases.values()) / sum(
-            gaps
-        )
-    told = ", ".join(f"{name} {share:.2f}" for name, share in shares.items())
-    return [*lines, "", f"Share of the mean gap that is closed: {told}."]
+        gains["the model to go on with"] = [told_score(case) - plain_score(case) for case in cases.values()]
+        gains["the mean of the source-only models"] = [twins_score(case) - plain_score(case) for case in cases.values()]
+    told = "; ".join(f"{name} {share_text(own, gaps)}" for name, own in gains.items())
+    return [*lines, "", f"Share of the mean gap that is closed, with 95 % intervals over the pairs: {told}."]
+
+
+def share_text(gains: list[float], gaps: list[float]) -> str:
+    """The sum of gains ÷ the sum of gaps, with the percentiles of a bootstrap over pairs."""
+    draw = random.Random(0)
+    pairs = list(zip(gains, gaps, strict=True))
+    drawn = [draw.choices(pairs, k=len(pairs)) for _ in range(10_000)]
+    shares = sorted(sum(gain for gain, _ in one) / sum(gap for _, gap in one) for one in drawn)
+    return f"{sum(gains) / sum(gaps):.2f} [{shares[250]:.2f}, {shares[-251]:.2f}]"
 
 
 def bound_table(record: dict[str, Any]) -> list[str]:
@@ -146,8 +170,8 @@ def bound_table(record: dict[str, Any]) -> list[str]:
 
 
 def over_cases(gains: list[float]) -> str:
-    """Mean gain over cases in percentage points with its interval over them; nothing of fewer than three."""
-    return points(mean_interval(gains)) if len(gains) > 2 else ""
+    """Mean gain over cases in percentage points with its interval over them; nothing where there are no gains."""
+    return points(mean_interval(gains)) if len(gains) > 1 else ""
 
 
 def rates_table(record: dict[str, Any]) -> list[str]:
@@ -269,8 +293,16 @@ TABLES: list[tuple[str, str, Callable[[dict[str, Any]], list[str]]]] = [
     ),
     ("reviews_final", "The same pairs, one method, and the models that the comparisons end with", reviews_table),
     ("reviews_bound", "The same model trained on 1,000 texts of the target with their labels, 214 steps", bound_table),
-    ("reviews_unbounded", "The same with `bounded: false`: adversaries as in the papers", transfer_table),
-    ("reviews_student", "The same with a student of the others (`ensemble`) in place of their mean", transfer_table),
+    (
+        "reviews_unbounded",
+        "The same with `bounded: false`: adversaries as in the papers",
+        partial(transfer_table, mean=True),
+    ),
+    (
+        "reviews_student",
+        "The same with a student of the others (`ensemble`) in place of their mean",
+        partial(transfer_table, mean=True),
+    ),
     ("reviews_screen", "All strategies on two of these pairs, one seed", transfer_table),
     (
         "reviews_rates",

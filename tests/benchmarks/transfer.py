@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from record import command_line, read_results, write_results
+from record import command_line, command_of, read_results, write_results
 
 if TYPE_CHECKING:
     from nlp_transfer.recipe.schema import Recipe
@@ -84,8 +84,9 @@ def measure(options: argparse.Namespace, name: str) -> dict[str, Any]:
     found = compare(recipe, options.strategies, options.seeds, folder=folder, reuse=siblings)
     summary: dict[str, Any] = found.summary
     for strategy, entry in summary["strategies"].items():
-        if "gain" in entry:
-            entry["guarded"] = [guarded(folder / "runs" / strategy / str(seed)) for seed in options.seeds]
+        runs = [folder / "runs" / strategy / str(seed) for seed in options.seeds]
+        if "gain" in entry and any(map(_guard, runs)):
+            entry["guarded"] = list(map(guarded, runs))
     if options.plain_soup:
         summary["plain_soup"] = plain_soup(recipe, folder, options.seeds)
     return summary
@@ -97,11 +98,24 @@ def guarded(run: Path) -> float | None:
     from nlp_transfer.guard import ADAPTED, weigh
     from nlp_transfer.recipe.trust import GuardSpec
 
-    metrics = json.loads((run / "metrics.json").read_text(encoding="utf8"))
-    seen = metrics["guard"]
+    seen = _guard(run)
+    if "evidence" not in seen or seen["collapsed"]:  # too few units, or outputs that are no numbers
+        return None
     votes = {name: Vote(value, seen["evidence_error"][name]) for name, value in seen["evidence"].items()}
     kept, _ = weigh(votes, GuardSpec())
-    return float(metrics["gain"]["target.test"]["value"]) if kept == ADAPTED and not seen["collapsed"] else None
+    return float(_metrics(run)["gain"]["target.test"]["value"]) if kept == ADAPTED else None
+
+
+def _guard(run: Path) -> dict[str, Any]:
+    """What the guard of a run has measured; nothing where it has no twin, or its training failed."""
+    found: dict[str, Any] = _metrics(run).get("guard", {})
+    return found
+
+
+def _metrics(run: Path) -> dict[str, Any]:
+    path = run / "metrics.json"
+    found: dict[str, Any] = json.loads(path.read_text(encoding="utf8")) if path.is_file() else {}
+    return found
 
 
 def plain_soup(recipe: Recipe, folder: Path, seeds: list[int]) -> float:
@@ -155,6 +169,10 @@ def main() -> None:
     if options.plain_soup and len(options.seeds) < 2:
         parser.error("--plain-soup needs at least two seeds")
     output = options.output or ROOT / "recipes" / "benchmarks" / "results" / f"{options.benchmark}.json"
+    held = read_results(output)
+    others = [name for name in held if name not in (options.cases or BENCHMARKS[options.benchmark])]
+    if others and command_of(output) != _command(options, list(held)):
+        parser.error(f"{output} holds {', '.join(others)}, measured by another command. Give another --output.")
     for name in options.cases or BENCHMARKS[options.benchmark]:
         summary = measure(options, name)
         results = read_results(output) | {name: summary}
