@@ -122,6 +122,14 @@ def no_reports() -> Iterator[None]:
         yield
 
 
+@pytest.fixture(scope="session", autouse=True)
+def no_waiting_for_the_disk() -> Iterator[None]:
+    """Leave files to the system: no test cuts the power."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", lambda number: None)
+        yield
+
+
 def wordpiece_tokenizer() -> Any:
     """A BERT tokenizer whose vocabulary holds WORDS and single letters."""
     from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors

@@ -598,7 +598,7 @@ STORES = [
 ]
 
 
-@pytest.mark.parametrize("kind", ["503", "page", "lost"])
+@pytest.mark.parametrize("kind", [pytest.param("503", marks=pytest.mark.slow), "page", "lost"])
 @pytest.mark.parametrize(("store", "step"), STORES, indirect=["store"])
 def test_a_fault_at_any_step_is_survived(
     step: str, kind: str, store: str, runs: dict[str, Path], hub: Hub, monkeypatch: pytest.MonkeyPatch
