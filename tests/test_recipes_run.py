@@ -31,7 +31,10 @@ def short(path: Path, tiny: Path, output: Path) -> list[str]:
         if "objective:" not in text:
             overrides.append("stages.0.head_steps=2")
     stages = load_recipe(path).stages
-    overrides += [f"stages.{at}.train.max_steps=2" for at, stage in enumerate(stages) if "epochs" in stage.train]
+    own = [at for at, stage in enumerate(stages) if "epochs" in stage.train]
+    overrides += [f"stages.{at}.train.max_steps=2" for at in own]
+    if len(own) == len(stages):
+        overrides.remove("train.max_steps=2")
     if path.stem.startswith("self_train"):
         overrides += ["stages.1.train={max_steps: 2}"]
     return overrides
