@@ -33,6 +33,26 @@ def spec_of(
     Raises:
         RecipeError: A strategy is unknown, or does not go with the recipe or the others.
     """
+    named, problems = _named(recipe, strategies, methods)
+    problems += _problems_of_others(recipe, named)
+    if problems:
+        raise RecipeError(problems)
+    values = {} if recipe.compare is None else recipe.compare.model_dump(exclude={"strategies"})
+    values |= {"strategies": [one.model_dump() for one in named]} | ({} if seeds is None else {"seeds": list(seeds)})
+    found = _checked(values)
+    problems = _problems_of_judges(recipe, found)
+    if problems:
+        raise RecipeError(problems)
+    if not recipe.data.target.has_text:
+        # Nothing else can be had without target text.
+        return found.model_copy(update={"picks_by": ["source_dev"]})
+    return found.model_copy(update={"picks_by": found.picks_by or [_usual_judge(recipe, found)]})
+
+
+def _named(
+    recipe: Recipe, strategies: Sequence[str] | None, methods: Known
+) -> tuple[list[StrategySpec], list[Problem]]:
+    """Return the strategies that are asked for, source-only first, and what is wrong with their names."""
     given = recipe.compare
     if given is None and strategies is None:
         text = "nothing says what to compare. Add a compare section, or give --strategies, such as source_only,dann."
@@ -51,41 +71,45 @@ def spec_of(
         named.insert(0, StrategySpec(name=SOURCE_ONLY))
     # The twins of the others are copied from it; what is made of all others comes last.
     named.sort(key=lambda one: (one.name != SOURCE_ONLY or bool(one.set), is_made_of_others(one)))
-    if any(map(is_made_of_others, named)) and sum(not is_made_of_others(one) for one in named) < FEWEST_OTHERS:
+    return named, problems
+
+
+def _problems_of_others(recipe: Recipe, named: Sequence[StrategySpec]) -> list[Problem]:
+    """Return what keeps a student or a soup from being made of the others."""
+    if not any(map(is_made_of_others, named)):
+        return []
+    problems = []
+    if sum(not is_made_of_others(one) for one in named) < FEWEST_OTHERS:
         text = (
             f"'{ENSEMBLE}' and '{SOUP}' are made of at least two strategies beside source_only, such as "
             f"source_only,dann,mcc,{SOUP}."
         )
         problems.append(Problem(text, "compare.strategies"))
-    if any(map(is_made_of_others, named)) and other_tokens(recipe, named):
+    if other_tokens(recipe, named):
         text = (
             f"'{ENSEMBLE}' and '{SOUP}' need models that read the same tokens, but not all strategies would cut texts "
             "alike. Leave out model.extend_vocabulary and strategies that set `model`, or these two."
         )
         problems.append(Problem(text, "compare.strategies"))
-    if problems:
-        raise RecipeError(problems)
-    values = {} if given is None else given.model_dump(exclude={"strategies"})
-    values |= {"strategies": [one.model_dump() for one in named]} | ({} if seeds is None else {"seeds": list(seeds)})
-    found = _checked(values)
-    if not recipe.data.target.has_text:
-        if found.tune is not None and found.tune.objective != "source_dev":
-            text = f"'{found.tune.objective}' scores unlabelled target text. Set data.target.unlabelled, or source_dev."
-            raise RecipeError([Problem(text, "compare.tune.objective")])
-        # Nothing else can be had without target text.
-        found = found.model_copy(update={"picks_by": ["source_dev"]})
-    if "ensemble" in (found.picks_by or ()) and _other_words(recipe, named):
+    return problems
+
+
+def _problems_of_judges(recipe: Recipe, spec: CompareSpec) -> list[Problem]:
+    """Return what keeps strategies from being judged as the recipe says."""
+    problems = []
+    if not recipe.data.target.has_text and spec.tune is not None and spec.tune.objective != "source_dev":
+        text = f"'{spec.tune.objective}' scores unlabelled target text. Set data.target.unlabelled, or source_dev."
+        problems.append(Problem(text, "compare.tune.objective"))
+    if "ensemble" in (spec.picks_by or ()) and _other_words(recipe, spec.strategies):
         text = (
             "'ensemble' compares answers word by word, but not all strategies would cut sentences alike. Leave out "
             "strategies that set `model` or `data`, or 'ensemble'."
         )
-        raise RecipeError([Problem(text, "compare.picks_by")])
-    if found.picks_by is None:
-        found = found.model_copy(update={"picks_by": [_usual_judge(recipe, found)]})
+        problems.append(Problem(text, "compare.picks_by"))
     if recipe.selection.name == "oracle":
         text = "strategies are compared without target labels, but selection is 'oracle'. Take another selection."
-        raise RecipeError([Problem(text, "selection")])
-    return found
+        problems.append(Problem(text, "selection"))
+    return problems
 
 
 def _checked(values: dict[str, Any]) -> CompareSpec:
