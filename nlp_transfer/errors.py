@@ -64,6 +64,10 @@ class TrainingError(UserError):
     """Training came to a point from which it cannot go on."""
 
 
+class UnfitModelError(ModelError, TrainingError):
+    """A stage cannot use the model that it is given: other recipes may."""
+
+
 class RunError(UserError):
     """A run folder cannot be used: it belongs to another recipe, is incomplete or is damaged."""
 

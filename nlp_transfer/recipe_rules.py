@@ -273,7 +273,8 @@ def _reads_target(stage: Any) -> bool:
     """Whether a pretrain stage reads target text, or rows of a corpus that were chosen for being like it."""
     text, corpus = value_at(stage, "text"), value_at(stage, "corpus")
     if text is None:
-        return corpus is None or value_at(corpus, "choose") is not None
+        choice = value_at(corpus, "choose")
+        return corpus is None or (choice is not None and value_at(choice, "like") != "source")
     return text in ("target", "both")
 
 

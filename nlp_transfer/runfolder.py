@@ -108,7 +108,7 @@ def _empty(folder: Path) -> None:
 
     Stopped halfway, it leaves a run that can be begun anew, with no stage that says it is finished but is not whole.
     """
-    for said in (folder / "metrics.json", *folder.glob("stages/*/done.json")):
+    for said in (folder / "metrics.json", *folder.glob("stages/**/done.json")):
         said.unlink(missing_ok=True)
     for item in sorted(folder.iterdir(), key=lambda item: item.name == "recipe.yaml"):
         if item.is_dir() and not item.is_symlink():

@@ -17,7 +17,7 @@ from .card.text import card_text
 from .checkpoints import copy_folder
 from .data.load import Split
 from .data.seen import Seen
-from .errors import HubError, RunError, UserError
+from .errors import HubError, ModelError, RunError, UnfitModelError, UserError
 from .evaluation import evaluate_models, write_prediction_settings
 from .fingerprints import identity
 from .hardware import idle_gpus, is_main_process
@@ -123,7 +123,7 @@ def run(
         reporter.say(f"{folder} holds this run already, finished. Give --fresh to run it again.")
         _warn_if_data_changed(recipe, folder, data, reporter)
         if is_main_process() and not (folder / REPORT).is_file():
-            report_run(folder)  # it was stopped, or its disk was full, when all but its page was written
+            _draw(folder, reporter)  # it was stopped, or its disk was full, when all but its page was written
         result = RunResult(folder, read_json(done, rerun(folder), ["scores", "kept"]))
     elif not is_main_process():
         return _run_claimed(recipe, folder, data, reporter, methods, reuse, checked)
@@ -133,6 +133,14 @@ def run(
     if recipe.hub is not None and is_main_process():
         _push(recipe.hub, folder, reporter)
     return result
+
+
+def _draw(folder: Path, reporter: Reporter) -> None:
+    """Write the page of a finished run; what keeps it from being written does not keep the run from being used."""
+    try:
+        report_run(folder)
+    except RunError as error:
+        reporter.warn(f"{folder} has no report: {error}")
 
 
 def _push(hub: HubSpec, folder: Path, reporter: Reporter) -> None:
@@ -220,7 +228,11 @@ def _run_claimed(
     record = runfolder.environment(recipe, fingerprints, _named(space.base))
     record |= {"rows": {name: len(rows) for name, rows in splits.named().items()}, "notes": [*splits.notes, *cut]}
     record["methods"] = told_of(methods, recipe.methods)
-    outcome = train_stages(space, folder, fingerprints)
+    try:
+        outcome = train_stages(space, folder, fingerprints)
+    except ModelError as error:
+        # Known when the stage begins, where that of a model that is out of reach is known before.
+        raise UnfitModelError(str(error)) from error
     if is_main_process():
         write_prediction_settings(space, outcome)
     wait_for_all()

@@ -117,7 +117,8 @@ def train_stages(space: Workspace, folder: Path, fingerprints: dict[str, str]) -
             settings.append(mixed)
         chain = stage_fingerprint(recipe, base, settings, data, chain)
         # From the twin, too: a stage that does not adapt, and comes after none that does, is the twin's.
-        borrow(place, chain, [folder, *space.reuse], space.log, name)
+        title = stage.name if isinstance(stage, PretrainStage) else name  # what it logs as
+        borrow(place, chain, [folder, *space.reuse], space.log, title)
         if isinstance(stage, PretrainStage):
             result = pretrain(adapted, stage, place, chain, before, space.splits.corpora.get(corpus))
             before = replace(before, encoder=result.model)

@@ -57,8 +57,8 @@ def test_transfer_costs_and_serving(data, tmp_path):
     reviews = ("reviews", "--data", data, "--cases", "books-kitchen", "--seeds", 1, 2, "--plain-soup")
     found = measured("transfer", tmp_path, *reviews, "--strategies", "source_only", "mcc", "frozen")
     case = found["books-kitchen"]
-    assert set(case["strategies"]) == {"source_only", "mcc"} and 0 <= case["plain_soup"] <= 1
-    assert len(case["strategies"]["mcc"]["guarded"]) == 2
+    assert set(case["strategies"]) == {"source_only", "mcc", "frozen"} and 0 <= case["plain_soup"] <= 1
+    assert len(case["strategies"]["mcc"]["guarded"]) == 2 and "guarded" not in case["strategies"]["frozen"]
     run = tmp_path / "runs/benchmarks/reviews/books-kitchen/runs/source_only/1"
     shutil.copytree(run, tmp_path / "run")
     rows = ("--rows", 8, "--single", 2, "--rounds", 1)

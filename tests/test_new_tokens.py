@@ -251,6 +251,7 @@ def test_recipes_that_cannot_train_new_tokens_are_refused(tmp_path: Path) -> Non
         ({"name": "pretrain", "corpus": "other.txt"}, False),
         ({"name": "pretrain", "corpus": "other.txt", "text": "target"}, True),
         ({"name": "pretrain", "corpus": {"path": "other.txt", "choose": {"share": 0.1}}}, True),
+        ({"name": "pretrain", "corpus": {"path": "other.txt", "choose": {"share": 0.1, "like": "source"}}}, False),
     ],
 )
 def test_tokens_of_target_words_are_trained_on_target_text(stage: Any, reads: bool, tmp_path: Path) -> None:

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import json
 import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
-from helpers import make_recipe
+from helpers import data_of, make_recipe
 from pages import Page, read_page
 from report_samples import ROLES, part, run_facts, write_comparison
 
 import nlp_transfer.report
-from nlp_transfer import write_report
+from nlp_transfer import run, write_report
 from nlp_transfer.conclusions import comparison_words, in_one_sentence
 from nlp_transfer.errors import RunError
+from nlp_transfer.report import comparison
+from nlp_transfer.report.comparison import _run_facts as real_run_facts
 from nlp_transfer.report.comparison import comparison_page, read_comparison
 from nlp_transfer.report.confusion import Confusion
 from nlp_transfer.report.examples import Changes, Example, Piece, Reading
@@ -210,6 +213,24 @@ def test_the_page_of_a_comparison_tells_of_the_model_to_go_on_with(compared: Pat
     assert set(re.findall(r'href="#([^"]+)"', html)) <= set(ids)
     assert 'href="runs/a%20strategy%20with%20a%20title%20%3Cas%20long%3E/2/report.html"' in html
     assert 'href="final/dann/2-seeds-1a2b/report.html"' in html
+
+
+def test_a_run_to_go_on_with_that_cannot_be_read_costs_nothing_else(
+    compared: Path, tiny_bert: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(comparison, "_run_facts", real_run_facts)  # tests of comparisons go without
+    place = compared / "final/dann/2-seeds-1a2b"
+    recipe = make_recipe(place, tiny_bert)
+    run(recipe, data=data_of("classification"), checked=False)
+    assert "What follows, as far as" in read_page(write_report(compared).read_text(encoding="utf8")).text
+    metrics = json.loads((place / "metrics.json").read_text())
+    for damaged in ({key: value for key, value in metrics.items() if key != "selection"}, None):
+        if damaged is None:
+            (place / "metrics.json").unlink()
+        else:
+            (place / "metrics.json").write_text(json.dumps(damaged))
+        page = read_page(write_report(compared).read_text(encoding="utf8"))
+        assert "final/dann/2-seeds-1a2b is not beside this page any more, or cannot be read." in page.text
 
 
 def test_how_far_the_pick_is_from_the_best() -> None:

@@ -329,7 +329,7 @@ def test_stars_become_polarities(tmp_path, tiny_bert):
 def test_a_deletion_that_is_stopped_leaves_what_can_be_begun_anew(tmp_path, monkeypatch):
     recipe = resolve(recipe_from(recipe_values(write_data(tmp_path, "sentiment"), "tiny")))
     folder = claim(recipe, fresh=False)
-    for name in ("1-pretrain", "2-finetune"):
+    for name in ("1-pretrain", "2-finetune", "3-self_train/round-1"):
         (folder / "stages" / name / "model").mkdir(parents=True)
         (folder / "stages" / name / "done.json").write_text("{}")
     (folder / "metrics.json").write_text("{}")

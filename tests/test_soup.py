@@ -132,9 +132,12 @@ def test_a_run_leaves_the_mean_of_its_model_and_of_others(
 def test_the_card_tells_what_the_training_of_the_others_warned_of(made: Any, tiny_bert: Path, tmp_path: Path) -> None:
     place = tmp_path / "comparison/runs/dann/2/stages/1-finetune"
     shutil.copytree(made("classification", "full")[0].parent / "stages/1-finetune", place)
-    (place / "log.jsonl").write_text(
-        '{"stage": "finetune", "step": 3, "loss": 1.0}\n{"stage": "finetune", "step": 4, "warning": "dann: weak."}\n'
-    )
+    lines = [
+        {"stage": "source-only", "step": 4, "warning": "mcc: of the twin."},
+        {"stage": "finetune", "step": 3, "loss": 1.0},
+        {"stage": "finetune", "step": 4, "warning": "dann: weak."},
+    ]
+    (place.parents[1] / "log.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     soup = {"name": "soup", "models": [str(place / "model")]}
     recipe = recipe_for(tmp_path / "run", tiny_bert, stages=["finetune", soup], methods=["coral"])
     result = run(recipe, data=data_of("classification"), checked=False)

@@ -21,6 +21,9 @@ from .runs import Member, members
 from .space import check_space
 from .summary import lone_judge
 
+CUTS = ("data.max_length", "data.stride", "data.long_texts", "data.target", "data.folder")
+"""Settings by which taggers see other words of the target, or other rows."""
+
 FEWEST_OTHERS = 3
 """Strategies, source-only among them, that a student or a soup is made of at least."""
 
@@ -103,7 +106,7 @@ def _problems_of_judges(recipe: Recipe, spec: CompareSpec) -> list[Problem]:
     if "ensemble" in (spec.picks_by or ()) and _other_words(recipe, spec.strategies):
         text = (
             "'ensemble' compares answers word by word, but not all strategies would cut sentences alike. Leave out "
-            "strategies that set `model` or `data`, or 'ensemble'."
+            "strategies that set `model` or data.max_length, or 'ensemble'."
         )
         problems.append(Problem(text, "compare.picks_by"))
     if recipe.selection.name == "oracle":
@@ -124,8 +127,8 @@ def _checked(values: dict[str, Any]) -> CompareSpec:
 
 def _other_words(recipe: Recipe, strategies: Sequence[StrategySpec]) -> bool:
     """Whether taggers may see other words of the same sentences, which are cut off at another place."""
-    settings = [text for one in strategies for text in one.set]
-    cut = other_tokens(recipe, strategies) or any(text.startswith("data") for text in settings)
+    keys = [text.partition("=")[0] for one in strategies for text in one.set]
+    cut = other_tokens(recipe, strategies) or any(key == "data" or key.startswith(CUTS) for key in keys)
     return recipe.task.labels_words and cut
 
 

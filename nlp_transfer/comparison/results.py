@@ -27,8 +27,8 @@ class Result:
         strategy: What the strategy is called.
         seed: Seed of the run.
         metrics: Content of ``metrics.json``.
-        cost: Seconds and steps of training (without the twin's), with those of the runs that it is made of; peak
-            memory.
+        cost: Seconds and steps of training (the twin's only where it learns from that), with those of the runs that it
+            is made of; peak memory.
         counts_NK: Counts of each test row for the headline number, None without target test.
         twin_NK: Those of the source-only twin of the same run, None where it has none.
         score: Score of the target test, for its statistic.

@@ -20,7 +20,7 @@ from typing import Any
 
 from ..card.origins import ORACLES, made_of_oracles
 from ..chosen import ORACLE
-from ..errors import ModelError, Problem, RecipeError, RunBusyError, TrainingError
+from ..errors import Problem, RecipeError, RunBusyError, TrainingError
 from ..guard import TWIN, has_collapsed
 from ..parts import METHODS, Known
 from ..preparing.splits import corpus_role
@@ -252,8 +252,7 @@ def _run_one(
         )
     except RunBusyError:
         return False
-    except (TrainingError, ModelError) as error:
-        # A model that a stage cannot use is known when that stage begins, and it is that strategy's alone.
+    except TrainingError as error:
         reporter.warn(f"{member}: training has failed. {error}")
         failed = {"error": str(error), "times": member.failures + 1}
         write_text(member.folder / FAILED, json.dumps(failed, ensure_ascii=False) + "\n")

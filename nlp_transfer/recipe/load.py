@@ -96,8 +96,8 @@ def parse(
 
 
 def _said_by(key: str) -> list[str]:
-    """Return the keys of a stage's ``train`` that win over one of the recipe's: both tell how long it is."""
-    return [key, "epochs"] if key == "max_steps" else [key]
+    """Return the keys of a stage's ``train`` that win over one of the recipe's: two tell how long it is."""
+    return ["max_steps", "epochs"] if key in ("max_steps", "epochs") else [key]
 
 
 def dump(recipe: Recipe) -> str:

@@ -206,8 +206,8 @@ def model_of(summary: Mapping[str, Any]) -> str:
 
 
 def _run_facts(folder: Path) -> RunFacts | None:
-    # The runs may have been moved or deleted since: the comparison is told all the same.
-    with contextlib.suppress(RunError):
+    # It may have been moved or deleted since, or be of an earlier version: the comparison is told all the same.
+    with contextlib.suppress(RunError, KeyError, TypeError, ValueError):
         return gather(read_record(folder))
     return None
 

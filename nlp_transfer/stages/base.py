@@ -63,9 +63,9 @@ def borrow(folder: Path, fingerprint: str, runs: Sequence[Path], log: Path, titl
     if is_main_process() and finished(folder, fingerprint) is None:
         for path in sorted(place for run in runs for place in run.glob(f"stages/*/{DONE}")):
             if finished(path.parent, fingerprint) is not None:
-                _take_log(path.parent, log, title)
                 # Whoever has just finished it may be deleting what only a stopped stage needs.
                 copy_folder(path.parent, folder, _unfinished)
+                _take_log(path.parent, log, title)
                 break
     wait_for_all()
 

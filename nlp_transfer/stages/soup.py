@@ -19,6 +19,7 @@ import torch
 
 from .. import jobs, models
 from ..errors import ModelError, RunError
+from ..guard import TWIN
 from ..hardware import default_device
 from ..recipe.schema import TrainSpec
 from ..records import LOG, read_json_lines, warnings_in
@@ -70,18 +71,14 @@ def _warnings(others: Sequence[str]) -> list[str]:
     """Return what methods warned of in the training of each model that comes from a run."""
     found = []
     for place in others:
-        log = Path(place).parent / LOG
+        stage = Path(place).resolve().parent
+        run = stage.parents[1] if stage.parent.name == "stages" else stage
         # Of a run that is no longer there, or of a model that is none of a run's, nothing is known.
         with contextlib.suppress(RunError):
-            found += [f"{_run_name(log)}, {warning}" for warning in warnings_in(read_json_lines(log, ""))]
+            log = [line for line in read_json_lines(run / LOG, "") if not line.get("stage", "").startswith(TWIN)]
+            # What tells the run from others of a comparison, but not where it lies.
+            found += [f"{run.parent.name}/{run.name}, {warning}" for warning in warnings_in(log)]
     return found
-
-
-def _run_name(log: Path) -> str:
-    """Return what tells the run of a stage's log from others of a comparison (``dann/2``), but not where it lies."""
-    stage = log.resolve().parent
-    run = stage.parents[1] if stage.parent.name == "stages" else stage
-    return f"{run.parent.name}/{run.name}"
 
 
 def average(model: Any, others: Iterable[tuple[str, Any]]) -> None:

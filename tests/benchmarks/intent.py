@@ -43,11 +43,15 @@ class Way:
     over: str | None = None
 
     @property
-    def settings(self) -> list[str]:
-        """What it sets in the recipe; a round of self-training is half as long as the fine-tuning before."""
+    def stages(self) -> str:
+        """The stages that strategies take theirs from; a round of self-training is half as long as the fine-tuning."""
         rounds = f"{{name: self_train, rounds: 2, train: {{max_steps: {self.steps // 2}}}}}"
-        train = [f"train.max_steps={self.steps}", f"train.evaluate_every={self.steps}"]
-        return [f"stages=[{PRETRAIN}, {{name: finetune}}, {rounds}]", "train.epochs=null", *train]
+        return f"stages=[{PRETRAIN}, {{name: finetune}}, {rounds}]"
+
+    @property
+    def length(self) -> list[str]:
+        """What it sets beyond its strategy, whose tuning may have a length of its own."""
+        return [f"train.max_steps={self.steps}", f"train.evaluate_every={self.steps}"]
 
 
 SHORT, LONG = "fine-tuning", "fine-tuning, twice as long"
@@ -88,8 +92,8 @@ def run_one(data: Path, shots: int, title: str, seed: int) -> dict[str, Any]:
     texts = "data.target.unlabelled=intent/banking77/train.jsonl"  # What `few` gives takes its place.
     way = WAYS[title]
     output = f"runs/benchmarks/banking77/{shots}/{title}/{seed}"
-    common = load_recipe(RECIPE, [f"data.folder={data}", texts, *way.settings])
-    recipe = strategy_recipe(common, StrategySpec(name=way.strategy), seed, output)
+    common = load_recipe(RECIPE, [f"data.folder={data}", texts, "train.epochs=null", way.stages])
+    recipe = strategy_recipe(common, StrategySpec(name=way.strategy, set=way.length), seed, output)
     recipe = recipe.model_copy(update={"source_only": False, "guard": False})
     result = run(recipe, data=few(data, shots, seed))
     (role,) = result.metrics["scores"]
@@ -101,6 +105,15 @@ def paired_gain(runs: list[dict[str, Any]], plain: list[dict[str, Any]]) -> dict
     scores, base = ({run["seed"]: run["scores"]["target.test"]["value"] for run in some} for some in (runs, plain))
     gains = [scores[seed] - base[seed] for seed in sorted(scores.keys() & base.keys())]
     return mean_interval(gains) if len(gains) > 1 else None
+
+
+def add_gains(results: dict[str, Any]) -> None:
+    """Write into the results of each way its gain over its twin, as far as both have run by now."""
+    for name, entry in results.items():
+        shots, title = name.split(" examples: ")
+        plain = results.get(f"{shots} examples: {WAYS[title].over}")
+        gain = paired_gain(entry["runs"], plain["runs"]) if plain else None
+        entry |= {} if gain is None else {"gain": gain}
 
 
 def main() -> None:
@@ -122,10 +135,7 @@ def main() -> None:
                     continue
                 runs = sorted([*runs, run_one(options.data, shots, title, seed)], key=lambda run: run["seed"])
                 results[name] = {"summary": summary(runs), "runs": runs}
-                plain = results.get(f"{shots} examples: {WAYS[title].over}")
-                gain = paired_gain(runs, plain["runs"]) if plain else None
-                if gain is not None:
-                    results[name]["gain"] = gain
+                add_gains(results)
                 shown = {"shots": sorted({int(name.split()[0]) for name in results})}
                 shown["seeds"] = sorted({run["seed"] for entry in results.values() for run in entry["runs"]})
                 write_results(

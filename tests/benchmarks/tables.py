@@ -146,7 +146,9 @@ def reviews_table(record: dict[str, Any]) -> list[str]:
         ]
     if all("final" in case for case in cases.values()):
         gains["the model to go on with"] = [told_score(case) - plain_score(case) for case in cases.values()]
-        gains["the mean of the source-only models"] = [twins_score(case) - plain_score(case) for case in cases.values()]
+        gains["the mean of as many source-only models"] = [
+            twins_score(case) - plain_score(case) for case in cases.values()
+        ]
     told = "; ".join(f"{name} {share_text(own, gaps)}" for name, own in gains.items())
     return [*lines, "", f"Share of the mean gap that is closed, with 95 % intervals over the pairs: {told}."]
 

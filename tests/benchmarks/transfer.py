@@ -171,11 +171,13 @@ def main() -> None:
     output = options.output or ROOT / "recipes" / "benchmarks" / "results" / f"{options.benchmark}.json"
     held = read_results(output)
     others = [name for name in held if name not in (options.cases or BENCHMARKS[options.benchmark])]
-    if others and command_of(output) != _command(options, list(held)):
+    anew = bool(held) and command_of(output) != _command(options, list(held))
+    if others and anew:
         parser.error(f"{output} holds {', '.join(others)}, measured by another command. Give another --output.")
     for name in options.cases or BENCHMARKS[options.benchmark]:
         summary = measure(options, name)
-        results = read_results(output) | {name: summary}
+        results = ({} if anew else read_results(output)) | {name: summary}
+        anew = False
         write_results(output, _command(options, list(results)), results)
         print(name, {strategy: entry["scores"] for strategy, entry in summary["strategies"].items()}, flush=True)
 
