@@ -84,6 +84,13 @@ def test_words_are_not_aligned() -> None:
         assert "shift" not in told.because
 
 
+def test_words_may_be_aligned_where_the_answers_are_held() -> None:
+    found = advise(replace(SOME, words=True), ["cdan", "dann", "anchor"])
+    (held,) = [item for item in found if item.strategy == "dann+anchor"]
+    assert (held.verdict, held.compare) == ("maybe", "dann+anchor") and "gained 0.9 and 1.0" in held.basis
+    assert not [item for item in advise(SOME, ALL) if item.strategy == "dann+anchor"]
+
+
 def test_advice_names_what_compare_runs() -> None:
     frozen = advise(replace(SOME, unseen_gap=0.1, frozen=True), ["dann", "pretrain"])
     named = {item.strategy: item.compare for item in frozen}
