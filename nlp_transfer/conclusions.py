@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from .chosen import is_oracle, oracle_note
@@ -139,7 +139,7 @@ def comparison_in_one_sentence(summary: Mapping[str, Any]) -> str:
         twin = called(TWIN, summary.get("target_labels", {}).get(picked))
         over = summary["strategies"][picked].get("over", f"its {twin} twin")
         gained = f"{interval_text(gain, signed=True)} {summary['headline']} over {over}"
-        return f"{told}; on target.test {verdict[gain['verdict']]}: {gained}.{_averages(summary, [picked])}"
+        return f"{told}; on target.test {verdict[gain['verdict']]}: {gained}."
     if "best" not in summary:
         return f"{told}; without labelled target rows (data.target.test) nobody can say whether anything helps."
     if summary["best"] == picked:
@@ -154,8 +154,8 @@ def comparison_words(summary: Mapping[str, Any]) -> list[str]:
         f"Picked without target labels (mean rank of {judges}): {summary['picked']}. {_go_on(summary)}",
         *failed_words(summary),
     ]
-    others = [name for name in summary["strategies"] if name != summary["picked"]]
-    lines += [text] if (text := _averages(summary, others).strip()) else []
+    averaged = [name for name, one in summary["strategies"].items() if _gains_by_averaging(one)]
+    lines += [f"Part of the gain of {' and '.join(averaged)} may come of averaging several models."] if averaged else []
     taught = ", ".join(f"{name} {rows}" for name, rows in summary.get("target_labels", {}).items())
     lines += [f"Labelled target rows that were trained on: {taught}."] if taught else []
     if "best" in summary:
@@ -164,11 +164,9 @@ def comparison_words(summary: Mapping[str, Any]) -> list[str]:
     return lines
 
 
-def _averages(summary: Mapping[str, Any], names: Iterable[str]) -> str:
-    """Say of strategies with a gain that it is of several models over one; nothing where there are none such."""
-    table = summary["strategies"]
-    several = [name for name in names if "made_of_others" in table[name] and "gain" in table[name]]
-    return f" Part of the gain of {', '.join(several)} may come of averaging several models." if several else ""
+def _gains_by_averaging(entry: Mapping[str, Any]) -> bool:
+    """Whether a strategy of several models is better than the one that it is held against."""
+    return "made_of_others" in entry and entry.get("gain", {"value": 0.0})["value"] > 0
 
 
 def _go_on(summary: Mapping[str, Any]) -> str:

@@ -248,6 +248,16 @@ def test_how_far_the_pick_is_from_the_best() -> None:
     assert "Best on target.test is mcc, too." in comparison_words(summary | {"best": "mcc"})[-1]
 
 
+def test_a_gain_of_several_models_is_told_as_such(compared: Path) -> None:
+    summary = json.loads((compared / "comparison.json").read_text())
+    told = "Part of the gain of dann may come of averaging several models."
+    assert told not in comparison_words(summary)
+    summary["strategies"]["dann"]["made_of_others"] = True
+    assert told in comparison_words(summary)
+    summary["strategies"]["dann"]["gain"]["value"] = -0.01
+    assert told not in comparison_words(summary)
+
+
 def test_a_comparison_without_target_labels(tmp_path: Path) -> None:
     folder = write_comparison(tmp_path, make_recipe(tmp_path / "run", Path("some/encoder")), judged=False)
     page = read_page(comparison_page(read_comparison(folder)))
