@@ -140,11 +140,10 @@ def test_the_card_tells_what_the_training_of_the_others_warned_of(made: Any, tin
     (place.parents[1] / "log.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     soup = {"name": "soup", "models": [str(place / "model")]}
     recipe = recipe_for(tmp_path / "run", tiny_bert, stages=["finetune", soup], methods=["coral"])
-    result = run(recipe, data=data_of("classification"), checked=False)
+    result = run(recipe.model_copy(update={"guard": False}), data=data_of("classification"), checked=False)
     assert read_record(result.folder).warnings == ["dann/2, finetune, step 4: dann: weak."]
     card = (result.folder / "README.md").read_text(encoding="utf8")
-    told = "- Warned in training (dann/2, finetune, step 4: dann: weak)."
-    assert (told in card) == (result.metrics["kept"] == "adapted")
+    assert "- Warned in training (dann/2, finetune, step 4: dann: weak)." in card
 
 
 def test_it_is_made_anew_when_one_of_the_models_is_another(made: Any, tiny_bert: Path, tmp_path: Path) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -116,19 +116,18 @@ def compare(
     summary["tuned"] = {one.label: one.set for one in chosen} if spec.tune is not None else {}
     write_text(place / COMPARE_RECIPE, dump(asked.model_copy(update={"compare": spec, "output": None})))
     _write(summary, place)  # the final model may be out of reach for now, or this be stopped
-    judged_by = partial(is_preferred, other=_best(results, summary), results=results, judges=summary["picks_by"])
     picked = [one for one in zip(finished, results, strict=True) if one[0].strategy == summary["picked"]]
-    final = final_of(picked, recipe.name, place, data, reporter, judged_by, methods)
-    if final:
-        summary |= final
-        _write(summary, place)
+    better = _better_than_the_best(results, summary)
+    summary |= final_of(picked, recipe.name, place, data, reporter, better, methods)
+    _write(summary, place)
     report_comparison(place)
     return Comparison(place, summary)
 
 
-def _best(results: Sequence[Result], summary: dict[str, Any]) -> Result:
-    """Return the run that is picked, of those of the picked strategy."""
-    return next(one for one in results if f"runs/{one.strategy}/{one.seed}" == summary["picked_run"])
+def _better_than_the_best(results: Sequence[Result], summary: dict[str, Any]) -> Callable[[Result], bool]:
+    """Return what tells whether the scores that pick prefer a model to the best run of the picked strategy."""
+    best = next(one for one in results if f"runs/{one.strategy}/{one.seed}" == summary["picked_run"])
+    return partial(is_preferred, other=best, results=results, judges=summary["picks_by"])
 
 
 def _write(summary: dict[str, Any], place: Path) -> None:

@@ -48,10 +48,9 @@ def measure(strategy: str, data: Path, count: int) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
         # Of fixed length, it would weigh more beside fewer rows.
         steps = round(FRESH_HEAD_STEPS * count / len(rows(domain / "books" / "source_train.jsonl")))
-        fitted = [part for part in ("pretrain", "joint_mlm") if part in strategy.split("+")][
-            :1
-        ]  # the other inherits it
-        settings = [f"{part}.head_steps={steps}" for part in fitted]
+        # joint_mlm inherits the head of pretrain.
+        first = next((part for part in ("pretrain", "joint_mlm") if part in strategy.split("+")), None)
+        settings = [] if first is None else [f"{first}.head_steps={steps}"]
         own = strategy_recipe(recipe, StrategySpec(name=strategy, set=settings), 1, f"{folder}/run")
         own = own.model_copy(update={"source_only": False, "guard": False})
         result = run(own, data={role: datasets.Dataset.from_list(found) for role, found in few.items()}, checked=False)
